@@ -1,0 +1,1 @@
+//! Who is connected, who wants what, and where a message goes.

@@ -1,0 +1,1 @@
+//! Takes the commands that wait, applies them, commits once, releases what waited.

@@ -1,0 +1,1 @@
+//! A local stream into a hub stream, once and in order.

@@ -1,0 +1,1 @@
+//! The JSON of the JetStream API, and nothing else.

@@ -1,0 +1,1 @@
+//! JetStream without I/O: streams, consumers, delivery, and the storage trait they stand on.

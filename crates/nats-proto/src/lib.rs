@@ -1,0 +1,1 @@
+//! The NATS wire protocols: bytes to operations and back.

@@ -1,0 +1,1 @@
+//! Sockets, TLS, WebSocket and HTTP around the broker: the I/O shell.

@@ -1,0 +1,1 @@
+//! The edge's store: JetStream's storage trait on SQLite.

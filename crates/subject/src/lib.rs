@@ -1,0 +1,1 @@
+//! NATS subjects, filters, transforms and the index of who wants a subject.

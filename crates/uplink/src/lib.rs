@@ -1,0 +1,1 @@
+//! The leaf link's phases: dial, back-off, handshake, deadlines.

@@ -1,0 +1,1 @@
+//! The real binaries, raw bytes on the socket.
