@@ -18,6 +18,14 @@ pub struct Limits {
     pub headers: bool,
 }
 
+impl Limits {
+    /// What a leaf link may send: control lines sixteen times as long as a client's (leafnode §2).
+    #[must_use]
+    pub fn leaf(max_payload: usize) -> Limits {
+        Limits { max_control_line: 16 * 4096, max_payload, headers: true }
+    }
+}
+
 impl Default for Limits {
     /// Stock's defaults: 4096 bytes and 1 MiB.
     fn default() -> Limits {
@@ -50,7 +58,7 @@ pub enum ClientOp<'a> {
     Pong,
     /// `+OK`, ignored.
     Ok,
-    /// `-ERR` with its text.
+    /// `-ERR`, its text without quotes.
     Err(&'a [u8]),
     /// SUB.
     Sub {
@@ -118,7 +126,7 @@ fn decode_other<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, Pro
         b'C' => text(bytes, b"CONNECT", ClientOp::Connect, limits),
         b'I' => text(bytes, b"INFO", |_| ClientOp::Info, limits),
         b'+' => bare(bytes, b"+OK", ClientOp::Ok, limits),
-        b'-' => text(bytes, b"-ERR", ClientOp::Err, limits),
+        b'-' => text(bytes, b"-ERR", |text| ClientOp::Err(line::unquoted(text)), limits),
         _ => Err(ProtocolError::UnknownOperation),
     }
 }

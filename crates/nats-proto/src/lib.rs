@@ -8,5 +8,8 @@
 
 pub mod client;
 pub mod encode;
+pub mod handshake;
+pub mod header;
+pub mod leaf;
 mod line;
 pub mod refusal;

@@ -101,6 +101,11 @@ pub(crate) fn rest(bytes: &[u8], start: usize, max: usize) -> Result<Option<(&[u
     }
 }
 
+/// The text of an `-ERR`, without its quotes.
+pub(crate) fn unquoted(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"'").and_then(|text| text.strip_suffix(b"'")).unwrap_or(text)
+}
+
 /// Does the input begin with this verb, whatever its case? `Ok(false)`: so far it does, but it ends too early.
 pub(crate) fn verb(bytes: &[u8], name: &[u8]) -> Result<bool, ProtocolError> {
     let given = &bytes[..bytes.len().min(name.len())];
