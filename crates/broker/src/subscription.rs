@@ -2,6 +2,7 @@
 
 use subject::Filter;
 
+use crate::account::AccountId;
 use crate::identity::ConnectionId;
 
 /// Place of a subscription in the slab. Places are used again; a route plan never outlives an interest change that concerns it.
@@ -24,8 +25,11 @@ pub(crate) struct NewSubscription {
 /// How a subscription is delivered to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interest {
-    /// `MSG subject sid …`.
-    Client,
+    /// `MSG subject sid …`, and `HMSG` if it understands headers.
+    Client {
+        /// It does.
+        headers: bool,
+    },
     /// `LMSG …` over a leaf link, once per link and message whatever matches; a queue group counts `weight` members.
     Leaf {
         /// Members behind the link; 0 for plain interest.
@@ -38,6 +42,7 @@ pub(crate) enum Interest {
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) connection: ConnectionId,
+    pub(crate) account: AccountId,
     pub(crate) interest: Interest,
     pub(crate) filter: Filter,
     pub(crate) queue: Option<Box<[u8]>>,
