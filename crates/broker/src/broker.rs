@@ -17,10 +17,19 @@
 //! Promises: no I/O, no clock; a frame is handled completely or not at all; bad input costs its sender its connection and nobody else
 //! anything. Not here: sockets, TLS, WebSocket framing (the shell's), durability (the store thread's).
 
-use crate::effect::CloseReason;
+use std::rc::Rc;
+
+use crate::account::Account;
+use crate::capture::StoreSide;
+use crate::connection::{Connections, Kind};
+use crate::effect::{CloseReason, Effect};
 use crate::identity::{ConnectionId, Now};
-use crate::outbox::Outbox;
+use crate::outbox::{Frame, Outbox, OutboxLimits, Traffic};
+use crate::plan::PlanCache;
+use crate::routing::Random;
 use crate::settings::Settings;
+use crate::subscription::{Interest, Subscription, SubscriptionId, Subscriptions};
+use crate::timers::Timers;
 
 /// What the shell knows of a connection when it opens.
 #[derive(Clone, Debug)]
@@ -76,11 +85,11 @@ pub struct Received {
     pub used: usize,
     /// Length of the unfinished frame as far as it is known; 0 when unknown or when nothing is left.
     pub need: usize,
-    /// Do not read (and do not call again) until [`crate::Effect::WakeReader`].
+    /// Do not read (and do not call again) until [`Effect::WakeReader`].
     pub pause: bool,
 }
 
-/// Refused by [`Broker::open`]; the shell closes the socket after writing [`Refusal::farewell`].
+/// Refused by [`Broker::open`]; the shell closes the socket after writing [`Broker::farewell`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// `max_connections`.
@@ -91,14 +100,80 @@ pub enum Refusal {
 /// See the module.
 #[derive(Debug)]
 pub struct Broker {
-    settings: Settings,
+    pub(crate) settings: Settings,
+    pub(crate) limits: nats_proto::client::Limits,
+    core: u8,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) connections: Connections,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) plans: PlanCache,
+    pub(crate) store: StoreSide,
+    timers: Timers,
+    pub(crate) random: Random,
+    pub(crate) counters: Counters,
+    /// Subscriptions that reached their `max` in the publish being routed.
+    pub(crate) exhausted: Vec<SubscriptionId>,
+    /// Leaf links that get the message being routed: slot and subscription.
+    pub(crate) leaf_picks: Vec<(u32, SubscriptionId)>,
+    /// Buffers kept for their memory.
+    pub(crate) tail: Vec<u8>,
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) json: Vec<u8>,
+}
+
+/// Totals for `/varz`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections since the start.
+    pub total_connections: u64,
+    /// Messages received of clients of all kinds.
+    pub received: Traffic,
+    /// Connections closed because they read too slowly.
+    pub slow_consumers: u64,
+    /// Connections closed because they did not answer pings.
+    pub stale_connections: u64,
 }
 
 impl Broker {
     /// A broker without connections. `seed` drives all its choices (queue group members, hash seeds).
     #[must_use]
-    pub fn new(settings: Settings, _seed: u64) -> Broker {
-        Broker { settings }
+    pub fn new(settings: Settings, seed: u64) -> Broker {
+        let limits = nats_proto::client::Limits {
+            max_control_line: settings.max_control_line,
+            max_payload: settings.max_payload,
+            headers: true,
+        };
+        let mut broker = Broker {
+            limits,
+            core: 0,
+            accounts: vec![Account::new("$G", seed)],
+            connections: Connections::default(),
+            subscriptions: Subscriptions::default(),
+            plans: PlanCache::new(seed),
+            store: StoreSide::default(),
+            timers: Timers::default(),
+            random: Random::new(seed),
+            counters: Counters::default(),
+            exhausted: Vec::new(),
+            leaf_picks: Vec::new(),
+            tail: Vec::new(),
+            prefix: Vec::new(),
+            json: Vec::new(),
+            settings,
+        };
+        broker.open_jetstream();
+        broker
+    }
+
+    /// An outbox with the limits of these settings.
+    #[must_use]
+    pub fn outbox(&self) -> Outbox {
+        let limits = OutboxLimits {
+            budget: self.settings.memory_budget,
+            max_pending: self.settings.max_pending,
+            write_deadline: self.settings.write_deadline.as_micros() as u64,
+        };
+        Outbox::new(self.core, limits)
     }
 
     /// The settings it runs with.
@@ -107,39 +182,166 @@ impl Broker {
         &self.settings
     }
 
+    /// Totals.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
     /// A connection was accepted (or a leaf link dialled): greets it.
     ///
     /// # Errors
-    /// When there are too many.
-    pub fn open(&mut self, _now: Now, _connection: &NewConnection, _out: &mut Outbox) -> Result<ConnectionId, Refusal> {
-        Err(Refusal::TooManyConnections)
+    /// When there are too many; what the peer is to be told is [`Broker::farewell`].
+    pub fn open(&mut self, now: Now, new: &NewConnection, out: &mut Outbox) -> Result<ConnectionId, Refusal> {
+        if self.connections.len() >= self.settings.max_connections.min(ConnectionId::MAX_SLOTS) {
+            return Err(Refusal::TooManyConnections);
+        }
+        let id = self.connections.reserve(self.core);
+        self.counters.total_connections += 1;
+        let number = self.counters.total_connections;
+        out.open(id);
+        match new.protocol {
+            Protocol::Nats => self.open_nats(now, id, number, new, out),
+            Protocol::Mqtt => self.open_mqtt(now, id, number, new),
+            Protocol::Leaf => self.open_leaf(now, id, number, new),
+        }
+        Ok(id)
+    }
+
+    /// What a refused peer is sent before its socket is closed. drop-in §7: right after INFO.
+    #[must_use]
+    pub fn farewell(&self, new: &NewConnection) -> Vec<u8> {
+        if new.protocol != Protocol::Nats {
+            return Vec::new();
+        }
+        let mut bytes = crate::connect::info(&self.settings, 0, new);
+        nats_proto::refusal::Refusal::MaximumConnections.encode(&mut bytes);
+        bytes
     }
 
     /// Bytes arrived, behind those that an earlier call left.
-    pub fn received(&mut self, _now: Now, _id: ConnectionId, _bytes: &[u8], _out: &mut Outbox) -> Received {
-        Received::default()
+    #[inline]
+    pub fn received(&mut self, now: Now, id: ConnectionId, bytes: &[u8], out: &mut Outbox) -> Received {
+        self.received_in(now, id, bytes, None, out)
+    }
+
+    /// A frame over 64 KiB arrived, in a buffer of its own: what others get of it is shared, not copied.
+    pub fn received_frame(&mut self, now: Now, id: ConnectionId, frame: &Rc<Frame>, out: &mut Outbox) -> Received {
+        self.received_in(now, id, frame.bytes(), Some(frame), out)
+    }
+
+    #[inline]
+    fn received_in(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        bytes: &[u8],
+        frame: Option<&Rc<Frame>>,
+        out: &mut Outbox,
+    ) -> Received {
+        let ignored = Received { used: bytes.len(), ..Received::default() };
+        let Some(connection) = self.connections.entry_mut(id).filter(|connection| !connection.closing) else {
+            return ignored;
+        };
+        connection.last_activity = now.micros;
+        match &connection.kind {
+            Kind::Nats(_) => self.received_nats(now, id, bytes, frame, out),
+            Kind::Mqtt(_) => self.received_mqtt(now, id, bytes, out),
+            Kind::Leaf(_) => self.received_leaf(now, id, bytes, out),
+        }
     }
 
     /// The connection is gone.
-    pub fn closed(&mut self, _now: Now, _id: ConnectionId, _reason: CloseReason, _out: &mut Outbox) {}
+    pub fn closed(&mut self, now: Now, id: ConnectionId, reason: CloseReason, out: &mut Outbox) {
+        let Some(connection) = self.connections.remove(id) else { return };
+        out.close(id);
+        self.timers.set(id, connection.deadline, 0);
+        match reason {
+            CloseReason::SlowConsumerPendingBytes
+            | CloseReason::SlowConsumerWriteDeadline
+            | CloseReason::OutOfMemory => {
+                self.counters.slow_consumers += 1;
+            }
+            CloseReason::StaleConnection => self.counters.stale_connections += 1,
+            _ => {}
+        }
+        match connection.kind {
+            Kind::Nats(client) => {
+                for subscription in client.subscriptions.ids() {
+                    self.unsubscribe(subscription);
+                }
+            }
+            Kind::Mqtt(client) => self.closed_mqtt(now, *client, out),
+            Kind::Leaf(link) => self.closed_leaf(now, *link, out),
+        }
+    }
 
     /// When [`Broker::tick`] is to be called, in microseconds of [`Now::micros`].
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<u64> {
-        None
+    pub fn poll_timeout(&self, out: &Outbox) -> Option<u64> {
+        [self.timers.first(), self.store.poll_timeout(), out.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Handles the deadlines that have passed.
-    pub fn tick(&mut self, _now: Now, _out: &mut Outbox) {}
-
-    /// A password was compared, see [`crate::Effect::CheckPassword`].
-    pub fn authenticated(&mut self, _now: Now, _id: ConnectionId, _correct: bool, _out: &mut Outbox) {}
-
-    /// The commands for the store thread since the last call, if any, and if it has room for more.
-    pub fn take_batch(&mut self) -> Option<jetstream::command::Batch> {
-        None
+    pub fn tick(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(id) = self.timers.pop(now.micros) {
+            let Some(connection) = self.connections.entry_mut(id) else { continue };
+            connection.deadline = 0;
+            if connection.closing {
+                continue;
+            }
+            match connection.kind {
+                Kind::Nats(_) => self.tick_nats(now, id, out),
+                Kind::Mqtt(_) => self.tick_mqtt(now, id, out),
+                Kind::Leaf(_) => self.tick_leaf(now, id, out),
+            }
+        }
+        self.tick_store(now, out);
+        out.tick(now.micros);
+        out.trim();
     }
 
-    /// The store thread finished a turn. Takes what it holds; the rest (emptied buffers) may be used again.
-    pub fn committed(&mut self, _now: Now, _turn: &mut jetstream::command::Turn, _out: &mut Outbox) {}
+    /// A password was compared, see [`Effect::CheckPassword`].
+    pub fn authenticated(&mut self, now: Now, id: ConnectionId, correct: bool, out: &mut Outbox) {
+        match self.connections.entry(id).map(|connection| &connection.kind) {
+            Some(Kind::Nats(_)) => self.nats_authenticated(now, id, correct, out),
+            Some(Kind::Mqtt(_)) => self.mqtt_authenticated(now, id, correct, out),
+            Some(Kind::Leaf(_)) | None => {}
+        }
+    }
+
+    /// An operator, or the server's end, closes a connection.
+    pub fn close(&mut self, id: ConnectionId, reason: CloseReason, out: &mut Outbox) {
+        if let Some(connection) = self.connections.entry_mut(id).filter(|connection| !connection.closing) {
+            connection.closing = true;
+            out.effect(Effect::Close { id, reason });
+        }
+    }
+
+    // ---- for the client kinds
+
+    /// Moves a connection's deadline (microseconds; 0: none).
+    pub(crate) fn set_deadline(&mut self, id: ConnectionId, deadline: u64) {
+        if let Some(connection) = self.connections.entry_mut(id) {
+            self.timers.set(id, connection.deadline, deadline);
+            connection.deadline = deadline;
+        }
+    }
+
+    /// Counts what a call to [`Broker::received`] brought.
+    pub(crate) fn count_received(&mut self, id: ConnectionId, traffic: Traffic) {
+        self.counters.received.messages += traffic.messages;
+        self.counters.received.bytes += traffic.bytes;
+        if let Some(connection) = self.connections.entry_mut(id) {
+            connection.received.messages += traffic.messages;
+            connection.received.bytes += traffic.bytes;
+        }
+    }
+
+    /// A subscription was removed from the tables: its connection's own list follows.
+    pub(crate) fn forget_subscription(&mut self, id: SubscriptionId, removed: &Subscription) {
+        if matches!(removed.interest, Interest::Client { .. }) {
+            self.forget_nats_subscription(id, removed);
+        }
+    }
 }

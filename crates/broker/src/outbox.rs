@@ -32,13 +32,15 @@ pub const CONGESTED: usize = 256 * 1024;
 /// With so many connections dirty the shell flushes before more input is handled, so that buffers stay few and warm.
 const MANY_DIRTY: usize = 128;
 
-/// Limits of an [`Outbox`], all in bytes.
+/// Limits of an [`Outbox`], in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboxLimits {
     /// For all connections together.
     pub budget: usize,
     /// For one connection.
     pub max_pending: usize,
+    /// How long a socket may take nothing, microseconds.
+    pub write_deadline: u64,
 }
 
 /// The buffers of all connections of a core, and its effects.
@@ -55,6 +57,8 @@ pub struct Outbox {
     memory: usize,
     /// The first target found congested since [`Outbox::take_congested`].
     congested: Option<ConnectionId>,
+    /// Sockets that refused bytes, and since when; oldest first. Those that took some since are skipped.
+    blocked: VecDeque<(u64, ConnectionId)>,
     totals: Traffic,
 }
 
@@ -159,6 +163,7 @@ impl Outbox {
             limits,
             memory: 0,
             congested: None,
+            blocked: VecDeque::new(),
             totals: Traffic::default(),
         }
     }
@@ -259,6 +264,7 @@ impl Outbox {
             && slot.blocked_since == 0
         {
             slot.blocked_since = now.max(1);
+            self.blocked.push_back((slot.blocked_since, id));
         }
     }
 
@@ -267,6 +273,25 @@ impl Outbox {
     pub fn blocked_since(&self, id: ConnectionId) -> Option<u64> {
         let slot = self.slots.get(id.slot()).filter(|slot| slot.is_user(id))?;
         (slot.blocked_since != 0).then_some(slot.blocked_since)
+    }
+
+    /// When the next socket has refused bytes for too long, microseconds.
+    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+        self.blocked.front().map(|(since, _)| since.saturating_add(self.limits.write_deadline))
+    }
+
+    /// Cuts the connections whose sockets have taken nothing for too long.
+    pub(crate) fn tick(&mut self, now: u64) {
+        while let Some((since, id)) = self.blocked.front().copied() {
+            let still = self.blocked_since(id) == Some(since) && !self.slots[id.slot()].cut;
+            if still && now < since.saturating_add(self.limits.write_deadline) {
+                return;
+            }
+            self.blocked.pop_front();
+            if still {
+                self.cut(id.slot(), CloseReason::SlowConsumerWriteDeadline);
+            }
+        }
     }
 
     /// Takes memory for bytes of an unfinished frame out of the budget; `false`: there is none, the connection must wait or go.

@@ -178,7 +178,8 @@ impl Plan {
             }
             Interest::Leaf { weight } => {
                 let plain = subscription.queue.is_none();
-                if plain && self.targets.iter().any(|other| other.slot == slot && matches!(other.reach, Reach::Leaf(_))) {
+                if plain && self.targets.iter().any(|other| other.slot == slot && matches!(other.reach, Reach::Leaf(_)))
+                {
                     // A leaf link gets a message once, whatever matches behind it.
                     return;
                 }

@@ -6,8 +6,11 @@
 
 use std::rc::Rc;
 
+use jetstream::command::Ticket;
+
 use crate::account::AccountId;
 use crate::broker::Broker;
+use crate::capture::NO_TICKET;
 use crate::identity::{ConnectionId, Now};
 use crate::outbox::{Frame, Outbox};
 use crate::plan::{Plan, PlanContext, PlanTarget, Reach};
@@ -59,12 +62,24 @@ pub(crate) struct Message<'a> {
     pub(crate) frame: Option<&'a Rc<Frame>>,
     /// MQTT quality of service of the publisher; 0 for everybody else.
     pub(crate) quality: u8,
+    /// Whom the store's verdict is for, see [`crate::capture`].
+    pub(crate) ticket: Ticket,
 }
 
 impl<'a> Message<'a> {
     /// A message that the server makes itself.
     pub(crate) fn new(subject: &'a [u8], body: &'a [u8]) -> Message<'a> {
-        Message { subject, shown: None, reply: b"", header_len: 0, body, tail: None, frame: None, quality: 0 }
+        Message {
+            subject,
+            shown: None,
+            reply: b"",
+            header_len: 0,
+            body,
+            tail: None,
+            frame: None,
+            quality: 0,
+            ticket: NO_TICKET,
+        }
     }
 
     /// Header block; may be empty.
@@ -83,6 +98,8 @@ impl<'a> Message<'a> {
 pub(crate) struct Published {
     /// Subscriptions, streams, services and the like that it went to.
     pub(crate) reached: usize,
+    /// The last connection among them.
+    pub(crate) last: Option<ConnectionId>,
 }
 
 impl Broker {
@@ -122,14 +139,23 @@ impl Broker {
         plan
     }
 
-    pub(crate) fn route(&mut self, now: Now, origin: Origin, plan: &Plan, message: &Message<'_>, out: &mut Outbox) -> Published {
+    pub(crate) fn route(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        plan: &Plan,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) -> Published {
         let mut reached = 0;
+        let mut last = None;
         let mut tail = Tail { given: message.tail, made: std::mem::take(&mut self.tail), is_made: false };
         let skipped = origin.skipped_slot();
         for target in plan.everybody() {
             if target.slot != skipped {
                 self.deliver(now, plan, target, message, &mut tail, out);
                 reached += 1;
+                last = Some(target.slot);
             }
         }
         if plan.has_groups() {
@@ -137,6 +163,7 @@ impl Broker {
                 if let Some(target) = self.pick(members, skipped) {
                     self.deliver(now, plan, &target, message, &mut tail, out);
                     reached += 1;
+                    last = Some(target.slot);
                 }
             }
             self.deliver_to_picked_leaves(message, &mut tail, out);
@@ -148,14 +175,16 @@ impl Broker {
         while let Some(id) = self.exhausted.pop() {
             self.unsubscribe(id);
         }
-        Published { reached }
+        let last = last.and_then(|slot| self.connections.at(slot as usize)).map(|connection| connection.id);
+        Published { reached, last }
     }
 
     /// One member of a queue group. Local ones first; a leaf link stands for those behind it.
     fn pick(&mut self, members: &[PlanTarget], skipped: u32) -> Option<PlanTarget> {
         let fits = |target: &&PlanTarget| target.slot != skipped;
         let is_local = |target: &&PlanTarget| !matches!(target.reach, Reach::Leaf(_));
-        let weight = |target: &PlanTarget| if let Reach::Leaf(weight) = target.reach { weight.max(1) as usize } else { 1 };
+        let weight =
+            |target: &PlanTarget| if let Reach::Leaf(weight) = target.reach { weight.max(1) as usize } else { 1 };
         let local = members.iter().filter(fits).filter(is_local).count();
         if local > 0 {
             let nth = self.random.below(local);
@@ -166,11 +195,28 @@ impl Broker {
             return None;
         }
         let mut nth = self.random.below(total);
-        members.iter().filter(fits).find(|target| nth < weight(target) || { nth -= weight(target); false }).copied()
+        members
+            .iter()
+            .filter(fits)
+            .find(|target| {
+                nth < weight(target) || {
+                    nth -= weight(target);
+                    false
+                }
+            })
+            .copied()
     }
 
     #[inline]
-    fn deliver(&mut self, now: Now, plan: &Plan, target: &PlanTarget, message: &Message<'_>, tail: &mut Tail<'_>, out: &mut Outbox) {
+    fn deliver(
+        &mut self,
+        now: Now,
+        plan: &Plan,
+        target: &PlanTarget,
+        message: &Message<'_>,
+        tail: &mut Tail<'_>,
+        out: &mut Outbox,
+    ) {
         if let Some(subscription) = self.subscriptions.entry_mut(target.subscription) {
             subscription.delivered += 1;
             if subscription.delivered >= subscription.max {
@@ -187,7 +233,15 @@ impl Broker {
     }
 
     /// Everything but a small message with its own subject to a client that takes it as it is.
-    fn deliver_specially(&mut self, now: Now, plan: &Plan, target: &PlanTarget, message: &Message<'_>, tail: &mut Tail<'_>, out: &mut Outbox) {
+    fn deliver_specially(
+        &mut self,
+        now: Now,
+        plan: &Plan,
+        target: &PlanTarget,
+        message: &Message<'_>,
+        tail: &mut Tail<'_>,
+        out: &mut Outbox,
+    ) {
         let slot = target.slot as usize;
         match target.reach {
             Reach::Leaf(_) => {
@@ -224,9 +278,15 @@ impl Broker {
     // ---- interest
 
     /// Adds a subscription of a connection. The client kind keeps the id and ends it with [`Broker::unsubscribe`].
-    pub(crate) fn subscribe(&mut self, connection: ConnectionId, account: AccountId, new: NewSubscription) -> SubscriptionId {
+    pub(crate) fn subscribe(
+        &mut self,
+        connection: ConnectionId,
+        account: AccountId,
+        new: NewSubscription,
+    ) -> SubscriptionId {
         let NewSubscription { filter, queue, interest, token } = new;
-        let subscription = Subscription { connection, account, interest, filter, queue, token, delivered: 0, max: u64::MAX };
+        let subscription =
+            Subscription { connection, account, interest, filter, queue, token, delivered: 0, max: u64::MAX };
         let id = self.subscriptions.insert(subscription);
         self.interest_changed(id, true);
         id
@@ -258,7 +318,13 @@ impl Broker {
     }
 
     /// Adds or removes a row that is no subscription.
-    pub(crate) fn change_row(&mut self, account: AccountId, filter: &subject::Filter, target: crate::account::Target, added: bool) {
+    pub(crate) fn change_row(
+        &mut self,
+        account: AccountId,
+        filter: &subject::Filter,
+        target: crate::account::Target,
+        added: bool,
+    ) {
         let index = &mut self.accounts[account as usize].index;
         if added {
             index.insert(filter, target);
@@ -269,7 +335,12 @@ impl Broker {
     }
 
     /// Does a connection have a subscription for this subject; its name for it?
-    pub(crate) fn subscription_of(&self, id: ConnectionId, account: AccountId, subject: &[u8]) -> Option<SubscriptionId> {
+    pub(crate) fn subscription_of(
+        &self,
+        id: ConnectionId,
+        account: AccountId,
+        subject: &[u8],
+    ) -> Option<SubscriptionId> {
         let mut found = None;
         self.accounts[account as usize].index.for_each_match(subject, |target| {
             if let crate::account::Target::Subscription(subscription) = target
@@ -313,7 +384,12 @@ impl Tail<'_> {
         }
         if !self.is_made {
             self.made.clear();
-            nats_proto::encode::message_tail(non_empty(message.reply), message.header_len, message.body, &mut self.made);
+            nats_proto::encode::message_tail(
+                non_empty(message.reply),
+                message.header_len,
+                message.body,
+                &mut self.made,
+            );
             self.is_made = true;
         }
         &self.made
