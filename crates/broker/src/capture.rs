@@ -49,7 +49,21 @@ pub(crate) struct StoreSide {
     /// Clients that wait for room, by the time their patience ends.
     waiters: std::collections::VecDeque<(u64, ConnectionId)>,
     /// Bytes delivered and not credited back yet, and the connection that must drain first.
-    credits: Vec<(Recipient, u32, Option<ConnectionId>)>,
+    credits: Vec<Owed>,
+}
+
+/// Credit that returns when a connection has drained.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    to: Recipient,
+    bytes: u32,
+    connection: Option<ConnectionId>,
+}
+
+impl Owed {
+    fn waits(&self, out: &Outbox) -> bool {
+        self.connection.is_some_and(|id| out.pending_bytes(id) > CREDIT_PENDING)
+    }
 }
 
 #[derive(Debug)]
@@ -89,6 +103,13 @@ fn weight(batch: &Batch) -> usize {
 }
 
 impl Broker {
+    /// Would [`Broker::take_batch`] give something?
+    #[must_use]
+    pub fn has_batch(&self, out: &Outbox) -> bool {
+        let may_return = |owed: &Owed| !owed.waits(out);
+        !self.store.batch.commands.is_empty() || self.store.credits.iter().any(may_return)
+    }
+
     /// The commands for the store thread since the last call, if there are any.
     pub fn take_batch(&mut self, out: &Outbox) -> Option<Batch> {
         self.return_credits(out);
@@ -331,20 +352,20 @@ impl Broker {
     }
 
     /// Notes bytes that are credited back once `connection` has drained.
-    pub(crate) fn owe_credit(&mut self, recipient: Recipient, bytes: u32, connection: Option<ConnectionId>) {
-        let same = |entry: &&mut (Recipient, u32, Option<ConnectionId>)| entry.0 == recipient && entry.2 == connection;
+    pub(crate) fn owe_credit(&mut self, to: Recipient, bytes: u32, connection: Option<ConnectionId>) {
+        let same = |owed: &&mut Owed| owed.to == to && owed.connection == connection;
         match self.store.credits.iter_mut().rev().take(8).find(same) {
-            Some(entry) => entry.1 = entry.1.saturating_add(bytes),
-            None => self.store.credits.push((recipient, bytes, connection)),
+            Some(owed) => owed.bytes = owed.bytes.saturating_add(bytes),
+            None => self.store.credits.push(Owed { to, bytes, connection }),
         }
     }
 
     fn return_credits(&mut self, out: &Outbox) {
         let StoreSide { credits, batch, .. } = &mut self.store;
-        credits.retain(|(to, bytes, connection)| {
-            let waits = connection.is_some_and(|id| out.pending_bytes(id) > CREDIT_PENDING);
+        credits.retain(|owed| {
+            let waits = owed.waits(out);
             if !waits {
-                batch.commands.push(Command::Credit { to: *to, bytes: *bytes });
+                batch.commands.push(Command::Credit { to: owed.to, bytes: owed.bytes });
             }
             waits
         });

@@ -26,6 +26,6 @@ pub use authorization::{Authorization, Credentials, Secret, User, Verdict};
 pub use broker::{Broker, Counters, NewConnection, Protocol, Received, Refusal, TlsFacts, Transport};
 pub use effect::{CloseReason, Effect};
 pub use identity::{ConnectionId, Now};
-pub use outbox::{Frame, Outbox, OutboxLimits, Traffic};
+pub use outbox::{CHUNK, CONGESTED, Frame, Outbox, OutboxLimits, Traffic};
 pub use settings::{JetStreamSettings, ServerIdentity, Settings};
 pub use subscription::SubscriptionId;

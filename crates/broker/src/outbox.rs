@@ -119,6 +119,12 @@ impl Frame {
         Rc::new(Frame { bytes, queued: Cell::new(0) })
     }
 
+    /// The bytes back, unless somebody holds a part of them.
+    #[must_use]
+    pub fn into_bytes(frame: Rc<Frame>) -> Option<Vec<u8>> {
+        Rc::into_inner(frame).map(|frame| frame.bytes)
+    }
+
     /// The whole frame.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

@@ -59,6 +59,34 @@ impl Transport {
         }
     }
 
+    /// Appends at most `room` bytes to `buffer`, which has the capacity. A boxed stream reads through `scratch`.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn poll_read_append(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        room: usize,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Tcp(stream) => loop {
+                std::task::ready!(stream.poll_read_ready(context))?;
+                match stream.try_read_buf(&mut bytes::BufMut::limit(&mut *buffer, room)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            },
+            Transport::Boxed(_) => {
+                let room = room.min(scratch.len());
+                let read = std::task::ready!(self.poll_read(context, &mut scratch[..room]))?;
+                buffer.extend_from_slice(&scratch[..read]);
+                Poll::Ready(Ok(read))
+            }
+        }
+    }
+
     /// A short read of a plain socket emptied it: forget that it was readable, which saves the call that would say `EAGAIN`.
     pub fn read_was_short(&self) {
         if let Transport::Tcp(stream) = self {
@@ -74,16 +102,19 @@ impl Transport {
     pub fn poll_write(&mut self, context: &mut Context<'_>, pieces: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Transport::Tcp(stream) => loop {
-                std::task::ready!(stream.poll_write_ready(context))?;
-                match stream.try_write_vectored(pieces) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Tried before readiness is asked for: that would count against the budget of the task that flushes for many.
+                let written = match pieces {
+                    [piece] => stream.try_write(piece),
+                    pieces => stream.try_write_vectored(pieces),
+                };
+                match written {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        std::task::ready!(stream.poll_write_ready(context))?;
+                    }
                     result => return Poll::Ready(result),
                 }
             },
-            Transport::Boxed(stream) => {
-                let written = std::task::ready!(stream.as_mut().poll_write_vectored(context, pieces))?;
-                Poll::Ready(Ok(written))
-            }
+            Transport::Boxed(stream) => stream.as_mut().poll_write_vectored(context, pieces),
         }
     }
 
