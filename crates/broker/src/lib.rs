@@ -1,1 +1,31 @@
 //! Who is connected, who wants what, and where a message goes.
+//!
+//! Pure: bytes and times come in through [`Broker`]'s calls, bytes go out through the [`Outbox`], the rest as [`Effect`]s and as batches of
+//! JetStream commands. See [`broker`] for the picture and for how a kind of client plugs in.
+
+mod account;
+mod authorization;
+pub mod broker;
+mod capture;
+mod connect;
+mod connection;
+mod effect;
+mod identity;
+mod jetstream_api;
+mod leaf;
+mod mqtt_client;
+mod nats_client;
+mod outbox;
+mod plan;
+mod routing;
+mod settings;
+mod subscription;
+mod timers;
+
+pub use authorization::{Authorization, Credentials, Secret, User, Verdict};
+pub use broker::{Broker, Counters, NewConnection, Protocol, Received, Refusal, TlsFacts, Transport};
+pub use effect::{CloseReason, Effect};
+pub use identity::{ConnectionId, Now};
+pub use outbox::{CHUNK, CONGESTED, Frame, Outbox, OutboxLimits, Traffic};
+pub use settings::{JetStreamSettings, ServerIdentity, Settings};
+pub use subscription::SubscriptionId;

@@ -1,1 +1,22 @@
 //! Sockets, TLS, WebSocket and HTTP around the broker: the I/O shell.
+//!
+//! [`run`] makes the calling thread the core thread; [`CoreHandle`] owns the broker there, with the flush, timer and store tasks around it;
+//! [`listen`] accepts, and [`CoreHandle::attach`] takes whatever carries bytes as a [`Transport`]. Promises: the broker is called plainly, on
+//! one thread, without locks; nothing here decides what a message means.
+
+mod clock;
+mod connection;
+mod core_loop;
+mod listener;
+mod passwords;
+mod shutdown;
+mod socket;
+mod store_queue;
+mod transport;
+
+pub use clock::Clock;
+pub use core_loop::{Core, CoreHandle, run};
+pub use listener::{accept_plain, bind, listen};
+pub use shutdown::{PATIENCE, Shutdown};
+pub use store_queue::{StoreHandle, StoreMailbox, store_queue};
+pub use transport::{ByteStream, Transport};

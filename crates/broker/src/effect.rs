@@ -1,0 +1,96 @@
+//! Rare outputs of the broker. Bytes are no effects: they go to the connections' buffers in the [`crate::Outbox`].
+
+use crate::identity::ConnectionId;
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Write what is pending (once, without waiting for a peer that does not read), then close the socket and call
+    /// [`crate::Broker::closed`].
+    Close {
+        /// Which connection.
+        id: ConnectionId,
+        /// Why, for the log and `/connz?state=closed`.
+        reason: CloseReason,
+    },
+    /// Read again from a connection that was told to pause.
+    WakeReader {
+        /// Which connection.
+        id: ConnectionId,
+    },
+    /// Compare a password with a bcrypt hash on the helper thread, then call [`crate::Broker::authenticated`]. The queue of these is
+    /// bounded by the shell; when it is full the answer is "no".
+    CheckPassword {
+        /// Who waits.
+        id: ConnectionId,
+        /// What the client sent.
+        password: Box<[u8]>,
+        /// The `$2a$…` hash of the configuration.
+        hash: Box<str>,
+    },
+}
+
+/// Why a connection ends; the texts are those of nats-server's `/connz` and disconnect events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CloseReason {
+    /// The peer closed it.
+    ClientClosed,
+    /// It did not send CONNECT in time.
+    AuthenticationTimeout,
+    /// Its credentials are wrong.
+    AuthenticationFailure,
+    /// It did not answer pings.
+    StaleConnection,
+    /// It does not speak the protocol.
+    ProtocolViolation,
+    /// A payload was larger than allowed.
+    MaxPayloadExceeded,
+    /// A control line was longer than allowed.
+    MaxControlLineExceeded,
+    /// Too many connections.
+    MaxConnectionsExceeded,
+    /// More was pending for it than allowed.
+    SlowConsumerPendingBytes,
+    /// It took nothing for the write deadline.
+    SlowConsumerWriteDeadline,
+    /// The memory of all connections was used up, and it held most.
+    OutOfMemory,
+    /// An MQTT session was taken over by another connection.
+    DuplicateClient,
+    /// An operator closed it.
+    Kicked,
+    /// The server stops.
+    ServerShutdown,
+    /// Reading failed.
+    ReadError,
+    /// Writing failed.
+    WriteError,
+    /// TLS could not be agreed on.
+    TlsHandshakeError,
+}
+
+impl CloseReason {
+    /// As `/connz` shows it.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            CloseReason::ClientClosed => "Client Closed",
+            CloseReason::AuthenticationTimeout => "Authentication Timeout",
+            CloseReason::AuthenticationFailure => "Authentication Failure",
+            CloseReason::StaleConnection => "Stale Connection",
+            CloseReason::ProtocolViolation => "Protocol Violation",
+            CloseReason::MaxPayloadExceeded => "Maximum Message Payload Exceeded",
+            CloseReason::MaxControlLineExceeded => "Maximum Control Line Exceeded",
+            CloseReason::MaxConnectionsExceeded => "Maximum Connections Exceeded",
+            CloseReason::SlowConsumerPendingBytes => "Slow Consumer (Pending Bytes)",
+            CloseReason::SlowConsumerWriteDeadline => "Slow Consumer (Write Deadline)",
+            CloseReason::OutOfMemory => "Slow Consumer (Memory Budget)",
+            CloseReason::DuplicateClient => "Duplicate Client ID",
+            CloseReason::Kicked => "Kicked",
+            CloseReason::ServerShutdown => "Server Shutdown",
+            CloseReason::ReadError => "Read Error",
+            CloseReason::WriteError => "Write Error",
+            CloseReason::TlsHandshakeError => "TLS Handshake Failure",
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the broker is told at its start: limits, names, who may connect. Checked by the configuration before it comes here.
+
+use std::time::Duration;
+
+use crate::authorization::Authorization;
+
+/// Settings of one broker. The defaults are nats-server's where it has the key.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What INFO tells clients about this server.
+    pub server: ServerIdentity,
+    /// Who may connect as a NATS client.
+    pub authorization: Authorization,
+    /// Largest headers + payload of a message, bytes.
+    pub max_payload: usize,
+    /// Longest control line, bytes.
+    pub max_control_line: usize,
+    /// Most connections of all kinds.
+    pub max_connections: usize,
+    /// Most subscriptions of one connection; 0: no limit.
+    pub max_subscriptions: usize,
+    /// How long a connection may be silent before it is pinged.
+    pub ping_interval: Duration,
+    /// Unanswered pings before a connection is stale.
+    pub ping_max: u32,
+    /// How long a client may take to send CONNECT, where authorization is on.
+    pub auth_timeout: Duration,
+    /// How long a peer may take nothing of what is pending.
+    pub write_deadline: Duration,
+    /// Most bytes pending for one connection.
+    pub max_pending: usize,
+    /// Memory of all connections' buffers together, bytes (promise 6).
+    pub memory_budget: usize,
+    /// Bytes of commands that may wait at the store; acknowledgements, pulls and API calls may use a quarter more.
+    pub store_queue: usize,
+    /// How long a client that publishes into a full store queue is not read, before it is refused with 10167.
+    pub store_patience: Duration,
+    /// Is JetStream on; its domain.
+    pub jetstream: Option<JetStreamSettings>,
+}
+
+/// What INFO says of the server.
+#[derive(Clone, Debug, Default)]
+pub struct ServerIdentity {
+    /// `N…` key or other unique id.
+    pub id: Box<str>,
+    /// `server_name`.
+    pub name: Box<str>,
+    /// The nats-server version we are compatible with.
+    pub version: Box<str>,
+    /// Host as configured, for INFO.
+    pub host: Box<str>,
+    /// Port of the client listener.
+    pub port: u16,
+    /// Our own name and version, in fields of ours.
+    pub software: Box<str>,
+}
+
+/// JetStream as the broker needs to know it.
+#[derive(Clone, Debug, Default)]
+pub struct JetStreamSettings {
+    /// `domain`, if configured.
+    pub domain: Option<Box<str>>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            server: ServerIdentity {
+                version: "2.15.1".into(),
+                host: "0.0.0.0".into(),
+                port: 4222,
+                ..ServerIdentity::default()
+            },
+            authorization: Authorization::None,
+            max_payload: 1024 * 1024,
+            max_control_line: 4096,
+            max_connections: 65_536,
+            max_subscriptions: 0,
+            ping_interval: Duration::from_secs(120),
+            ping_max: 2,
+            auth_timeout: Duration::from_secs(2),
+            write_deadline: Duration::from_secs(10),
+            max_pending: 64 * 1024 * 1024,
+            memory_budget: 32 * 1024 * 1024,
+            store_queue: 4 * 1024 * 1024,
+            store_patience: Duration::from_millis(200),
+            jetstream: None,
+        }
+    }
+}

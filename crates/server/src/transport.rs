@@ -1,0 +1,131 @@
+//! What carries a connection's bytes: a plain TCP socket, or anything else that is a stream of bytes.
+//!
+//! The plain socket is the fast path: readiness, one `recv` into the thread's scratch, `writev` of what is pending. TLS, WebSocket and
+//! whatever else comes (a [`ByteStream`]) is boxed and goes through `poll_read` and `poll_write`; above this file nobody knows the difference.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A stream of bytes that is no plain socket. A WebSocket presents the payloads of its frames.
+pub trait ByteStream: AsyncRead + AsyncWrite {}
+
+impl<T: AsyncRead + AsyncWrite> ByteStream for T {}
+
+/// See the module.
+pub enum Transport {
+    /// A plain socket.
+    Tcp(TcpStream),
+    /// Something in front of a socket.
+    Boxed(Pin<Box<dyn ByteStream>>),
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Transport::Tcp(stream) => out.debug_tuple("Tcp").field(stream).finish(),
+            Transport::Boxed(_) => out.write_str("Boxed"),
+        }
+    }
+}
+
+impl Transport {
+    /// Boxes a stream.
+    pub fn boxed(stream: impl ByteStream + 'static) -> Transport {
+        Transport::Boxed(Box::pin(stream))
+    }
+
+    /// Reads what is there into `buffer`; 0 is the end. `Pending` has registered the task.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Tcp(stream) => loop {
+                std::task::ready!(stream.poll_read_ready(context))?;
+                match stream.try_read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            },
+            Transport::Boxed(stream) => {
+                let mut buffer = ReadBuf::new(buffer);
+                std::task::ready!(stream.as_mut().poll_read(context, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+        }
+    }
+
+    /// Appends at most `room` bytes to `buffer`, which has the capacity. A boxed stream reads through `scratch`.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn poll_read_append(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        room: usize,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Tcp(stream) => loop {
+                std::task::ready!(stream.poll_read_ready(context))?;
+                match stream.try_read_buf(&mut bytes::BufMut::limit(&mut *buffer, room)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            },
+            Transport::Boxed(_) => {
+                let room = room.min(scratch.len());
+                let read = std::task::ready!(self.poll_read(context, &mut scratch[..room]))?;
+                buffer.extend_from_slice(&scratch[..read]);
+                Poll::Ready(Ok(read))
+            }
+        }
+    }
+
+    /// A short read of a plain socket emptied it: forget that it was readable, which saves the call that would say `EAGAIN`.
+    pub fn read_was_short(&self) {
+        if let Transport::Tcp(stream) = self {
+            // Safe against losing data: the driver runs on this thread, so what arrives later is a later edge.
+            let _ = stream.try_io(tokio::io::Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
+    }
+
+    /// Writes some of the pieces. `Pending` has registered the task.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn poll_write(&mut self, context: &mut Context<'_>, pieces: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Tcp(stream) => loop {
+                // Tried before readiness is asked for: that would count against the budget of the task that flushes for many.
+                let written = match pieces {
+                    [piece] => stream.try_write(piece),
+                    pieces => stream.try_write_vectored(pieces),
+                };
+                match written {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        std::task::ready!(stream.poll_write_ready(context))?;
+                    }
+                    result => return Poll::Ready(result),
+                }
+            },
+            Transport::Boxed(stream) => stream.as_mut().poll_write_vectored(context, pieces),
+        }
+    }
+
+    /// Pushes what a boxed stream holds back towards its socket.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(_) => Poll::Ready(Ok(())),
+            Transport::Boxed(stream) => stream.as_mut().poll_flush(context),
+        }
+    }
+}
