@@ -6,12 +6,17 @@
 //! - [`packet`]: bytes ↔ packets, borrowed and without allocation; [`property`], [`reason`]: the tables of MQTT 5;
 //!   [`error`]: why bytes are refused, and what is answered.
 //! - [`topic`]: the exact and reversible map between MQTT topics and NATS subjects.
+//! - [`session`]: packet identifiers, acknowledgements, subscriptions, expiry and keep alive; [`alias`]: topic aliases;
+//!   [`record`]: the durable rows.
 
+pub mod alias;
 pub mod error;
 pub mod packet;
 pub mod property;
 pub mod protocol;
 pub mod reason;
+pub mod record;
+pub mod session;
 pub mod topic;
 mod wire;
 
