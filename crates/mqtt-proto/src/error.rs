@@ -125,3 +125,35 @@ impl DecodeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{Packet, decode_from};
+    use crate::protocol::Sender;
+
+    fn answer(phase: Phase, client_maximum: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        DecodeError::Protocol("a second CONNECT").encode_answer(phase, client_maximum, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_reason_string_is_told_where_it_fits() {
+        let long = answer(Phase::Connected(Version::V5), 64);
+        let (packet, _) = decode_from(Sender::Server, &long, Some(Version::V5), 64).unwrap().unwrap();
+        let Packet::Disconnect(disconnect) = packet else { panic!("{packet:?}") };
+        assert_eq!(disconnect.reason, ReasonCode::ProtocolError);
+        let told = disconnect.properties.iter().next();
+        assert_eq!(told, Some(Property::ReasonString("protocol error: a second CONNECT")));
+        assert_eq!(answer(Phase::Connected(Version::V5), 20), [0xE0, 1, 0x82]);
+    }
+
+    #[test]
+    fn nothing_is_told_to_whom_we_do_not_know() {
+        assert!(answer(Phase::Connecting(None), 64).is_empty());
+        assert!(answer(Phase::Connecting(Some(Version::V311)), 64).is_empty());
+        assert!(answer(Phase::Connected(Version::V311), 64).is_empty());
+        assert_eq!(answer(Phase::Connecting(Some(Version::V5)), 9), [0x20, 3, 0, 0x82, 0]);
+    }
+}

@@ -17,6 +17,8 @@ pub mod protocol;
 pub mod reason;
 pub mod record;
 pub mod session;
+#[cfg(test)]
+mod tests;
 pub mod topic;
 mod wire;
 
