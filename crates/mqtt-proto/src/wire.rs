@@ -138,7 +138,7 @@ pub(crate) const fn varint_length(value: usize) -> usize {
 
 /// A variable byte integer: its bytes and how many of them count.
 #[inline]
-const fn varint_bytes(value: usize) -> ([u8; 4], usize) {
+pub(crate) const fn varint_bytes(value: usize) -> ([u8; 4], usize) {
     debug_assert!(value <= VARINT_MAX as usize, "the callers bound packets far below 256 MB");
     let mut rest = if value <= VARINT_MAX as usize { value } else { VARINT_MAX as usize };
     let mut bytes = [0; 4];

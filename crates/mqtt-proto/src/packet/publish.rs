@@ -2,11 +2,12 @@
 //!
 //! Decoding allocates nothing and borrows everything: topic, properties and payload point into the read buffer.
 
+use super::MAX_HEADER;
 use crate::error::DecodeError;
 use crate::property::{Place, Properties, Property};
 use crate::protocol::{PacketId, PacketType, Qos, Sender, Version};
 use crate::topic;
-use crate::wire::{Reader, cut, put_text, put_u16, put_varint};
+use crate::wire::{Reader, cut, put_u16, varint_bytes};
 
 /// How a message is delivered; only QoS 1 and 2 have an identifier and can be repeats. `[MQTT-2.3.1-5]`, `[MQTT-3.3.1-2]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,15 +148,19 @@ impl<'a> Publish<'a> {
     #[inline]
     pub fn encode_head(&self, version: Version, out: &mut Vec<u8>) {
         let head = self.head_length(version);
-        out.reserve(head + self.payload.len() + 5);
-        out.push(self.first_byte());
-        put_varint(out, head + self.payload.len());
-        put_text(out, self.topic);
+        let topic = cut(self.topic);
+        out.reserve(MAX_HEADER + head + self.payload.len());
+        put_start(out, self.first_byte(), head + self.payload.len(), topic.len() as u16);
+        out.extend_from_slice(topic.as_bytes());
         if let Some(id) = self.delivery.packet_id() {
             put_u16(out, id.value());
         }
         if version == Version::V5 {
-            self.properties.encode(out);
+            if self.properties.is_empty() {
+                out.push(0);
+            } else {
+                self.properties.encode(out);
+            }
         }
     }
 
@@ -183,6 +188,19 @@ impl<'a> Publish<'a> {
             | self.delivery.qos().bits() << 1
             | self.retain as u8
     }
+}
+
+/// Appends first byte, remaining length and topic length: a copy of known size and a cut, where three appends of
+/// unknown size would cost as much as the rest of the packet.
+#[inline]
+fn put_start(out: &mut Vec<u8>, first: u8, remaining: usize, topic_length: u16) {
+    let (length, length_size) = varint_bytes(remaining);
+    let [high, low] = topic_length.to_be_bytes();
+    let mut start = [first, length[0], length[1], length[2], length[3], 0, 0, 0];
+    start[1 + length_size] = high;
+    start[2 + length_size] = low;
+    out.extend_from_slice(&start);
+    out.truncate(out.len() - (5 - length_size));
 }
 
 /// A topic name or an empty one: UTF-8, no U+0000, no wildcards.
