@@ -1,1 +1,20 @@
-//! JetStream without I/O: streams, consumers, delivery, and the storage trait they stand on.
+//! JetStream without I/O: streams, consumers, session queues, delivery, and the storage trait they stand on.
+//!
+//! The broker (core thread) turns API calls, publishes, acknowledgements and pulls into [`command::Command`]s, gathers them in a
+//! [`command::Batch`] and hands it to the store thread. There [`JetStream`] applies them in order; `committer` then commits once and gives the
+//! batch back with one [`command::Outcome`] per command, together with the deliveries and events that came of it.
+//!
+//! ```text
+//!  core thread                              store thread
+//!  broker ── Batch{arena, commands} ──────► JetStream::apply ──► Store (one transaction)
+//!         ◄─ Batch + outcomes + Deliveries ─ commit (synced) ◄──┘
+//! ```
+//!
+//! Promises: no acknowledgement leaves before its commit; verdicts on sequence, duplicates, limits and expected-* headers are given only
+//! when a command is applied, with the time the command carries. No clock, randomness or I/O here.
+
+pub mod api_error;
+pub mod command;
+pub mod config;
+pub mod identity;
+pub mod store;

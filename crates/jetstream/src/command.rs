@@ -1,0 +1,509 @@
+//! What the broker asks of the store thread, and what comes back.
+//!
+//! A [`Batch`] goes to the store thread and comes back unchanged with one [`Outcome`] per command, so the broker finds reply subjects and
+//! tickets in its own bytes and nothing is copied back. Everything that a message consists of lies in the batch's arena.
+
+use crate::api_error::ApiError;
+use crate::config::{ConsumerConfig, StreamConfig};
+use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
+use crate::store::{MessageBuffer, Space, StreamState};
+
+/// A piece of an arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: u32,
+    /// Length; 0 stands for "absent" where that has a meaning.
+    pub len: u32,
+}
+
+impl Span {
+    /// The bytes in `arena`.
+    #[must_use]
+    pub fn of(self, arena: &[u8]) -> &[u8] {
+        &arena[self.start as usize..(self.start + self.len) as usize]
+    }
+
+    /// Nothing there.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Whom an outcome is for. Opaque to JetStream: the broker reads it when the batch is back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ticket(pub u64, pub u64);
+
+/// Commands and the bytes they refer to.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Subjects, reply subjects, headers, payloads, names, inboxes.
+    pub arena: Vec<u8>,
+    /// In the order they are applied.
+    pub commands: Vec<Command>,
+    /// Who is to get an appended message in a session queue; [`Append::queues`] refers to it.
+    pub queues: Vec<QueueFor>,
+}
+
+impl Batch {
+    /// Copies bytes into the arena.
+    pub fn add(&mut self, bytes: &[u8]) -> Span {
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(bytes);
+        Span { start, len: bytes.len() as u32 }
+    }
+
+    /// Forgets all, keeps the memory.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.commands.clear();
+        self.queues.clear();
+    }
+}
+
+/// A stored MQTT session that is to get a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFor {
+    /// The session.
+    pub session: SessionId,
+    /// min(publisher's QoS, granted QoS): 1 or 2.
+    pub quality: u8,
+}
+
+/// A publish that a stream captures, or that MQTT session queues need, or both.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Append {
+    /// The stream, or [`StreamId::NONE`].
+    pub stream: StreamId,
+    /// Whom the outcome is for.
+    pub ticket: Ticket,
+    /// Literal subject.
+    pub subject: Span,
+    /// Where the PubAck goes; empty: nowhere. Not looked at by JetStream.
+    pub reply: Span,
+    /// Header block or empty; it may hold `Nats-Msg-Id`, `Nats-Expected-*` and so on.
+    pub headers: Span,
+    /// Body.
+    pub payload: Span,
+    /// Range in [`Batch::queues`].
+    pub queues: (u32, u32),
+}
+
+/// Everything that can be asked of the store thread. Hot ones are small and `Copy`; the others are boxed.
+#[derive(Debug)]
+pub enum Command {
+    /// Store a message. → [`Outcome::Appended`] or [`Outcome::Refused`].
+    Append(Append),
+    /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`].
+    Ack(Ack),
+    /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox.
+    Pull(Box<Pull>),
+    /// The inbox of a pull has no interest any more. → [`Outcome::Done`].
+    Unreachable {
+        /// The consumer whose delivery found nobody.
+        consumer: ConsumerId,
+        /// The inbox.
+        inbox: Span,
+    },
+    /// Bytes of a consumer's or session's deliveries left the process. → [`Outcome::Done`].
+    Credit {
+        /// Who may send more.
+        to: Recipient,
+        /// How many bytes.
+        bytes: u32,
+    },
+    /// A session is connected: deliver its queue from the oldest entry. → [`Outcome::Done`].
+    QueueAttach {
+        /// The session.
+        session: SessionId,
+        /// At most so many unacknowledged messages (`max_inflight`, the client's receive maximum).
+        window: u16,
+    },
+    /// The session's connection is gone. → [`Outcome::Done`].
+    QueueDetach {
+        /// The session.
+        session: SessionId,
+    },
+    /// The client acknowledged a queued message (PUBACK, PUBCOMP). → [`Outcome::Done`].
+    QueueAck {
+        /// The session.
+        session: SessionId,
+        /// The entry's position in its queue.
+        position: u64,
+    },
+    /// Forget the queue: clean start, or the session expired. → [`Outcome::Done`].
+    QueueDrop {
+        /// The session.
+        session: SessionId,
+    },
+    /// Write a record (empty value: delete it). → [`Outcome::Done`] after the commit.
+    Record {
+        /// Whom the outcome is for.
+        ticket: Ticket,
+        /// Its key, see [`crate::store::record_space`].
+        key: Span,
+        /// Its value; empty deletes.
+        value: Span,
+    },
+    /// Read a stretch of a stream, for `forward`. → [`Event::Slice`], at once or after a fetch.
+    Read {
+        /// Whom the slice is for.
+        ticket: Ticket,
+        /// The stream.
+        stream: StreamId,
+        /// From here on.
+        from: Sequence,
+        /// At most so many bytes (and at least one message, if there is one).
+        max_bytes: u32,
+    },
+    /// An API request. → [`Outcome::Answer`].
+    Request(Box<Request>),
+}
+
+/// Who is credited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Recipient {
+    /// A consumer.
+    Consumer(ConsumerId),
+    /// A stored MQTT session.
+    Session(SessionId),
+}
+
+/// An acknowledgement as it arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Ack {
+    /// The consumer whose ack subject matched.
+    pub consumer: ConsumerId,
+    /// The whole ack subject, `$JS.ACK.…`, version 1 or 2.
+    pub subject: Span,
+    /// `+ACK`, `-NAK {…}`, `+WPI`, `+NXT …`, `+TERM …` or empty.
+    pub payload: Span,
+    /// Where the confirmation (or, for `+NXT`, the next messages) goes; empty: nowhere.
+    pub reply: Span,
+}
+
+/// A request for messages, `$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`.
+#[derive(Clone, Debug, Default)]
+pub struct Pull {
+    /// Stream name.
+    pub stream: Box<str>,
+    /// Consumer name.
+    pub consumer: Box<str>,
+    /// Where messages and status go.
+    pub inbox: Box<[u8]>,
+    /// How many messages; 1 when not said.
+    pub batch: u32,
+    /// Give up after this many milliseconds; `None`: never (a request without `expires` waits).
+    pub expires_ms: Option<u64>,
+    /// Answer 404 at once when nothing is there.
+    pub no_wait: bool,
+    /// Send an idle heartbeat when nothing came for so long, milliseconds.
+    pub heartbeat_ms: Option<u64>,
+    /// Stop before exceeding so many bytes.
+    pub max_bytes: Option<u64>,
+}
+
+/// API requests that are answered with [`Outcome::Answer`]. Names are as sent; JetStream checks that they exist.
+#[derive(Debug)]
+#[allow(missing_docs)] // the variants are the API's own operations; their fields the API's own fields
+pub enum Request {
+    AccountInfo,
+    StreamCreate { config: Box<StreamConfig> },
+    StreamUpdate { config: Box<StreamConfig> },
+    StreamInfo { name: Box<str>, subjects_filter: Option<Box<str>>, deleted_details: bool, offset: u64 },
+    StreamNames { subject: Option<Box<str>>, offset: u64 },
+    StreamList { subject: Option<Box<str>>, offset: u64 },
+    StreamDelete { name: Box<str> },
+    StreamPurge { name: Box<str>, filter: Option<Box<str>>, below: Option<Sequence>, keep: Option<u64> },
+    MessageGet { name: Box<str>, get: MessageGet },
+    MessageDelete { name: Box<str>, sequence: Sequence, erase: bool },
+    ConsumerCreate { stream: Box<str>, config: Box<ConsumerConfig>, action: ConsumerAction },
+    ConsumerInfo { stream: Box<str>, name: Box<str> },
+    ConsumerNames { stream: Box<str>, offset: u64 },
+    ConsumerList { stream: Box<str>, offset: u64 },
+    ConsumerDelete { stream: Box<str>, name: Box<str> },
+    /// Records with this prefix, for start-up.
+    Records { prefix: Box<[u8]> },
+    /// Counters for monitoring.
+    Statistics,
+}
+
+/// Which message is asked for (`STREAM.MSG.GET`, `DIRECT.GET`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageGet {
+    /// By sequence.
+    Sequence(Sequence),
+    /// The newest that matches a filter.
+    LastBySubject(Box<str>),
+    /// The first at or after a sequence that matches a filter.
+    NextBySubject(Sequence, Box<str>),
+}
+
+/// What a consumer create request insists on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConsumerAction {
+    /// Create it, or accept (or update) the one that is there.
+    #[default]
+    CreateOrUpdate,
+    /// It must not be there yet (or be equal).
+    Create,
+    /// It must be there.
+    Update,
+}
+
+/// What became of a command; the n-th outcome belongs to the n-th command of the batch.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Committed; nothing more to say.
+    Done,
+    /// Stored (or known already) and synced.
+    Appended {
+        /// Sequence in the stream; 0 when no stream was asked for.
+        sequence: Sequence,
+        /// A message with this id was there already, at `sequence`.
+        duplicate: bool,
+    },
+    /// Not stored.
+    Refused(ApiError),
+    /// The acknowledgement is durable: confirm it on its reply subject, if it has one.
+    Acknowledged {
+        /// False for acknowledgements that are not confirmed (`+NXT`, unknown).
+        confirm: bool,
+    },
+    /// The answer to a request.
+    Answer(Box<Answer>),
+}
+
+/// Answers to [`Request`]s.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Answer {
+    Error(ApiError),
+    AccountInfo(AccountInfo),
+    /// Create, update, info.
+    Stream(Box<StreamInfo>),
+    StreamNames { names: Vec<Box<str>>, total: u64, offset: u64 },
+    StreamList { streams: Vec<StreamInfo>, total: u64, offset: u64 },
+    Deleted,
+    Purged { count: u64 },
+    /// One message in the buffer.
+    Message(Box<MessageBuffer>),
+    Consumer(Box<ConsumerInfo>),
+    ConsumerNames { names: Vec<Box<str>>, total: u64, offset: u64 },
+    ConsumerList { consumers: Vec<ConsumerInfo>, total: u64, offset: u64 },
+    Records(Vec<(Vec<u8>, Vec<u8>)>),
+    Statistics(Box<Statistics>),
+}
+
+/// `$JS.API.INFO`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountInfo {
+    /// Bytes stored in files.
+    pub storage: u64,
+    /// Streams, not counting our own.
+    pub streams: u64,
+    /// Consumers.
+    pub consumers: u64,
+    /// Requests answered since the start.
+    pub api_total: u64,
+    /// Of those, refused.
+    pub api_errors: u64,
+    /// Limits: bytes of files, -1 unlimited.
+    pub max_storage: i64,
+    /// Limits: streams.
+    pub max_streams: i64,
+}
+
+/// A stream as info requests show it.
+#[derive(Clone, Debug)]
+pub struct StreamInfo {
+    /// Its instance.
+    pub id: StreamId,
+    /// Its configuration, complete.
+    pub config: StreamConfig,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Its counters.
+    pub state: StreamState,
+    /// Consumers on it.
+    pub consumers: u64,
+    /// Sequences between first and last that are not there.
+    pub deleted: u64,
+    /// Some of them, when asked for (bounded).
+    pub deleted_list: Option<Vec<Sequence>>,
+    /// Subjects with their counts, when asked for (a page).
+    pub subjects: Option<Vec<(Box<str>, u64)>>,
+    /// Now, for the answer's `ts`.
+    pub now: Timestamp,
+    /// True when this request made it.
+    pub did_create: bool,
+}
+
+/// A consumer as info requests show it.
+#[derive(Clone, Debug)]
+pub struct ConsumerInfo {
+    /// Its instance.
+    pub id: ConsumerId,
+    /// Its stream's name.
+    pub stream: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its configuration, complete.
+    pub config: ConsumerConfig,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Last delivered: consumer and stream sequence, and when.
+    pub delivered: (ConsumerSequence, Sequence, Option<Timestamp>),
+    /// Everything up to here is acknowledged.
+    pub ack_floor: (ConsumerSequence, Sequence, Option<Timestamp>),
+    /// Delivered and not acknowledged.
+    pub ack_pending: u64,
+    /// Of those, delivered more than once.
+    pub redelivered: u64,
+    /// Pull requests waiting.
+    pub waiting: u64,
+    /// Messages that match and were never delivered.
+    pub pending: u64,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Counters for `/jsz`, `/metrics` and `status`.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// Account-wide counters.
+    pub account: AccountInfo,
+    /// Every stream with its consumers.
+    pub streams: Vec<(StreamInfo, Vec<ConsumerInfo>)>,
+    /// Disk.
+    pub space: Space,
+    /// Commits so far.
+    pub commits: u64,
+    /// Commit latency, microseconds: of all commits, a power-of-two histogram (index = log2).
+    pub commit_histogram: [u64; 24],
+    /// Entries in MQTT session queues.
+    pub queued: u64,
+    /// Entries dropped from MQTT session queues.
+    pub queue_dropped: u64,
+}
+
+/// What the store thread sends by itself, beside the outcomes.
+#[derive(Debug)]
+pub enum Event {
+    /// A stream exists: its subjects are captured from now on (also after an update, and for each stream at start).
+    StreamUp {
+        /// Its instance.
+        stream: StreamId,
+        /// Its name.
+        name: Box<str>,
+        /// The subjects it captures.
+        subjects: Vec<Box<str>>,
+        /// Is `DIRECT.GET` allowed?
+        allow_direct: bool,
+        /// Its counters now.
+        state: StreamState,
+    },
+    /// A stream is gone.
+    StreamDown {
+        /// Its instance.
+        stream: StreamId,
+    },
+    /// A consumer exists: its ack subjects are answered from now on.
+    ConsumerUp {
+        /// Its instance.
+        consumer: ConsumerId,
+        /// Names of stream and consumer, as they stand in the ack subject.
+        stream: Box<str>,
+        /// See `stream`.
+        name: Box<str>,
+    },
+    /// A consumer is gone.
+    ConsumerDown {
+        /// Its instance.
+        consumer: ConsumerId,
+    },
+    /// What a [`Command::Read`] asked for.
+    Slice {
+        /// Whom it is for.
+        ticket: Ticket,
+        /// The messages.
+        messages: Box<MessageBuffer>,
+        /// Where to go on.
+        next: Sequence,
+    },
+    /// Messages left a stream by a limit, a purge or a delete (not by acknowledgement): `forward` accounts for what it had not sent.
+    Removed {
+        /// The stream.
+        stream: StreamId,
+        /// First and last sequence concerned.
+        first: Sequence,
+        /// See `first`.
+        last: Sequence,
+        /// How many.
+        messages: u64,
+    },
+    /// The store failed and was opened anew: all volatile state of the store thread is gone (waiting pulls, attached queues).
+    Reopened {
+        /// What happened.
+        reason: Box<str>,
+    },
+    /// The store refuses publishes (`true`: reserve reached) or takes them again.
+    Full(bool),
+}
+
+/// Messages on their way to subscribers, in one arena.
+#[derive(Debug, Default)]
+pub struct Deliveries {
+    /// Bytes of all of them.
+    pub arena: Vec<u8>,
+    /// In order.
+    pub entries: Vec<Delivery>,
+}
+
+/// One message on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    /// Who pays for it, and gets the credit back; `None` for status messages.
+    pub from: Option<Recipient>,
+    /// The subject it is routed by: an inbox. Empty for session queues.
+    pub to: Span,
+    /// The subject the subscriber sees. Equal to `to` for status messages.
+    pub subject: Span,
+    /// `reply [header-length] total CRLF headers payload CRLF`: what follows the subscription id on the wire, ready to be copied.
+    pub tail: Span,
+    /// Within `tail`: the ack subject (empty for status messages and session queues).
+    pub reply: Span,
+    /// Within `tail`: the header block.
+    pub headers: Span,
+    /// Within `tail`: the body.
+    pub payload: Span,
+    /// For session queues: position, quality of service, and whether it was sent before (DUP).
+    pub queue: Option<QueuePlace>,
+}
+
+/// Where in a session queue a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuePlace {
+    /// The session.
+    pub session: SessionId,
+    /// Position in the queue; the packet id is (position mod 65,535) + 1.
+    pub position: u64,
+    /// 1 or 2.
+    pub quality: u8,
+    /// It was sent on an earlier connection, as far as is known.
+    pub resent: bool,
+}
+
+/// Everything that a turn of the committer gives back.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The batches, with the outcome of each command.
+    pub done: Vec<(Batch, Vec<Outcome>)>,
+    /// Messages for subscribers.
+    pub deliveries: Deliveries,
+    /// What else happened.
+    pub events: Vec<Event>,
+    /// When the store thread wants a turn even if nothing comes.
+    pub wake_at: Option<AgeMillis>,
+}

@@ -1,0 +1,129 @@
+//! Configurations of streams and consumers, complete and checked: what the API's JSON and the config file's blocks become.
+
+use crate::identity::{Sequence, Timestamp};
+use std::collections::BTreeMap;
+use subject::Filter;
+
+/// What to do with a publish that a limit forbids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discard {
+    /// Remove the oldest.
+    #[default]
+    Old,
+    /// Refuse the new one.
+    New,
+}
+
+/// A stream. Limits retention, file storage, one replica: what this version builds. -1 means no limit, as in the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamConfig {
+    /// Its name: no blank, `.`, `*`, `>`, path separators or control characters; at most 255 bytes.
+    pub name: Box<str>,
+    /// Free text.
+    pub description: Box<str>,
+    /// Captured subjects; the stream's name when none was given.
+    pub subjects: Vec<Filter>,
+    /// Most messages.
+    pub max_messages: i64,
+    /// Most bytes, by [`crate::store::message_size`].
+    pub max_bytes: i64,
+    /// Oldest age in nanoseconds; 0: no limit.
+    pub max_age_ns: u64,
+    /// Most messages of one subject.
+    pub max_messages_per_subject: i64,
+    /// Largest message (headers + payload).
+    pub max_message_size: i32,
+    /// Most consumers.
+    pub max_consumers: i64,
+    /// When a limit is reached.
+    pub discard: Discard,
+    /// With [`Discard::New`]: refuse also when the per-subject limit is reached.
+    pub discard_new_per_subject: bool,
+    /// How long ids are remembered, nanoseconds.
+    pub duplicate_window_ns: u64,
+    /// Messages can't be deleted by the API.
+    pub deny_delete: bool,
+    /// The stream can't be purged by the API.
+    pub deny_purge: bool,
+    /// `Nats-Rollup` is honoured.
+    pub allow_rollup: bool,
+    /// `DIRECT.GET` is answered.
+    pub allow_direct: bool,
+    /// Nothing is added or removed any more.
+    pub sealed: bool,
+    /// First sequence it gives; 0 and 1 are the same.
+    pub first_sequence: u64,
+    /// Free key-value pairs; those that begin with `_nats.` are the server's.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// From where a consumer delivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeliverPolicy {
+    /// Everything that is there.
+    #[default]
+    All,
+    /// The last message, and all after it.
+    Last,
+    /// Only what comes after the creation.
+    New,
+    /// From a sequence.
+    FromSequence(Sequence),
+    /// From a time.
+    FromTime(Timestamp),
+    /// The last message of each subject, and all after the creation.
+    LastPerSubject,
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AckPolicy {
+    /// Nothing is acknowledged.
+    None,
+    /// It covers everything before it.
+    All,
+    /// Each message by itself.
+    #[default]
+    Explicit,
+}
+
+/// A pull consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerConfig {
+    /// Its name; empty when the server is to choose one (ephemeral).
+    pub name: Box<str>,
+    /// Durable: kept without anybody using it (unless `inactive_threshold_ns`).
+    pub durable: bool,
+    /// Free text.
+    pub description: Box<str>,
+    /// From where.
+    pub deliver_policy: DeliverPolicy,
+    /// What acknowledgements mean.
+    pub ack_policy: AckPolicy,
+    /// After so long an unacknowledged message is delivered again, nanoseconds.
+    pub ack_wait_ns: u64,
+    /// Waits for the 1st, 2nd, … redelivery instead of `ack_wait_ns`.
+    pub backoff_ns: Vec<u64>,
+    /// At most so many deliveries of a message; -1: no limit.
+    pub max_deliver: i64,
+    /// At most so many unacknowledged messages; -1: no limit.
+    pub max_ack_pending: i64,
+    /// At most so many pull requests waiting.
+    pub max_waiting: i64,
+    /// Only these subjects; empty: all.
+    pub filters: Vec<Filter>,
+    /// Deliver headers and size only.
+    pub headers_only: bool,
+    /// Largest `batch`, 0: no limit.
+    pub max_request_batch: i64,
+    /// Longest `expires`, nanoseconds, 0: no limit.
+    pub max_request_expires_ns: u64,
+    /// Largest `max_bytes`, 0: no limit.
+    pub max_request_max_bytes: i64,
+    /// Removed when unused for so long, nanoseconds; 0: never (durables), 5 s (ephemerals).
+    pub inactive_threshold_ns: u64,
+    /// Its state is not stored.
+    pub memory_storage: bool,
+    /// Free key-value pairs.
+    pub metadata: BTreeMap<String, String>,
+}

@@ -1,0 +1,56 @@
+//! The small numbers that must not be mixed up: ids, sequences and the two kinds of time.
+
+/// One instance of a stream: never given twice within a store, so that a deleted and re-created stream is another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u32);
+
+impl StreamId {
+    /// "No stream captures this subject": the message is only queued for MQTT sessions.
+    pub const NONE: StreamId = StreamId(0);
+    /// The store's own stream of messages that only MQTT session queues refer to. Not visible in the API.
+    pub const QUEUED: StreamId = StreamId(1);
+    /// Where the ids of users' streams begin.
+    pub const FIRST: StreamId = StreamId(16);
+}
+
+/// One instance of a consumer, unique within a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerId(pub u32);
+
+/// A stored MQTT session, unique within a store. Given by the broker, which owns the sessions' records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u32);
+
+/// Position of a message in its stream; the first is 1, 0 means "none".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// The position after this one.
+    #[must_use]
+    pub fn next(self) -> Sequence {
+        Sequence(self.0.saturating_add(1))
+    }
+}
+
+/// Position of a delivery in its consumer, redeliveries counted; the first is 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerSequence(pub u64);
+
+/// Wall-clock time, nanoseconds since 1970. Shown to people; ages are never computed from it, because boxes boot in 1970 and jump.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+/// The durable age clock, milliseconds: monotonic time while running, plus the wall-clock difference between runs when that is plausible
+/// (0 to 30 days). All expiry is computed from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AgeMillis(pub u64);
+
+/// Both clocks, read once per turn and carried by commands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Wall clock, for time stamps.
+    pub wall: Timestamp,
+    /// Age clock, for everything that expires.
+    pub age: AgeMillis,
+}
