@@ -43,7 +43,8 @@ impl RawNats {
         Ok(RawNats { wire: Wire::over(stream)? })
     }
 
-    /// Dials as an ordinary client: reads INFO, sends CONNECT and PING, reads up to PONG. Hands back the INFO too.
+    /// Dials as an ordinary client: reads INFO, sends CONNECT and PING, reads up to PONG and the INFO that may follow it.
+    /// Hands back the first INFO too.
     ///
     /// # Errors
     /// When the server says something else.
@@ -60,6 +61,8 @@ impl RawNats {
         let info = client.info()?;
         client.send(format!("CONNECT {options}\r\nPING\r\n"))?;
         client.skip_to("PONG")?;
+        // drop-in §7: a second INFO follows the first PONG, so it comes before the second one.
+        client.flush()?;
         Ok((client, info))
     }
 
