@@ -14,8 +14,10 @@ use crate::wire::Wire;
 pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let mut wire = Wire::connect(address)?;
     wire.send(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
-    let answer = String::from_utf8(wire.wait_for_close()?).with_context(|| format!("the body of {path} is not UTF-8"))?;
-    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no HTTP answer to {path}: {answer:?}"))?;
+    let answer =
+        String::from_utf8(wire.wait_for_close()?).with_context(|| format!("the body of {path} is not UTF-8"))?;
+    let (head, body) =
+        answer.split_once("\r\n\r\n").with_context(|| format!("no HTTP answer to {path}: {answer:?}"))?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Ok((status.with_context(|| format!("no HTTP status in {head:?}"))?, body.to_owned()))
 }

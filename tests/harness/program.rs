@@ -67,7 +67,9 @@ pub fn run(command: &mut Command, input: &[u8], limit: Duration) -> Result<Finis
     let (stdout, stderr) = (finish(stdout), finish(stderr));
     match status {
         Some(status) => Ok(Finished { status, stdout, stderr }),
-        None => bail!("{name} was still running after {limit:?}\n--- standard output\n{stdout}\n--- standard error\n{stderr}"),
+        None => bail!(
+            "{name} was still running after {limit:?}\n--- standard output\n{stdout}\n--- standard error\n{stderr}"
+        ),
     }
 }
 

@@ -49,7 +49,10 @@ impl RawNats {
     /// # Errors
     /// When the server says something else.
     pub fn connect(address: SocketAddr) -> Result<(RawNats, Value)> {
-        RawNats::connect_with(address, r#"{"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"protocol":1}"#)
+        RawNats::connect_with(
+            address,
+            r#"{"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"protocol":1}"#,
+        )
     }
 
     /// The same with CONNECT options of one's own.
@@ -89,7 +92,8 @@ impl RawNats {
     /// # Errors
     /// When none comes in time.
     pub fn line(&mut self) -> Result<String> {
-        let bytes = self.wire.wait_for("line", |received| received.iter().position(|byte| *byte == b'\n').map(|at| at + 1))?;
+        let bytes =
+            self.wire.wait_for("line", |received| received.iter().position(|byte| *byte == b'\n').map(|at| at + 1))?;
         let text = String::from_utf8(bytes).context("a control line is not UTF-8")?;
         Ok(text.trim_end_matches(['\r', '\n']).to_owned())
     }
@@ -183,7 +187,10 @@ impl RawNats {
     /// When no reply comes in time.
     pub fn request(&mut self, subject: &str, payload: &[u8]) -> Result<RawMessage> {
         // One inbox for all requests: they are made one after another.
-        self.send(format!("SUB _INBOX.raw request\r\nUNSUB request 1\r\nPUB {subject} _INBOX.raw {}\r\n", payload.len()))?;
+        self.send(format!(
+            "SUB _INBOX.raw request\r\nUNSUB request 1\r\nPUB {subject} _INBOX.raw {}\r\n",
+            payload.len()
+        ))?;
         self.send(payload)?;
         self.send("\r\n")?;
         self.message()

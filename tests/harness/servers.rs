@@ -116,8 +116,7 @@ max_inflight_messages 0
     pub fn start(configuration: &str) -> Result<Server> {
         peers::require(Peer::Mosquitto)?;
         let arguments = ["-v", "-c", "<dir>/server.conf"].map(str::to_owned).to_vec();
-        let launch =
-            Launch { program: peers::debian_program("mosquitto"), arguments, ready_line: Some(" running") };
+        let launch = Launch { program: peers::debian_program("mosquitto"), arguments, ready_line: Some(" running") };
         // As root it would become another user, who could not write here.
         let configuration = format!("{configuration}\nuser root\nlog_dest stderr\n");
         Server::start(launch, &configuration, temporary()?)

@@ -20,7 +20,8 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn connect(address: SocketAddr) -> Result<Wire> {
-        let stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT).with_context(|| format!("dialling {address}"))?;
+        let stream =
+            TcpStream::connect_timeout(&address, ANSWER_LIMIT).with_context(|| format!("dialling {address}"))?;
         Wire::over(stream)
     }
 

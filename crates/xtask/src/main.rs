@@ -8,11 +8,12 @@
 
 mod bench;
 mod demo;
-//D
+mod deny;
+mod metadata;
 mod peers;
 mod shell;
-//X
-//T
+mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -28,20 +29,27 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Everything that must hold: format, lints, documentation, dependencies, tidiness, all tests
+    #[command(alias = "ci")]
+    Test(test::Options),
     /// An outage of the link, watched live: sensors, an edge gateway, a stock hub
     Demo(demo::Options),
     /// Ours beside the peers on the same machine and the same work, as ratios
     Bench(bench::Options),
     /// Checks the architecture's invariants and prints the longest files and functions
+    Tidy,
     /// Checks licences and duplicate versions of the dependencies against deny.toml
+    Deny,
     /// Installs what the suites are tested against under target/peers
     Peers(peers::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().verb {
+        Verb::Test(options) => test::run(&options),
         Verb::Demo(options) => demo::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Tidy => tidy::run(),
+        Verb::Deny => deny::run(),
         Verb::Peers(options) => peers::run(&options),
     };
     match result {

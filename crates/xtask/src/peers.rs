@@ -96,7 +96,8 @@ fn install(from: Source, missing: &[Peer]) -> Result<()> {
 }
 
 fn is_current(peer: Peer) -> bool {
-    let stamped = source(peer) == Source::Debian || pin(peer).is_ok_and(|pin| fs::read_to_string(peer.stamp()).is_ok_and(|stamp| stamp == pin));
+    let stamped = source(peer) == Source::Debian
+        || pin(peer).is_ok_and(|pin| fs::read_to_string(peer.stamp()).is_ok_and(|stamp| stamp == pin));
     stamped && peers::require(peer).is_ok()
 }
 

@@ -52,7 +52,10 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// Whether a program of that name can be started.
 pub(crate) fn exists(program: &str) -> bool {
-    Command::new("sh").args(["-c", "command -v \"$0\" >/dev/null", program]).status().is_ok_and(|status| status.success())
+    Command::new("sh")
+        .args(["-c", "command -v \"$0\" >/dev/null", program])
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 fn shown(command: &Command) -> String {

@@ -25,7 +25,9 @@ pub(super) fn install() -> Result<()> {
 /// What to put before a command that needs root: nothing as root, sudo where it asks for no password.
 fn privilege() -> Option<Vec<&'static str>> {
     let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
-    let sudo = || Command::new("sudo").args(["-n", "true"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    let sudo = || {
+        Command::new("sudo").args(["-n", "true"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
     match root {
         true => Some(vec![]),
         false => sudo().then(|| vec!["sudo", "-n"]),
@@ -37,7 +39,8 @@ fn install_by_apt(prefix: &[&str]) -> Result<()> {
     if let Err(error) = shell::run(&mut privileged(prefix, &["apt-get", "-q", "update"])) {
         println!("{error:#}; going on with the package lists that are there");
     }
-    let mut words = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "--no-install-recommends", "install"];
+    let mut words =
+        vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "--no-install-recommends", "install"];
     words.extend(PACKAGES);
     shell::run_patiently(&mut privileged(prefix, &words))?;
     // The package starts a broker on 1883, which nobody asked for and which the demo would collide with.

@@ -23,7 +23,8 @@ pub(super) fn requirement(peer: Peer) -> Result<String> {
 pub(super) fn install(missing: &[Peer]) -> Result<()> {
     let python = peers::python();
     // An environment whose interpreter was replaced, or that was made by halves, has no working pip.
-    let works = Command::new(&python).args(["-m", "pip", "--version"]).output().is_ok_and(|output| output.status.success());
+    let works =
+        Command::new(&python).args(["-m", "pip", "--version"]).output().is_ok_and(|output| output.status.success());
     if !works {
         shell::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(peers::venv()))
             .context("install Python 3.9 or newer with its venv module (Debian: apt-get install python3-venv)")?;
