@@ -7,6 +7,7 @@
 //! The log goes to a file, whose end is shown when a wait fails or the test panics. A guard that is dropped kills its server.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -272,8 +273,8 @@ impl Server {
         let texts = self.launch.arguments.iter().chain([&self.configuration]);
         let names: Vec<String> = texts.flat_map(|text| marks(text)).filter(|name| name != "dir").collect();
         for name in names {
-            if !self.ports.contains_key(&name) {
-                self.ports.insert(name, ports::free()?);
+            if let Entry::Vacant(place) = self.ports.entry(name) {
+                place.insert(ports::free()?);
             }
         }
         Ok(())
