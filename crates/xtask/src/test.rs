@@ -94,9 +94,10 @@ fn install_peers(options: &Options) -> Result<()> {
     peers::run(&peers::Options { without: options.without.clone() })
 }
 
-/// What the suites start.
+/// What the suites start, and the suites. All targets at once: else the binaries would be built with other features of their
+/// dependencies than the tests, and everything twice.
 fn binaries(_: &Options) -> Result<()> {
-    shell::run(&mut shell::cargo(&["build", "--locked", "--package", "edge-gateway", "--bins"]))
+    shell::run(&mut shell::cargo(&["build", "--locked", "--workspace", "--all-targets"]))
 }
 
 fn tests(options: &Options) -> Result<()> {
