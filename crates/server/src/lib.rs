@@ -18,7 +18,6 @@ mod transport;
 
 pub use announcement::{PortsFile, write_pid_file};
 pub use clock::Clock;
-pub use core_loop::{Core, CoreHandle};
 pub use core_loop::{Core, CoreHandle, run};
 pub use listener::{accept_plain, bind, listen};
 pub use log::{Log, LogOptions};
