@@ -14,7 +14,20 @@
 //! when a command is applied, with the time the command carries. No clock, randomness or I/O here.
 
 pub mod api_error;
+pub mod clock;
 pub mod command;
 pub mod config;
+mod duplicates;
 pub mod identity;
+mod jetstream;
+mod message_id;
+mod publish_header;
+mod record;
+mod requests;
 pub mod store;
+mod stored_config;
+mod stream;
+mod stream_check;
+mod stream_requests;
+
+pub use jetstream::{JetStream, Limits};

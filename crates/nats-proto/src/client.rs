@@ -107,6 +107,9 @@ pub fn decode<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, Proto
     {
         return publish(bytes, limits);
     }
+    if bytes.starts_with(b"PING\r\n") {
+        return Ok(Decoded::Op(ClientOp::Ping, 6));
+    }
     decode_other(bytes, limits)
 }
 
@@ -182,9 +185,12 @@ fn more(bytes: &[u8]) -> Decoded<'static> {
 }
 
 /// `PUB subject [reply] size`
-#[inline]
+#[inline(always)]
 fn publish<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
-    let Some(line) = line::scan::<3>(bytes, 3, limits.max_control_line)? else { return Ok(more(bytes)) };
+    let mut line = Line::<3>::new();
+    if !line::scan(bytes, 3, limits.max_control_line, &mut line)? {
+        return Ok(more(bytes));
+    }
     let size = line.count.checked_sub(1).filter(|size| *size > 0).ok_or(ProtocolError::Arguments)?;
     let total = line.argument(bytes, size);
     let canonical = total[0] != b'0' || total.len() == 1;
@@ -194,7 +200,10 @@ fn publish<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, Protocol
 
 /// `HPUB subject [reply] header-size total-size`
 fn header_publish<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
-    let Some(line) = line::scan::<4>(bytes, 4, limits.max_control_line)? else { return Ok(more(bytes)) };
+    let mut line = Line::<4>::new();
+    if !line::scan(bytes, 4, limits.max_control_line, &mut line)? {
+        return Ok(more(bytes));
+    }
     if !limits.headers {
         return Err(ProtocolError::HeadersNotSupported);
     }
@@ -218,7 +227,7 @@ struct Sizes {
     canonical: bool,
 }
 
-#[inline]
+#[inline(always)]
 fn message<'a, const N: usize>(
     bytes: &'a [u8],
     line: &Line<N>,
@@ -248,7 +257,10 @@ fn message<'a, const N: usize>(
 
 /// `SUB subject [queue] sid`
 fn subscribe<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
-    let Some(line) = line::scan::<3>(bytes, 3, limits.max_control_line)? else { return Ok(more(bytes)) };
+    let mut line = Line::<3>::new();
+    if !line::scan(bytes, 3, limits.max_control_line, &mut line)? {
+        return Ok(more(bytes));
+    }
     let argument = |n| line.argument(bytes, n);
     let operation = match line.count {
         2 => ClientOp::Sub { subject: argument(0), queue: None, sid: argument(1) },
@@ -260,7 +272,10 @@ fn subscribe<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, Protoc
 
 /// `UNSUB sid [max]`
 fn unsubscribe<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
-    let Some(line) = line::scan::<2>(bytes, 5, limits.max_control_line)? else { return Ok(more(bytes)) };
+    let mut line = Line::<2>::new();
+    if !line::scan(bytes, 5, limits.max_control_line, &mut line)? {
+        return Ok(more(bytes));
+    }
     let max = match line.count {
         1 => None,
         2 => Some(line::number(line.argument(bytes, 1))?),

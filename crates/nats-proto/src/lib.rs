@@ -13,3 +13,6 @@ pub mod header;
 pub mod leaf;
 mod line;
 pub mod refusal;
+
+#[cfg(test)]
+mod testscripts;
