@@ -114,6 +114,7 @@ impl Proxy {
     pub fn cut(&mut self) {
         self.link.cut();
         self.join();
+        self.wait_until_refused();
     }
 
     /// Makes the link whole again, after a cut or a blackhole.
@@ -181,6 +182,15 @@ impl Proxy {
                 }
                 Err(_) => thread::sleep(POLL),
             }
+        }
+    }
+
+    /// A process that is being started by another thread holds a copy of the listener until it becomes another program; until
+    /// then the port still takes connections that nobody will serve.
+    fn wait_until_refused(&self) {
+        let deadline = Instant::now() + REBIND_LIMIT;
+        while Instant::now() < deadline && TcpStream::connect(self.address).is_ok() {
+            thread::sleep(POLL);
         }
     }
 
