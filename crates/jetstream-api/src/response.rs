@@ -437,3 +437,6 @@ impl<'a> WireConsumer<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

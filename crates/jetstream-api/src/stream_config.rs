@@ -125,7 +125,9 @@ impl Draft {
         }
         config.subjects = stream_check::subjects(&self.subjects)?;
         if let Some(field) = self.unsupported {
-            return Err(api_error::stream_invalid_config(format_args!("{field}: this value is not supported by this server")));
+            return Err(api_error::stream_invalid_config(format_args!(
+                "{field}: this value is not supported by this server"
+            )));
         }
         // Those are the server's, and told anew in each answer.
         config.metadata.retain(|key, _| !key.starts_with("_nats."));
