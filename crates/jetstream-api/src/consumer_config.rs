@@ -68,7 +68,6 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
         "deliver_policy",
         &[
             ("all", Deliver::All),
-            ("", Deliver::All),
             ("last", Deliver::Last),
             ("new", Deliver::New),
             ("by_start_sequence", Deliver::StartSequence),
@@ -78,10 +77,16 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     )?;
     let start_sequence = body.unsigned("opt_start_seq")?;
     let start_time = body.text("opt_start_time")?;
-    config.ack_policy = body.word(
+    let ack_policy = body.word(
         "ack_policy",
-        &[("none", AckPolicy::None), ("", AckPolicy::None), ("all", AckPolicy::All), ("explicit", AckPolicy::Explicit)],
+        &[
+            ("none", Some(AckPolicy::None)),
+            ("all", Some(AckPolicy::All)),
+            ("explicit", Some(AckPolicy::Explicit)),
+            ("flow_control", None),
+        ],
     )?;
+    config.ack_policy = ack_policy.unwrap_or(AckPolicy::None);
     let ack_wait = body.duration("ack_wait")?;
     let backoff = body.durations("backoff")?;
     config.max_deliver = unlimited(body.count("max_deliver")?);
@@ -97,8 +102,8 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.memory_storage = body.flag("mem_storage")?;
     config.metadata = body.pairs("metadata")?;
     let replicas = body.count("num_replicas")?;
-    let push_only = read_push_only(&mut body)?;
-    let replay = body.word("replay_policy", &[("instant", false), ("", false), ("original", true)])?;
+    let push_only = read_push_only(&mut body, ack_policy.is_none())?;
+    let replay = body.word("replay_policy", &[("instant", false), ("original", true)])?;
     body.refuse_value("replay_policy", replay);
     for key in UNSUPPORTED {
         body.unsupported(key);
@@ -124,12 +129,13 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
 }
 
 /// What pull consumers can't have.
-fn read_push_only(body: &mut Object) -> Result<Option<ApiError>, ApiError> {
+fn read_push_only(body: &mut Object, acknowledged_by_flow_control: bool) -> Result<Option<ApiError>, ApiError> {
     let rules = [
         (body.duration("idle_heartbeat")? != 0, api_error::CONSUMER_HB_REQUIRES_PUSH),
         (body.flag("flow_control")?, api_error::CONSUMER_FC_REQUIRES_PUSH),
         (body.unsigned("rate_limit_bps")? != 0, api_error::CONSUMER_PULL_WITH_RATE_LIMIT),
         (body.flag("direct")?, api_error::CONSUMER_DIRECT_REQUIRES_PUSH),
+        (acknowledged_by_flow_control, api_error::CONSUMER_ACK_FC_REQUIRES_PUSH),
     ];
     Ok(rules.into_iter().find(|(set, _)| *set).map(|(_, error)| error))
 }

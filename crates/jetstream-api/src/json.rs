@@ -240,7 +240,7 @@ impl Object {
         Object::new(value, format!("{}.{key}", self.path), go_type)
     }
 
-    /// One of a few words; the first when it is not there or empty.
+    /// One of a few words; the first when it is not there.
     pub(crate) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
         let value = self.take(key);
         let found = match &value {

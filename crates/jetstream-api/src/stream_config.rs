@@ -79,7 +79,8 @@ fn read_unsupported(body: &mut Object) -> Result<(), ApiError> {
     body.refuse_value("retention", retention);
     let storage = body.word("storage", &[("file", false), ("memory", true)])?;
     body.refuse_value("storage", storage);
-    let compression = body.word("compression", &[("none", false), ("", false), ("s2", true)])?;
+    let unknown = |_| api_error::invalid_json("unknown compression algorithm");
+    let compression = body.word("compression", &[("none", false), ("s2", true)]).map_err(unknown)?;
     body.refuse_value("compression", compression);
     let persist_mode = body.word("persist_mode", &[("default", false), ("", false), ("async", true)])?;
     body.refuse_value("persist_mode", persist_mode);
