@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::api_error;
 use crate::clock::StoredClock;
-use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Ticket};
+use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
+use crate::consumer::Consumer;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId};
 use crate::message_id::IdKey;
 use crate::record::{Reader, put};
@@ -80,6 +81,14 @@ pub struct JetStream {
     pub(crate) key: IdKey,
     pub(crate) streams: ById<StreamId, Stream>,
     pub(crate) stream_names: BTreeMap<Box<str>, StreamId>,
+    pub(crate) consumers: ById<ConsumerId, Consumer>,
+    /// Consumers to be served in this turn.
+    pub(crate) ready: Vec<ConsumerId>,
+    /// Consumers to be saved with the next commit.
+    pub(crate) dirty: Vec<ConsumerId>,
+    /// Scratch: messages read, sequences due.
+    pub(crate) buffer: MessageBuffer,
+    pub(crate) due: Vec<Sequence>,
     pub(crate) timers: BTreeSet<(AgeMillis, Timer)>,
     /// Streams with something new in this turn.
     pub(crate) touched: Vec<StreamId>,
@@ -117,6 +126,11 @@ impl JetStream {
             key,
             streams: ById::default(),
             stream_names: BTreeMap::new(),
+            consumers: ById::default(),
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            buffer: MessageBuffer::default(),
+            due: Vec::new(),
             timers: BTreeSet::new(),
             touched: Vec::new(),
             stored_bytes: 0,
@@ -139,6 +153,7 @@ impl JetStream {
         }
         let mut events = Vec::new();
         jetstream.load_streams(store, now, &mut events)?;
+        jetstream.load_consumers(store, now, &mut events)?;
         Ok((jetstream, events))
     }
 
@@ -175,6 +190,13 @@ impl JetStream {
                 Ok(Outcome::Done)
             }
             Command::Request(request) => self.request(turn, request),
+            Command::Ack(ack) => self.acknowledge(turn, ack),
+            Command::Pull(pull) => self.pull(turn, pull),
+            Command::Unreachable { consumer, inbox } => Ok(self.unreachable(*consumer, inbox.of(&turn.batch.arena))),
+            Command::Credit { to: Recipient::Consumer(consumer), bytes } => {
+                self.credit_consumer(*consumer, *bytes);
+                Ok(Outcome::Done)
+            }
             _ => Ok(Outcome::Done),
         }
     }
@@ -193,10 +215,11 @@ impl JetStream {
         let batch = Batch::default();
         let mut turn = Context { store, now, batch: &batch, deliveries, events };
         self.again = false;
-        self.fire_timers(&mut turn);
+        self.fire_timers(&mut turn)?;
         for stream in std::mem::take(&mut self.touched) {
             self.settle(&mut turn, stream)?;
         }
+        self.serve(&mut turn)?;
         self.read_slices(&mut turn)?;
         Ok(())
     }
@@ -218,6 +241,7 @@ impl JetStream {
     /// # Errors
     /// When the store fails; see the module.
     pub fn before_commit(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
+        self.save_consumers(store)?;
         self.clock.save(store, now)
     }
 
@@ -297,14 +321,15 @@ impl JetStream {
         Ok(Outcome::Done)
     }
 
-    fn fire_timers(&mut self, turn: &mut Context<'_>) {
+    fn fire_timers(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
         while let Some((at, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= turn.now.age) {
             self.timers.remove(&(at, timer));
             match timer {
                 Timer::Stream(id) => self.touch(id),
-                Timer::Consumer(_) => {}
+                Timer::Consumer(id) => self.consumer_in_time(turn, id)?,
             }
         }
+        Ok(())
     }
 
     /// The stream is looked at in this turn's [`JetStream::tick`].
@@ -337,13 +362,41 @@ impl JetStream {
             self.lazy_since.get_or_insert(turn.now.age);
             self.account_removed(turn, id);
         }
+        self.wake_consumers(turn, id);
         Ok(())
+    }
+
+    /// Its consumers have something to look at: new messages, or a beginning that has moved.
+    fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let shrunk = std::mem::take(&mut stream.shrunk);
+        let first = turn.store.state(id).first;
+        for id in stream.consumers.values() {
+            let Some(consumer) = self.consumers.get_mut(id) else { continue };
+            if shrunk {
+                consumer.move_to_first(first);
+            }
+            if !consumer.delivering.ready && !consumer.delivering.waiting.is_empty() {
+                consumer.delivering.ready = true;
+                self.ready.push(*id);
+            }
+        }
     }
 
     /// Tells the owner, and the stream's consumers, what is gone.
     pub(crate) fn account_removed(&mut self, turn: &mut Context<'_>, id: StreamId) {
-        for removal in std::mem::take(&mut self.removed) {
+        let stream = self.streams.get_mut(&id);
+        let consumers = stream.map(|stream| {
+            stream.shrunk = true;
+            &stream.consumers
+        });
+        for removal in self.removed.drain(..) {
             let gone = removal.evicted;
+            for consumer in consumers.iter().flat_map(|consumers| consumers.values()) {
+                if let Some(consumer) = self.consumers.get_mut(consumer) {
+                    consumer.account_removed(&removal);
+                }
+            }
             match turn.events.last_mut() {
                 Some(Event::Removed { stream, last, messages, .. }) if *stream == id && last.next() == gone.first => {
                     *last = gone.last;

@@ -4,6 +4,8 @@
 //!
 //! Not here: consumers (they are told what was added and removed), and the API's requests ([`crate::stream_requests`]).
 
+use std::collections::BTreeMap;
+
 use subject::Filter;
 
 use crate::api_error::{self, ApiError};
@@ -67,8 +69,10 @@ pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) config: StreamConfig,
     pub(crate) created: Timestamp,
-    /// All consumers on it, in the order of their creation.
-    pub(crate) consumers: Vec<ConsumerId>,
+    /// All consumers on it, by name.
+    pub(crate) consumers: BTreeMap<Box<str>, ConsumerId>,
+    /// Messages left it in this turn: consumers may stand below its beginning.
+    pub(crate) shrunk: bool,
     /// Messages stored since it was loaded; what an unfiltered consumer counts by.
     pub(crate) appended: u64,
     /// The same for each filtered consumer.
@@ -91,7 +95,8 @@ impl Stream {
             id,
             config,
             created,
-            consumers: Vec::new(),
+            consumers: BTreeMap::new(),
+            shrunk: false,
             appended: 0,
             tallies: Vec::new(),
             counted_bytes: 0,

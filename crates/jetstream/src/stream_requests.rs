@@ -176,6 +176,10 @@ impl JetStream {
 
     pub(crate) fn delete_stream(&mut self, turn: &mut Context<'_>, name: &str) -> Answered {
         let Some(id) = self.stream_names.remove(name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let consumers = self.streams.get(&id).map(|stream| stream.consumers.values().copied().collect::<Vec<_>>());
+        for consumer in consumers.unwrap_or_default() {
+            self.remove_consumer(turn, consumer)?;
+        }
         turn.store.delete_stream(id)?;
         if let Some(stream) = self.streams.remove(&id) {
             self.stored_bytes -= stream.counted_bytes;
@@ -284,7 +288,7 @@ impl JetStream {
         AccountInfo {
             storage: self.stored_bytes,
             streams: self.streams.len() as u64,
-            consumers: 0,
+            consumers: self.consumers.len() as u64,
             api_total: self.api_total,
             api_errors: self.api_errors,
             max_storage: self.limits.max_file_store.map_or(-1, |max| max as i64),
