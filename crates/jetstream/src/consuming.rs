@@ -5,7 +5,7 @@ use crate::api_error;
 use crate::command::{Ack, Deliveries, Outcome, Pull};
 use crate::config::AckPolicy;
 use crate::consumer::Consumer;
-use crate::delivery::{Stop, Waiting, send_status};
+use crate::delivery::{CREDIT, Stop, Waiting, send_status};
 use crate::flat_json::{self, Value};
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence};
 use crate::jetstream::{Context, JetStream, Timer};
@@ -80,7 +80,7 @@ impl JetStream {
 
     pub(crate) fn credit_consumer(&mut self, id: ConsumerId, bytes: u32) {
         if let Some(consumer) = self.consumers.get_mut(&id) {
-            consumer.delivering.credit += i64::from(bytes);
+            consumer.delivering.credit = (consumer.delivering.credit + i64::from(bytes)).min(CREDIT);
             self.serve_soon(id);
         }
     }

@@ -13,8 +13,9 @@ use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipie
 use crate::consumer::Consumer;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId};
 use crate::message_id::IdKey;
+use crate::queue::Queues;
 use crate::record::{Reader, put};
-use crate::store::{MessageBuffer, Read, Store, StoreError, record_space};
+use crate::store::{MessageBuffer, NewMessage, Read, Store, StoreError, record_space};
 use crate::stored_config;
 use crate::stream::{Incoming, Removal, Stream, Verdict};
 
@@ -86,6 +87,7 @@ pub struct JetStream {
     pub(crate) ready: Vec<ConsumerId>,
     /// Consumers to be saved with the next commit.
     pub(crate) dirty: Vec<ConsumerId>,
+    pub(crate) queues: Queues,
     /// Scratch: messages read, sequences due.
     pub(crate) buffer: MessageBuffer,
     pub(crate) due: Vec<Sequence>,
@@ -129,6 +131,7 @@ impl JetStream {
             consumers: ById::default(),
             ready: Vec::new(),
             dirty: Vec::new(),
+            queues: Queues::default(),
             buffer: MessageBuffer::default(),
             due: Vec::new(),
             timers: BTreeSet::new(),
@@ -154,6 +157,7 @@ impl JetStream {
         let mut events = Vec::new();
         jetstream.load_streams(store, now, &mut events)?;
         jetstream.load_consumers(store, now, &mut events)?;
+        jetstream.queues = Queues::load(store)?;
         Ok((jetstream, events))
     }
 
@@ -197,7 +201,29 @@ impl JetStream {
                 self.credit_consumer(*consumer, *bytes);
                 Ok(Outcome::Done)
             }
-            _ => Ok(Outcome::Done),
+            Command::Credit { to: Recipient::Session(session), bytes } => {
+                self.queues.credit(*session, *bytes);
+                Ok(Outcome::Done)
+            }
+            Command::QueueAttach { session, window } => {
+                self.queues.attach(*session, *window);
+                Ok(Outcome::Done)
+            }
+            Command::QueueDetach { session } => {
+                self.queues.detach(*session);
+                Ok(Outcome::Done)
+            }
+            Command::QueueAck { session, position } => {
+                if self.queues.acknowledge(turn.store, *session, *position)? {
+                    self.lazy_since.get_or_insert(turn.now.age);
+                }
+                Ok(Outcome::Done)
+            }
+            Command::QueueDrop { session } => {
+                self.sync = true;
+                self.queues.clear(turn.store, *session)?;
+                Ok(Outcome::Done)
+            }
         }
     }
 
@@ -220,6 +246,7 @@ impl JetStream {
             self.settle(&mut turn, stream)?;
         }
         self.serve(&mut turn)?;
+        self.serve_queues(&mut turn)?;
         self.read_slices(&mut turn)?;
         Ok(())
     }
@@ -242,6 +269,7 @@ impl JetStream {
     /// When the store fails; see the module.
     pub fn before_commit(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
         self.save_consumers(store)?;
+        self.queues.save(store)?;
         self.clock.save(store, now)
     }
 
@@ -267,6 +295,9 @@ impl JetStream {
 
     fn append(&mut self, turn: &mut Context<'_>, append: &Append) -> Result<Outcome, StoreError> {
         let message = turn.message(append);
+        if append.stream == StreamId::NONE {
+            return self.append_to_queues(turn, append, &message);
+        }
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
         };
@@ -285,6 +316,7 @@ impl JetStream {
                 self.stored_bytes += message.size();
                 stream.counted_bytes += message.size();
                 self.set_full(turn, false);
+                self.add_to_queues(turn, append, append.stream, sequence)?;
                 if !self.removed.is_empty() {
                     self.account_removed(turn, append.stream);
                 }
@@ -302,6 +334,56 @@ impl JetStream {
                 Ok(Outcome::Refused(error))
             }
         }
+    }
+
+    /// A message that no stream captures: stored once for all sessions that are to get it.
+    fn append_to_queues(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        message: &Incoming<'_>,
+    ) -> Result<Outcome, StoreError> {
+        let nowhere = Outcome::Appended { sequence: Sequence(0), duplicate: false };
+        if append.queues.0 == append.queues.1 {
+            return Ok(nowhere);
+        }
+        let state = turn.store.state(StreamId::QUEUED);
+        let new = NewMessage {
+            sequence: state.last.next(),
+            now: Now { wall: turn.now.wall.max(state.last_time), age: turn.now.age },
+            subject: message.subject,
+            headers: message.headers,
+            payload: message.payload,
+            message_id: None,
+        };
+        match turn.store.append(StreamId::QUEUED, &new) {
+            Ok(()) => {}
+            Err(StoreError::Full) => {
+                self.set_full(turn, true);
+                return Ok(Outcome::Refused(api_error::STORAGE_RESOURCES_EXCEEDED));
+            }
+            Err(error) => return Err(error),
+        }
+        self.sync = true;
+        self.set_full(turn, false);
+        self.add_to_queues(turn, append, StreamId::QUEUED, new.sequence)?;
+        Ok(nowhere)
+    }
+
+    fn add_to_queues(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        stream: StreamId,
+        sequence: Sequence,
+    ) -> Result<(), StoreError> {
+        let targets = turn.batch.queues.get(append.queues.0 as usize..append.queues.1 as usize).unwrap_or_default();
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let size = u64::from(append.subject.len + append.headers.len + append.payload.len);
+        let limits = (self.limits.max_queued_messages, self.limits.max_queued_bytes);
+        self.queues.add(turn.store, targets, stream, sequence, size, limits)
     }
 
     fn set_full(&mut self, turn: &mut Context<'_>, full: bool) {
@@ -375,6 +457,10 @@ impl JetStream {
             let Some(consumer) = self.consumers.get_mut(id) else { continue };
             if shrunk {
                 consumer.move_to_first(first);
+                if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {
+                    consumer.delivering.listed = true;
+                    self.dirty.push(*id);
+                }
             }
             if !consumer.delivering.ready && !consumer.delivering.waiting.is_empty() {
                 consumer.delivering.ready = true;
@@ -454,7 +540,11 @@ impl JetStream {
     }
 
     fn load_streams(&mut self, store: &mut dyn Store, now: Now, events: &mut Vec<Event>) -> Result<(), StoreError> {
-        for loaded in store.streams()? {
+        let all = store.streams()?;
+        if !all.iter().any(|loaded| loaded.stream == StreamId::QUEUED) {
+            store.create_stream(StreamId::QUEUED, Sequence(1), b"")?;
+        }
+        for loaded in all {
             if loaded.stream < StreamId::FIRST {
                 continue;
             }

@@ -81,10 +81,6 @@ impl Pending {
         self.count
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// Of those, delivered more than once.
     pub(crate) fn redelivered(&self) -> u64 {
         self.redelivered

@@ -66,8 +66,8 @@ impl JetStream {
             space: turn.store.space(),
             commits: self.commits,
             commit_histogram: self.commit_histogram,
-            queued: 0,
-            queue_dropped: 0,
+            queued: self.queues.queued,
+            queue_dropped: self.queues.dropped,
         }))))
     }
 }
