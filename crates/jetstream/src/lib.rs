@@ -39,4 +39,7 @@ mod stream;
 mod stream_check;
 mod stream_requests;
 
+#[cfg(test)]
+mod testscripts;
+
 pub use jetstream::{JetStream, Limits};
