@@ -325,7 +325,9 @@ impl Stream {
             return Some(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM);
         }
         if self.config.discard == Discard::Old {
-            return None;
+            // Stock stores it and evicts it at once; an acknowledged message that is gone helps nobody.
+            let never_fits = message.size() > limit(self.config.max_bytes);
+            return never_fits.then(|| api_error::stream_store_failed("maximum bytes exceeded"));
         }
         let per_subject = limit(self.config.max_messages_per_subject);
         let replaces = on_subject.is_some_and(|found| found.messages >= per_subject);
