@@ -16,10 +16,12 @@ use crate::pending::Pending;
 use crate::record::{Reader, put, put_signed};
 use crate::store::{Store, StoreError, record_space};
 use crate::stored_config;
-use crate::stream::{Removal, Stream};
+use crate::stream::{Among, Removal, Stream, limit};
 
 /// A count of pending messages that can only be had by looking through the stream is renewed at most so often.
 const RECOUNTED_EVERY_MILLIS: u64 = 1000;
+/// Messages outstanding where the configuration sets no limit: some 24 MB.
+const MOST_OUTSTANDING: u64 = 1 << 20;
 const POSITION_VERSION: u8 = 1;
 
 const CONFIG: u8 = 0;
@@ -104,10 +106,10 @@ impl Consumer {
 
     /// How many more messages may be outstanding.
     pub(crate) fn room(&self) -> u64 {
-        if self.config.ack_policy == AckPolicy::None || self.config.max_ack_pending <= 0 {
+        if self.config.ack_policy == AckPolicy::None {
             return u64::MAX;
         }
-        (self.config.max_ack_pending as u64).saturating_sub(self.pending.len())
+        limit(self.config.max_ack_pending).min(MOST_OUTSTANDING).saturating_sub(self.pending.len())
     }
 
     /// Was it delivered as often as it may be?
@@ -145,7 +147,12 @@ impl Consumer {
 
     /// Counts what is left, if that is uncertain and was not done just now.
     pub(crate) fn recount(&mut self, store: &mut dyn Store, stream: &Stream, now: Now) -> Result<(), StoreError> {
-        if self.recount.is_none_or(|at| at > now.age) {
+        if self.recount.is_some_and(|at| at <= now.age) { self.recount_now(store, stream, now) } else { Ok(()) }
+    }
+
+    /// Counts what is left, if that is uncertain, for somebody who asked.
+    pub(crate) fn recount_now(&mut self, store: &mut dyn Store, stream: &Stream, now: Now) -> Result<(), StoreError> {
+        if self.recount.is_none() {
             return Ok(());
         }
         let left = match &self.selection {
@@ -169,10 +176,10 @@ impl Consumer {
             return;
         }
         let single = gone.first == gone.last;
-        let counted = match &removal.subject {
+        let counted = match &removal.among {
             _ if self.selection.is_some() => None,
-            None if self.config.filters.is_empty() && self.next <= gone.first => Some(gone.messages),
-            Some(subject) if single => {
+            Among::All if self.config.filters.is_empty() && self.next <= gone.first => Some(gone.messages),
+            Among::Subject(subject) if single => {
                 let filters = &self.config.filters;
                 Some(u64::from(filters.is_empty() || filters.iter().any(|filter| filter.matches(subject))))
             }

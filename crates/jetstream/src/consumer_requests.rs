@@ -47,7 +47,7 @@ impl JetStream {
         let mut consumer = Consumer::new(id, stream, config, turn.now.wall, turn.now);
         consumer.start(turn.store, stream)?;
         attach(stream, &consumer);
-        consumer.recount(turn.store, stream, turn.now)?;
+        consumer.recount_now(turn.store, stream, turn.now)?;
         consumer.save_config(turn.store)?;
         turn.events.push(consumer_up(&consumer));
         let answer = Answer::Consumer(Box::new(consumer.describe(stream, turn.now)));
@@ -82,7 +82,7 @@ impl JetStream {
             attach(stream, consumer);
             consumer.save_config(turn.store)?;
         }
-        consumer.recount(turn.store, stream, turn.now)?;
+        consumer.recount_now(turn.store, stream, turn.now)?;
         let answer = Answer::Consumer(Box::new(consumer.describe(stream, turn.now)));
         self.serve_soon(id);
         self.schedule(id);
@@ -97,7 +97,7 @@ impl JetStream {
         let (Some(consumer), Some(stream)) = (consumer, self.streams.get(&stream)) else {
             return Ok(Err(api_error::CONSUMER_NOT_FOUND));
         };
-        consumer.recount(turn.store, stream, turn.now)?;
+        consumer.recount_now(turn.store, stream, turn.now)?;
         Ok(Ok(Answer::Consumer(Box::new(consumer.describe(stream, turn.now)))))
     }
 
@@ -114,7 +114,7 @@ impl JetStream {
         let mut consumers = Vec::new();
         for id in stream.consumers.values().skip(offset as usize).take(INFOS_PER_PAGE) {
             if let Some(consumer) = self.consumers.get_mut(id) {
-                consumer.recount(turn.store, stream, turn.now)?;
+                consumer.recount_now(turn.store, stream, turn.now)?;
                 consumers.push(consumer.describe(stream, turn.now));
             }
         }

@@ -12,6 +12,9 @@ use crate::jetstream::{Context, JetStream, Timer};
 use crate::store::{Store, StoreError};
 use crate::stream::Stream;
 
+/// Requests waiting at a consumer, whatever its configuration says.
+const MOST_WAITING: i64 = 1 << 16;
+
 impl JetStream {
     pub(crate) fn pull(&mut self, turn: &mut Context<'_>, pull: &Pull) -> Result<Outcome, StoreError> {
         let Some(stream) = self.stream_named(&pull.stream) else {
@@ -193,7 +196,7 @@ impl Consumer {
                 return Err("408 Requests Pending".into());
             }
         }
-        if self.delivering.waiting.len() as i64 >= self.config.max_waiting.max(1) {
+        if self.delivering.waiting.len() as i64 >= self.config.max_waiting.clamp(1, MOST_WAITING) {
             // A client with heartbeats notices by itself; answering it at once would make it ask again at once.
             let silent = pull.heartbeat_ms.is_some();
             return Err(if silent { String::new() } else { "409 Exceeded MaxWaiting".into() });

@@ -8,8 +8,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 use crate::identity::{AgeMillis, Sequence};
 use crate::store::RecentId;
 
-/// Most ids that one stream remembers: some 6 MB.
-pub(crate) const MOST_IDS: usize = 65_536;
+/// Most ids that all streams together remember, some 12 MB; each may have its even share.
+const MOST_IDS: usize = 131_072;
+/// A stream's share is at least this.
+const LEAST_SHARE: usize = 64;
 
 /// Takes the low half of a hash that is one already.
 #[derive(Default)]
@@ -31,6 +33,11 @@ impl Hasher for Pass {
     }
 }
 
+/// How many ids each of so many streams may remember.
+pub(crate) fn share(streams: usize) -> usize {
+    (MOST_IDS / streams.max(1)).max(LEAST_SHARE)
+}
+
 /// Ids stored within the window.
 #[derive(Debug, Default)]
 pub(crate) struct Duplicates {
@@ -42,7 +49,7 @@ impl Duplicates {
     /// What the store remembers, oldest first.
     pub(crate) fn load(ids: &[RecentId]) -> Duplicates {
         let mut duplicates = Duplicates::default();
-        ids.iter().for_each(|id| duplicates.insert(id.hash, id.sequence, id.age));
+        ids.iter().for_each(|id| duplicates.insert(id.hash, id.sequence, id.age, ids.len()));
         duplicates
     }
 
@@ -52,9 +59,9 @@ impl Duplicates {
         self.known.get(&hash).copied()
     }
 
-    /// Remembers an id.
-    pub(crate) fn insert(&mut self, hash: u128, sequence: Sequence, age: AgeMillis) {
-        if self.by_age.len() >= MOST_IDS {
+    /// Remembers an id, and `most` at most.
+    pub(crate) fn insert(&mut self, hash: u128, sequence: Sequence, age: AgeMillis, most: usize) {
+        while self.by_age.len() >= most.max(1) {
             self.forget_oldest();
         }
         if self.known.insert(hash, sequence).is_none() {
@@ -65,6 +72,9 @@ impl Duplicates {
     fn forget_before(&mut self, since: AgeMillis) {
         while self.by_age.front().is_some_and(|(_, age)| *age < since) {
             self.forget_oldest();
+        }
+        if self.by_age.is_empty() && self.by_age.capacity() > 1024 {
+            *self = Duplicates::default();
         }
     }
 
@@ -77,13 +87,13 @@ impl Duplicates {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duplicates, MOST_IDS};
+    use super::Duplicates;
     use crate::identity::{AgeMillis, Sequence};
 
     #[test]
     fn an_id_is_known_until_the_window_has_passed() {
         let mut ids = Duplicates::default();
-        ids.insert(7, Sequence(1), AgeMillis(100));
+        ids.insert(7, Sequence(1), AgeMillis(100), 10);
         assert_eq!(ids.find(7, AgeMillis(100)), Some(Sequence(1)));
         assert_eq!(ids.find(7, AgeMillis(101)), None);
     }
@@ -91,8 +101,8 @@ mod tests {
     #[test]
     fn the_oldest_is_forgotten_when_there_are_too_many() {
         let mut ids = Duplicates::default();
-        for id in 0..=MOST_IDS as u128 {
-            ids.insert(id, Sequence(1), AgeMillis(0));
+        for id in 0..=10 {
+            ids.insert(id, Sequence(1), AgeMillis(0), 10);
         }
         assert_eq!((ids.find(0, AgeMillis(0)), ids.find(1, AgeMillis(0))), (None, Some(Sequence(1))));
     }

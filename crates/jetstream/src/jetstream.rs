@@ -11,13 +11,14 @@ use crate::api_error;
 use crate::clock::StoredClock;
 use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
 use crate::consumer::Consumer;
+use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId};
 use crate::message_id::IdKey;
 use crate::queue::Queues;
 use crate::record::{Reader, put};
 use crate::store::{MessageBuffer, NewMessage, Read, Store, StoreError, record_space};
 use crate::stored_config;
-use crate::stream::{Incoming, Removal, Stream, Verdict};
+use crate::stream::{Ids, Incoming, Removal, Stream, Verdict};
 
 /// A map by a small number that shows no order: nothing may iterate over it.
 pub(crate) type ById<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -298,14 +299,14 @@ impl JetStream {
         if append.stream == StreamId::NONE {
             return self.append_to_queues(turn, append, &message);
         }
+        if self.is_over_limit(turn, append.stream, &message)? {
+            return Ok(Outcome::Refused(api_error::INSUFFICIENT_RESOURCES));
+        }
+        let ids = Ids { key: self.key, most: duplicates::share(self.streams.len()) };
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
         };
-        let verdict = if over_limit(self.limits.max_file_store, self.stored_bytes, &message) {
-            Verdict::Refused(api_error::INSUFFICIENT_RESOURCES)
-        } else {
-            stream.append(turn.store, turn.now, &message, self.key, &mut self.removed)?
-        };
+        let verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
         if !stream.touched {
             stream.touched = true;
             self.touched.push(append.stream);
@@ -334,6 +335,20 @@ impl JetStream {
                 Ok(Outcome::Refused(error))
             }
         }
+    }
+
+    /// Would the message exceed what all streams together may hold, also after this one has been brought within its limits?
+    fn is_over_limit(
+        &mut self,
+        turn: &mut Context<'_>,
+        stream: StreamId,
+        message: &Incoming<'_>,
+    ) -> Result<bool, StoreError> {
+        let Some(max) = self.limits.max_file_store else { return Ok(false) };
+        if self.stored_bytes + message.size() > max {
+            self.settle(turn, stream)?;
+        }
+        Ok(self.stored_bytes + message.size() > max)
     }
 
     /// A message that no stream captures: stored once for all sessions that are to get it.
@@ -544,13 +559,14 @@ impl JetStream {
         if !all.iter().any(|loaded| loaded.stream == StreamId::QUEUED) {
             store.create_stream(StreamId::QUEUED, Sequence(1), b"")?;
         }
+        let most_ids = duplicates::share(all.len());
         for loaded in all {
             if loaded.stream < StreamId::FIRST {
                 continue;
             }
             let (config, created) = stored_config::decode_stream(&loaded.description)?;
             let mut stream = Stream::new(loaded.stream, config, created);
-            stream.load(store, now)?;
+            stream.load(store, now, most_ids)?;
             self.stored_bytes += stream.counted_bytes;
             events.push(stream_up(&stream, store));
             self.stream_names.insert(stream.config.name.clone(), loaded.stream);
@@ -590,10 +606,6 @@ pub(crate) fn stream_up(stream: &Stream, store: &dyn Store) -> Event {
         allow_direct: stream.config.allow_direct,
         state: store.state(stream.id),
     }
-}
-
-fn over_limit(max: Option<u64>, stored: u64, message: &Incoming<'_>) -> bool {
-    max.is_some_and(|max| stored + message.size() > max)
 }
 
 fn decode_ids(record: &[u8]) -> Result<(u32, u32, IdKey), StoreError> {

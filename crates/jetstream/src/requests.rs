@@ -54,7 +54,7 @@ impl JetStream {
             let mut consumers = Vec::with_capacity(stream.consumers.len());
             for id in stream.consumers.values() {
                 if let Some(consumer) = self.consumers.get_mut(id) {
-                    consumer.recount(turn.store, stream, turn.now)?;
+                    consumer.recount_now(turn.store, stream, turn.now)?;
                     consumers.push(consumer.describe(stream, turn.now));
                 }
             }

@@ -10,7 +10,7 @@ use subject::Filter;
 
 use crate::api_error::{self, ApiError};
 use crate::config::{Discard, StreamConfig};
-use crate::duplicates::{Duplicates, MOST_IDS};
+use crate::duplicates::Duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
 use crate::message_id::IdKey;
 use crate::publish_header::{PublishHeaders, sequence};
@@ -47,12 +47,29 @@ pub(crate) enum Verdict {
     Refused(ApiError),
 }
 
+/// How a store hashes message ids, and how many of them a stream may remember.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ids {
+    pub(crate) key: IdKey,
+    pub(crate) most: usize,
+}
+
 /// Messages that left a stream: a stretch of its front, or all of one subject.
 #[derive(Debug)]
 pub(crate) struct Removal {
     pub(crate) evicted: Evicted,
-    /// Only messages of this subject or filter; `None`: the whole stretch.
-    pub(crate) subject: Option<Box<[u8]>>,
+    pub(crate) among: Among,
+}
+
+/// Which messages between the first and the last removed were meant.
+#[derive(Debug)]
+pub(crate) enum Among {
+    /// All: a stretch of the stream's front.
+    All,
+    /// Those of one subject.
+    Subject(Box<[u8]>),
+    /// Those that a filter chose.
+    Some,
 }
 
 /// How many messages matching a consumer's filters were ever stored.
@@ -108,8 +125,8 @@ impl Stream {
     }
 
     /// Reads the ids of the duplicate window.
-    pub(crate) fn load(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
-        let ids = store.recent_ids(self.id, self.window_start(now), MOST_IDS)?;
+    pub(crate) fn load(&mut self, store: &mut dyn Store, now: Now, most_ids: usize) -> Result<(), StoreError> {
+        let ids = store.recent_ids(self.id, self.window_start(now), most_ids)?;
         self.duplicates = Duplicates::load(&ids);
         self.counted_bytes = store.state(self.id).bytes;
         Ok(())
@@ -121,7 +138,7 @@ impl Stream {
         store: &mut dyn Store,
         now: Now,
         message: &Incoming<'_>,
-        key: IdKey,
+        ids: &Ids,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
         if self.config.sealed {
@@ -135,7 +152,7 @@ impl Stream {
             if let Some(refusal) = self.expectations(store, message.subject, &headers, &state)? {
                 return Ok(Verdict::Refused(refusal));
             }
-            id_hash = headers.message_id.map(|id| key.hash(id));
+            id_hash = headers.message_id.map(|id| ids.key.hash(id));
             if let Some(known) = id_hash.and_then(|hash| self.duplicates.find(hash, self.window_start(now))) {
                 return Ok(Verdict::Duplicate(known));
             }
@@ -160,7 +177,7 @@ impl Stream {
             Err(StoreError::Full) => return Ok(Verdict::Refused(api_error::STORAGE_RESOURCES_EXCEEDED)),
             Err(error) => return Err(error),
         }
-        self.count(&new, &headers);
+        self.count(&new, &headers, ids.most);
         self.trim_subject(store, message, on_subject, removed)?;
         if let Some(rollup) = headers.rollup {
             self.roll_up(store, rollup, message.subject, new.sequence, removed)?;
@@ -195,7 +212,7 @@ impl Stream {
             if evicted.messages == 0 {
                 return Ok(false);
             }
-            removed.push(Removal { evicted, subject: None });
+            removed.push(Removal { evicted, among: Among::All });
             if evicted.messages < REMOVED_PER_STEP {
                 return Ok(false);
             }
@@ -343,13 +360,13 @@ impl Stream {
         None
     }
 
-    fn count(&mut self, new: &NewMessage<'_>, headers: &PublishHeaders<'_>) {
+    fn count(&mut self, new: &NewMessage<'_>, headers: &PublishHeaders<'_>, most_ids: usize) {
         self.appended += 1;
         for tally in &mut self.tallies {
             tally.matched += u64::from(tally.filters.iter().any(|filter| filter.matches(new.subject)));
         }
         if let Some(hash) = new.message_id {
-            self.duplicates.insert(hash, new.sequence, new.now.age);
+            self.duplicates.insert(hash, new.sequence, new.now.age, most_ids);
         }
         if let Some(last_id) = &mut self.last_id {
             last_id.clear();
@@ -376,8 +393,9 @@ impl Stream {
         };
         if evicted.messages > 0 {
             // Only consumers ask whose messages went; without any nothing is allocated for each message.
-            let subject = (!self.consumers.is_empty()).then(|| message.subject.into());
-            removed.push(Removal { evicted, subject });
+            let nobody_asks = self.consumers.is_empty();
+            let among = if nobody_asks { Among::Some } else { Among::Subject(message.subject.into()) };
+            removed.push(Removal { evicted, among });
         }
         Ok(())
     }
@@ -416,7 +434,7 @@ impl Stream {
             let evicted = store.evict(self.id, &limits)?;
             count += evicted.messages;
             if evicted.messages > 0 {
-                removed.push(Removal { evicted, subject: None });
+                removed.push(Removal { evicted, among: Among::All });
             }
             if evicted.messages < REMOVED_PER_STEP {
                 return Ok(count);
@@ -440,8 +458,12 @@ impl Stream {
             let (evicted, more) = store.purge(self.id, filter, below, keep, REMOVED_PER_STEP)?;
             count += evicted.messages;
             if evicted.messages > 0 {
-                let subject = (filter.as_str() != ">").then(|| filter.as_str().as_bytes().into());
-                removed.push(Removal { evicted, subject });
+                let among = match filter.as_str() {
+                    ">" => Among::All,
+                    subject if filter.is_literal() => Among::Subject(subject.as_bytes().into()),
+                    _ => Among::Some,
+                };
+                removed.push(Removal { evicted, among });
             }
             if !more {
                 return Ok(count);

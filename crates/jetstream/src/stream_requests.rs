@@ -11,7 +11,7 @@ use crate::identity::{Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
 use crate::store::{MessageBuffer, Store, StoreError};
 use crate::stored_config;
-use crate::stream::{REMOVED_PER_STEP, Stream};
+use crate::stream::{Among, REMOVED_PER_STEP, Removal, Stream};
 use crate::stream_check;
 
 /// Streams' names in one answer, as nats-server's.
@@ -112,7 +112,7 @@ impl JetStream {
             loop {
                 let evicted = turn.store.trim_subject(id, &subject, keep, REMOVED_PER_STEP)?;
                 if evicted.messages > 0 {
-                    self.removed.push(crate::stream::Removal { evicted, subject: Some(subject.clone()) });
+                    self.removed.push(Removal { evicted, among: Among::Subject(subject.clone()) });
                 }
                 if evicted.messages < REMOVED_PER_STEP {
                     break;
@@ -278,7 +278,7 @@ impl JetStream {
         };
         turn.store.remove(id, sequence, erase)?;
         let evicted = crate::store::Evicted { messages: 1, bytes: 0, first: sequence, last: sequence };
-        self.removed.push(crate::stream::Removal { evicted, subject: Some(message.subject.into()) });
+        self.removed.push(Removal { evicted, among: Among::Subject(message.subject.into()) });
         self.account_removed(turn, id);
         self.touch(id);
         Ok(Ok(Answer::Deleted))

@@ -169,7 +169,7 @@ impl Runner {
     }
 
     fn write_deliveries(&mut self, out: &mut String, deliveries: &Deliveries) -> Result<()> {
-        let text = |span: Span| String::from_utf8_lossy(span.of(&deliveries.arena)).replace("\r\n", "|");
+        let text = |span: Span| short(&String::from_utf8_lossy(span.of(&deliveries.arena)).replace("\r\n", "|"));
         for delivery in &deliveries.entries {
             if let Some(place) = delivery.queue {
                 let again = if place.resent { " again" } else { "" };
@@ -397,6 +397,22 @@ impl goldenscript::Runner for Runner {
                 self.drains = args.next_pos() == Some("yes");
                 Ok(String::new())
             }
+            "credit" => {
+                let stream = args.next_pos().ok_or("stream?")?.to_owned();
+                let name = args.next_pos().ok_or("consumer?")?.to_owned();
+                let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
+                let bytes = args.next_pos().ok_or("bytes?")?.parse()?;
+                self.one(Command::Credit { to: Recipient::Consumer(consumer), bytes })
+            }
+            "unreachable" => {
+                let stream = args.next_pos().ok_or("stream?")?.to_owned();
+                let name = args.next_pos().ok_or("consumer?")?.to_owned();
+                let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
+                let mut batch = Batch::default();
+                let inbox = batch.add(args.next_pos().ok_or("inbox?")?.as_bytes());
+                batch.commands.push(Command::Unreachable { consumer, inbox });
+                self.turn(&batch)
+            }
             "limits" => self.limits(&mut args),
             "statistics" => self.statistics(),
             "restart" => self.reopen(false),
@@ -411,6 +427,11 @@ impl goldenscript::Runner for Runner {
             other => Err(format!("unknown command {other}").into()),
         }
     }
+}
+
+/// Long payloads tell nothing.
+fn short(text: &str) -> String {
+    if text.len() < 150 { text.to_owned() } else { format!("{}… ({} bytes)", &text[..20], text.len()) }
 }
 
 fn filters(list: &str) -> Result<Vec<Filter>> {
