@@ -40,6 +40,8 @@ mod stream_check;
 mod stream_requests;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod testscripts;
 
 pub use jetstream::{JetStream, Limits};
