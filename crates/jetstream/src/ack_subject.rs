@@ -21,10 +21,9 @@ pub(crate) struct AckPlace {
 impl AckPlace {
     /// Reads an ack subject of either form.
     pub(crate) fn parse(subject: &[u8]) -> Option<AckPlace> {
-        let tokens = subject.split(|byte| *byte == b'.').count();
-        let skip = match tokens {
-            9 => 4,
-            11.. => 6,
+        let skip = match memchr::memchr_iter(b'.', subject).count() {
+            8 => 4,
+            10.. => 6,
             _ => return None,
         };
         let mut numbers = subject.split(|byte| *byte == b'.').skip(skip).map(number);

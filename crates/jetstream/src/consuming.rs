@@ -60,12 +60,22 @@ impl JetStream {
             _ if payload.starts_with(b"-NAK") => consumer.refuse(&place, &payload[4..], turn.now),
             _ => true,
         };
-        if !reply.is_empty() && consumer.dirty && next.is_none() {
-            self.sync = true;
+        if consumer.dirty {
+            self.sync |= !reply.is_empty() && next.is_none();
+            if consumer.is_stored() && !consumer.delivering.listed {
+                consumer.delivering.listed = true;
+                self.dirty.push(ack.consumer);
+                self.lazy_since.get_or_insert(turn.now.age);
+            }
         }
-        self.list_dirty(ack.consumer, turn.now);
-        self.serve_soon(ack.consumer);
-        self.schedule(ack.consumer);
+        if !consumer.delivering.waiting.is_empty() && !consumer.delivering.ready {
+            consumer.delivering.ready = true;
+            self.ready.push(ack.consumer);
+        }
+        // Only a refusal can make anything due earlier than planned.
+        if payload.starts_with(b"-NAK") {
+            self.schedule(ack.consumer);
+        }
         if let Some(arguments) = next.filter(|_| !reply.is_empty()) {
             let pull = next_request(arguments, reply);
             self.take_pull(turn, ack.consumer, &pull)?;

@@ -318,7 +318,7 @@ impl Consumer {
         if !self.delivering.accept(size as u64, deliveries) {
             return false;
         }
-        let Some(mut waiting) = self.delivering.waiting.pop_front() else { return false };
+        let Some(waiting) = self.delivering.waiting.front_mut() else { return false };
         let to = *waiting.to.get_or_insert_with(|| put_bytes(&mut deliveries.arena, &waiting.inbox));
         let subject = put_bytes(&mut deliveries.arena, message.subject);
         let start = deliveries.arena.len();
@@ -330,21 +330,17 @@ impl Consumer {
         let tail = span(start, deliveries.arena.len());
         let from = Some(Recipient::Consumer(self.id));
         let delivery = Delivery { from, to, subject, tail, reply, headers, payload, queue: None };
-        self.delivering.credit -= i64::from(delivery.cost());
         deliveries.entries.push(delivery);
-        self.last_delivery = now.wall;
-        self.dirty = true;
-        self.delivering.last_active = now.age;
         waiting.left -= 1;
         waiting.sent += 1;
         if let Some((interval, at)) = &mut waiting.heartbeat {
             *at = AgeMillis(now.age.0 + *interval);
         }
-        if waiting.left > 0 {
-            self.delivering.waiting.push_back(waiting);
-        } else if waiting.bytes_left.is_some_and(|bytes| bytes > 0) {
-            waiting.end(deliveries, "409 Batch Completed");
-        }
+        self.delivering.next_in_turn(deliveries);
+        self.delivering.credit -= i64::from(delivery.cost());
+        self.delivering.last_active = now.age;
+        self.last_delivery = now.wall;
+        self.dirty = true;
         true
     }
 
@@ -382,6 +378,19 @@ impl Consumer {
 }
 
 impl Delivering {
+    /// The request at the front was sent a message: it is done, or waits behind the others.
+    fn next_in_turn(&mut self, deliveries: &mut Deliveries) {
+        if self.waiting.front().is_some_and(|waiting| waiting.left > 0) {
+            if self.waiting.len() > 1 {
+                self.waiting.rotate_left(1);
+            }
+        } else if let Some(done) = self.waiting.pop_front()
+            && done.bytes_left.is_some_and(|bytes| bytes > 0)
+        {
+            done.end(deliveries, "409 Batch Completed");
+        }
+    }
+
     /// Makes the request at the front one that takes a message of this size; ends those whose byte limit it exceeds.
     fn accept(&mut self, size: u64, deliveries: &mut Deliveries) -> bool {
         while let Some(waiting) = self.waiting.front_mut() {
