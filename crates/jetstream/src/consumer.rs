@@ -1,6 +1,7 @@
 //! A consumer: where it stands in its stream, and what is outstanding. This half is stored, and after a restart it goes on from here.
 //!
-//! Records, all below `c<id>`: `0` the configuration, `1` the position, `2<chunk>` outstanding messages by 256 sequences.
+//! Records: `c0<id>` the configuration, `c1<id>` the position, `c2<id><chunk>` outstanding messages by 256 sequences. The kind comes first, so that
+//! opening finds the consumers without reading what is outstanding.
 //!
 //! The ack floor is not kept but read off: just below the lowest outstanding message, or where the consumer stands.
 //! The other half, who waits for messages and what they were sent, is [`crate::delivery`].
@@ -320,21 +321,23 @@ impl Consumer {
     }
 }
 
-/// All records of a consumer.
-pub(crate) fn prefix(id: ConsumerId) -> [u8; 5] {
-    let [a, b, c, d] = id.0.to_be_bytes();
-    [record_space::CONSUMER, a, b, c, d]
+/// Where the configurations of all consumers are.
+pub(crate) const CONFIGS: [u8; 2] = [record_space::CONSUMER, CONFIG];
+
+/// What all records of a consumer begin with.
+pub(crate) fn prefixes(id: ConsumerId) -> [[u8; 6]; 3] {
+    [CONFIG, POSITION, OUTSTANDING].map(|kind| key(id, kind))
 }
 
 fn key(id: ConsumerId, kind: u8) -> [u8; 6] {
-    let [space, a, b, c, d] = prefix(id);
-    [space, a, b, c, d, kind]
+    let [a, b, c, d] = id.0.to_be_bytes();
+    [record_space::CONSUMER, kind, a, b, c, d]
 }
 
 /// The consumer that a record with its configuration is about; `None` for other records.
 pub(crate) fn config_key(key: &[u8]) -> Option<ConsumerId> {
     match key {
-        [record_space::CONSUMER, a, b, c, d, CONFIG] => Some(ConsumerId(u32::from_be_bytes([*a, *b, *c, *d]))),
+        [record_space::CONSUMER, CONFIG, a, b, c, d] => Some(ConsumerId(u32::from_be_bytes([*a, *b, *c, *d]))),
         _ => None,
     }
 }

@@ -163,8 +163,7 @@ impl JetStream {
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
         let mut found = Vec::new();
-        let space = [crate::store::record_space::CONSUMER];
-        store.scan_records(&space, &space, &mut |key, record| {
+        store.scan_records(&consumer::CONFIGS, &consumer::CONFIGS, &mut |key, record| {
             found.extend(consumer::config_key(key).map(|id| (id, record.to_vec())));
             true
         })?;
@@ -236,11 +235,12 @@ fn consumer_up(consumer: &Consumer) -> Event {
 }
 
 fn delete_records(store: &mut dyn Store, id: ConsumerId) -> Result<(), StoreError> {
-    let prefix = consumer::prefix(id);
     let mut keys = Vec::new();
-    store.scan_records(&prefix, &prefix, &mut |key, _| {
-        keys.push(key.to_vec());
-        true
-    })?;
+    for prefix in consumer::prefixes(id) {
+        store.scan_records(&prefix, &prefix, &mut |key, _| {
+            keys.push(key.to_vec());
+            true
+        })?;
+    }
     keys.iter().try_for_each(|key| store.delete_record(key))
 }

@@ -42,6 +42,8 @@ mod stream_requests;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod queue_properties;
+#[cfg(test)]
 mod testscripts;
 
 pub use jetstream::{JetStream, Limits};

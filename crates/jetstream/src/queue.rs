@@ -208,8 +208,8 @@ impl Queues {
         if let Some(queue) = self.sessions.get_mut(&session) {
             queue.forget(entry);
             if let Some(attached) = &mut queue.attached {
-                attached.sent.retain(|sent| sent.position != entry.position);
-                attached.ahead.retain(|ahead| ahead.position != entry.position);
+                take(&mut attached.sent, entry.position);
+                take(&mut attached.ahead, entry.position);
             }
         }
         self.queued -= 1;
@@ -419,6 +419,13 @@ fn write_delivery(arena: &mut Vec<u8>, buffer: &MessageBuffer, place: QueuePlace
         headers,
         payload,
         queue: Some(place),
+    }
+}
+
+/// Takes an entry out of a list in order of positions.
+fn take(entries: &mut VecDeque<Entry>, position: u64) {
+    if let Ok(index) = entries.binary_search_by_key(&position, |entry| entry.position) {
+        entries.remove(index);
     }
 }
 

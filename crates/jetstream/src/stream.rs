@@ -152,7 +152,8 @@ impl Stream {
             if let Some(refusal) = self.expectations(store, message.subject, &headers, &state)? {
                 return Ok(Verdict::Refused(refusal));
             }
-            id_hash = headers.message_id.map(|id| ids.key.hash(id));
+            let window = self.config.duplicate_window_ns > 0;
+            id_hash = headers.message_id.filter(|_| window).map(|id| ids.key.hash(id));
             if let Some(known) = id_hash.and_then(|hash| self.duplicates.find(hash, self.window_start(now))) {
                 return Ok(Verdict::Duplicate(known));
             }
