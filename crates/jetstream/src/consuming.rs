@@ -183,7 +183,7 @@ impl Consumer {
     /// Accepts a pull request; an error is the status to answer with, empty: none.
     fn take_pull(&mut self, stream: &Stream, pull: &Pull, now: Now, deliveries: &mut Deliveries) -> Result<(), String> {
         let config = &self.config;
-        if pull.heartbeat_ms.is_some_and(|heartbeat| heartbeat * 2 > pull.expires_ms.unwrap_or(0)) {
+        if pull.heartbeat_ms.is_some_and(|heartbeat| heartbeat.saturating_mul(2) > pull.expires_ms.unwrap_or(0)) {
             return Err("400 Bad Request - heartbeat value too large".into());
         }
         if config.max_request_batch > 0 && i64::from(pull.batch) > config.max_request_batch {
@@ -362,7 +362,18 @@ fn duration(nanos: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{duration, nak_delay};
+    use proptest::prelude::{any, proptest};
+
+    use super::{AckPlace, duration, nak_delay, next_request};
+
+    proptest! {
+        #[test]
+        fn any_arguments_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..30), text in "[0-9.hmsnu{}\":, ]{0,20}") {
+            for arguments in [bytes.as_slice(), text.as_bytes()] {
+                let _ = (nak_delay(arguments), next_request(arguments, b"in"), AckPlace::parse(arguments));
+            }
+        }
+    }
 
     #[test]
     fn durations_are_printed_as_in_go() {

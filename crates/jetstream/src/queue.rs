@@ -13,7 +13,7 @@ use crate::delivery::{CREDIT, put_message, span};
 use crate::identity::{Sequence, SessionId, StreamId};
 use crate::jetstream::{ById, Context, JetStream};
 use crate::record::{Reader, put};
-use crate::store::{MessageBuffer, Store, StoreError, record_space};
+use crate::store::{MessageBuffer, Store, StoreError, record_space, undamaged};
 
 const ENTRY_VERSION: u8 = 1;
 const ROW_VERSION: u8 = 1;
@@ -388,7 +388,7 @@ impl JetStream {
     fn send_entry(&mut self, turn: &mut Context<'_>, session: SessionId, entry: Entry) -> Result<(), StoreError> {
         self.buffer.clear();
         let known = entry.stream == StreamId::QUEUED || self.streams.contains_key(&entry.stream);
-        if !known || !turn.store.message(entry.stream, entry.sequence, &mut self.buffer)? {
+        if !known || !undamaged(turn.store, entry.stream, entry.sequence, &mut self.buffer)? {
             self.queues.dropped += 1;
             return self.queues.remove(turn.store, session, &entry);
         }
