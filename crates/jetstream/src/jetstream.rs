@@ -452,9 +452,10 @@ impl JetStream {
         self.stored_bytes = self.stored_bytes + bytes - stream.counted_bytes;
         stream.counted_bytes = bytes;
         let due = stream.next_expiry(turn.store)?;
-        if more || stream.scheduled.is_none_or(|at| at <= turn.now.age) {
-            stream.scheduled = due;
-            self.timers.extend(due.map(|at| (at, Timer::Stream(id))));
+        if stream.scheduled.is_none_or(|at| at <= turn.now.age) {
+            // Never at once: what is due now and still there waits for the next step, or is the store's to explain.
+            stream.scheduled = due.map(|at| at.max(AgeMillis(turn.now.age.0 + 1)));
+            self.timers.extend(stream.scheduled.map(|at| (at, Timer::Stream(id))));
         }
         if more {
             self.again = true;
