@@ -28,8 +28,11 @@ pub(crate) type Answered = Result<Result<Answer, ApiError>, StoreError>;
 
 impl JetStream {
     pub(crate) fn create_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
-        let mut config = config.clone();
-        stream_check::seal(&mut config);
+        let config = config.clone();
+        if config.sealed {
+            let text = "stream configuration for create can not be sealed";
+            return Ok(Err(api_error::stream_invalid_config(text)));
+        }
         if let Err(error) = stream_check::check(&config) {
             return Ok(Err(error));
         }
