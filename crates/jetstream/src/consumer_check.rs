@@ -2,7 +2,7 @@
 
 use crate::api_error::{self, ApiError};
 use crate::config::{ConsumerConfig, DeliverPolicy};
-use crate::stream_check::is_name;
+use crate::stream_check::{MOST_SUBJECTS, is_name};
 
 const LONGEST_NAME: usize = 255;
 const LONGEST_DESCRIPTION: usize = 4096;
@@ -35,6 +35,10 @@ pub(crate) fn check(config: &ConsumerConfig) -> Result<(), ApiError> {
     }
     if config.max_request_expires_ns != 0 && config.max_request_expires_ns < 1_000_000 {
         return Err(api_error::CONSUMER_MAX_REQUEST_EXPIRES_TOO_SMALL);
+    }
+    if config.filters.len() > MOST_SUBJECTS {
+        let text = format!("consumer has too many subject filters, maximum allowed is {MOST_SUBJECTS}");
+        return Err(api_error::stream_invalid_config(text));
     }
     for (index, filter) in config.filters.iter().enumerate() {
         if config.filters[index + 1..].iter().any(|other| other.covers(filter) || filter.covers(other)) {

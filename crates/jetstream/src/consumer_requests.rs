@@ -6,7 +6,7 @@ use crate::config::{ConsumerConfig, DeliverPolicy};
 use crate::consumer::{self, Consumer};
 use crate::consumer_check;
 use crate::delivery::send_status;
-use crate::identity::{ConsumerId, Now, Sequence};
+use crate::identity::{ConsumerId, HIGHEST_SEQUENCE, Now, Sequence};
 use crate::jetstream::{Context, JetStream};
 use crate::store::{Store, StoreError};
 use crate::stored_config;
@@ -192,7 +192,7 @@ impl Consumer {
             DeliverPolicy::All | DeliverPolicy::LastPerSubject => state.first,
             DeliverPolicy::Last => self.last_matching(store, state.last)?,
             DeliverPolicy::New => state.last.next(),
-            DeliverPolicy::FromSequence(sequence) => sequence,
+            DeliverPolicy::FromSequence(sequence) => sequence.min(HIGHEST_SEQUENCE),
             DeliverPolicy::FromTime(time) => store.first_at(stream.id, time)?,
         };
         let ahead = matches!(self.config.deliver_policy, DeliverPolicy::FromSequence(_));

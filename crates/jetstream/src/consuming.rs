@@ -72,8 +72,8 @@ impl JetStream {
             consumer.delivering.ready = true;
             self.ready.push(ack.consumer);
         }
-        // Only a refusal can make anything due earlier than planned.
-        if payload.starts_with(b"-NAK") {
+        // Only these can make anything due earlier than planned.
+        if consumer.pending.len() == 0 || payload.starts_with(b"-NAK") {
             self.schedule(ack.consumer);
         }
         if let Some(arguments) = next.filter(|_| !reply.is_empty()) {
@@ -183,7 +183,7 @@ impl Consumer {
     /// Accepts a pull request; an error is the status to answer with, empty: none.
     fn take_pull(&mut self, stream: &Stream, pull: &Pull, now: Now, deliveries: &mut Deliveries) -> Result<(), String> {
         let config = &self.config;
-        if pull.heartbeat_ms.is_some_and(|heartbeat| heartbeat * 2 > pull.expires_ms.unwrap_or(0)) {
+        if pull.heartbeat_ms.is_some_and(|heartbeat| heartbeat.saturating_mul(2) > pull.expires_ms.unwrap_or(0)) {
             return Err("400 Bad Request - heartbeat value too large".into());
         }
         if config.max_request_batch > 0 && i64::from(pull.batch) > config.max_request_batch {
@@ -264,23 +264,26 @@ impl Consumer {
         }
     }
 
-    fn inactive_millis(&self) -> Option<u64> {
+    /// When it is removed if nobody uses it. While messages are outstanding somebody may be working on them, so the threshold counts from when
+    /// the last of them was due.
+    fn inactive_at(&self) -> Option<AgeMillis> {
         let threshold = self.config.inactive_threshold_ns;
-        (threshold > 0).then(|| threshold.div_ceil(1_000_000))
+        let longest = self.config.backoff_ns.iter().max().unwrap_or(&self.config.ack_wait_ns);
+        let work = if self.pending.len() > 0 { *longest } else { 0 };
+        let wait = threshold.saturating_add(work).div_ceil(1_000_000);
+        (threshold > 0).then(|| AgeMillis(self.delivering.last_active.0.saturating_add(wait)))
     }
 
     /// Nobody has used it for so long that it is removed.
     fn is_abandoned(&mut self, now: Now) -> bool {
-        let Some(threshold) = self.inactive_millis() else { return false };
         if !self.delivering.waiting.is_empty() {
             self.delivering.last_active = now.age;
         }
-        now.age.0 >= self.delivering.last_active.0 + threshold
+        self.inactive_at().is_some_and(|at| at <= now.age)
     }
 
     fn next_deadline(&self) -> Option<AgeMillis> {
-        let inactive = self.inactive_millis().map(|threshold| AgeMillis(self.delivering.last_active.0 + threshold));
-        let deadlines = [self.pending.next_due(), self.delivering.next_deadline(), inactive];
+        let deadlines = [self.pending.next_due(), self.delivering.next_deadline(), self.inactive_at()];
         deadlines.into_iter().flatten().min()
     }
 }
@@ -362,7 +365,18 @@ fn duration(nanos: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{duration, nak_delay};
+    use proptest::prelude::{any, proptest};
+
+    use super::{AckPlace, duration, nak_delay, next_request};
+
+    proptest! {
+        #[test]
+        fn any_arguments_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..30), text in "[0-9.hmsnu{}\":, ]{0,20}") {
+            for arguments in [bytes.as_slice(), text.as_bytes()] {
+                let _ = (nak_delay(arguments), next_request(arguments, b"in"), AckPlace::parse(arguments));
+            }
+        }
+    }
 
     #[test]
     fn durations_are_printed_as_in_go() {

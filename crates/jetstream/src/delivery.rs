@@ -11,7 +11,7 @@ use crate::command::{Deliveries, Delivery, Recipient, Span};
 use crate::config::AckPolicy;
 use crate::consumer::Consumer;
 use crate::identity::{AgeMillis, Now, Sequence};
-use crate::store::{MessageBuffer, Read, Store, StoreError, StoredMessage};
+use crate::store::{MessageBuffer, Read, Store, StoreError, StoredMessage, undamaged};
 use crate::stream::Stream;
 
 /// Bytes on their way to one consumer's subscribers, until their connections have drained (design §3).
@@ -197,7 +197,7 @@ impl Consumer {
     ) -> Result<(), StoreError> {
         let Some(entry) = self.pending.get(sequence).filter(|entry| entry.queued) else { return Ok(()) };
         buffer.clear();
-        let there = !self.is_exhausted(entry.deliveries) && store.message(self.stream, sequence, buffer)?;
+        let there = !self.is_exhausted(entry.deliveries) && undamaged(store, self.stream, sequence, buffer)?;
         let Some(message) = buffer.get(0).filter(|_| there) else {
             self.pending.remove(sequence);
             self.dirty = true;
@@ -230,7 +230,7 @@ impl Consumer {
             return Ok(());
         };
         buffer.clear();
-        if !store.message(self.stream, sequence, buffer)? {
+        if !undamaged(store, self.stream, sequence, buffer)? {
             self.recount_soon();
             return Ok(());
         }
@@ -334,7 +334,7 @@ impl Consumer {
         waiting.left -= 1;
         waiting.sent += 1;
         if let Some((interval, at)) = &mut waiting.heartbeat {
-            *at = AgeMillis(now.age.0 + *interval);
+            *at = AgeMillis(now.age.0.saturating_add(*interval));
         }
         self.delivering.next_in_turn(deliveries);
         self.delivering.credit -= i64::from(delivery.cost());
@@ -367,7 +367,7 @@ impl Consumer {
         for waiting in &mut self.delivering.waiting {
             let Some((interval, at)) = &mut waiting.heartbeat else { continue };
             if *at <= now.age {
-                *at = AgeMillis(now.age.0 + *interval);
+                *at = AgeMillis(now.age.0.saturating_add(*interval));
                 let text = format!(
                     "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: {delivered}\r\nNats-Last-Stream: {last}\r\n\r\n"
                 );

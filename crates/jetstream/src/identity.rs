@@ -25,6 +25,9 @@ pub struct SessionId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(pub u64);
 
+/// Requests may name sequences up to this: far beyond what is ever reached, and far enough from where the numbers of storage engines end.
+pub const HIGHEST_SEQUENCE: Sequence = Sequence(1 << 62);
+
 impl Sequence {
     /// The position after this one.
     #[must_use]

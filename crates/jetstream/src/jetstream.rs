@@ -12,7 +12,7 @@ use crate::clock::StoredClock;
 use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
 use crate::consumer::Consumer;
 use crate::duplicates;
-use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId};
+use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::message_id::IdKey;
 use crate::queue::Queues;
 use crate::record::{Reader, put};
@@ -191,7 +191,12 @@ impl JetStream {
                 self.record(turn, key.of(&turn.batch.arena), value.of(&turn.batch.arena))
             }
             Command::Read { ticket, stream, from, max_bytes } => {
-                self.reads.push(WaitingRead { ticket: *ticket, stream: *stream, from: *from, max_bytes: *max_bytes });
+                self.reads.push(WaitingRead {
+                    ticket: *ticket,
+                    stream: *stream,
+                    from: (*from).min(HIGHEST_SEQUENCE),
+                    max_bytes: *max_bytes,
+                });
                 Ok(Outcome::Done)
             }
             Command::Request(request) => self.request(turn, request),
@@ -447,9 +452,10 @@ impl JetStream {
         self.stored_bytes = self.stored_bytes + bytes - stream.counted_bytes;
         stream.counted_bytes = bytes;
         let due = stream.next_expiry(turn.store)?;
-        if more || stream.scheduled.is_none_or(|at| at <= turn.now.age) {
-            stream.scheduled = due;
-            self.timers.extend(due.map(|at| (at, Timer::Stream(id))));
+        if stream.scheduled.is_none_or(|at| at <= turn.now.age) {
+            // Never at once: what is due now and still there waits for the next step, or is the store's to explain.
+            stream.scheduled = due.map(|at| at.max(AgeMillis(turn.now.age.0 + 1)));
+            self.timers.extend(stream.scheduled.map(|at| (at, Timer::Stream(id))));
         }
         if more {
             self.again = true;

@@ -44,6 +44,8 @@ mod properties;
 #[cfg(test)]
 mod queue_properties;
 #[cfg(test)]
+mod stream_properties;
+#[cfg(test)]
 mod testscripts;
 
 pub use jetstream::{JetStream, Limits};

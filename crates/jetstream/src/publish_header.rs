@@ -85,6 +85,13 @@ mod tests {
         assert_eq!((sequence(b"7"), sequence(b"-1"), sequence(b"x")), (7, u64::MAX, u64::MAX));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_scanned(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60)) {
+            let _ = PublishHeaders::scan(&bytes);
+        }
+    }
+
     #[test]
     fn a_block_without_line_ends_holds_nothing() {
         assert_eq!(PublishHeaders::scan(b"Nats-Msg-Id: a"), PublishHeaders::default());

@@ -13,12 +13,14 @@ use crate::delivery::{CREDIT, put_message, span};
 use crate::identity::{Sequence, SessionId, StreamId};
 use crate::jetstream::{ById, Context, JetStream};
 use crate::record::{Reader, put};
-use crate::store::{MessageBuffer, Store, StoreError, record_space};
+use crate::store::{MessageBuffer, Store, StoreError, record_space, undamaged};
 
 const ENTRY_VERSION: u8 = 1;
 const ROW_VERSION: u8 = 1;
 /// Entries read ahead of what is sent.
 const AHEAD: usize = 64;
+/// The packet id is made of the position: two open entries must not have the same.
+const PACKET_IDS: u64 = 65_535;
 /// Deliveries of one turn, as with consumers.
 const TURN_BYTES: usize = 4 << 20;
 
@@ -344,7 +346,9 @@ impl Queues {
             let read_to = attached.ahead.back().map_or(queue.next, |entry| entry.position + 1);
             attached.cursor = if whole { queue.next } else { read_to };
         }
-        Ok(attached.ahead.pop_front())
+        let oldest_open = attached.sent.front().map_or(u64::MAX, |entry| entry.position);
+        let id_is_free = |entry: &Entry| entry.position < oldest_open.saturating_add(PACKET_IDS);
+        Ok(if attached.ahead.front().is_some_and(id_is_free) { attached.ahead.pop_front() } else { None })
     }
 
     /// An entry is on its way; answers whether it was before.
@@ -388,7 +392,7 @@ impl JetStream {
     fn send_entry(&mut self, turn: &mut Context<'_>, session: SessionId, entry: Entry) -> Result<(), StoreError> {
         self.buffer.clear();
         let known = entry.stream == StreamId::QUEUED || self.streams.contains_key(&entry.stream);
-        if !known || !turn.store.message(entry.stream, entry.sequence, &mut self.buffer)? {
+        if !known || !undamaged(turn.store, entry.stream, entry.sequence, &mut self.buffer)? {
             self.queues.dropped += 1;
             return self.queues.remove(turn.store, session, &entry);
         }
@@ -474,4 +478,34 @@ fn read_entries(store: &mut dyn Store, session: SessionId, from: u64, most: usiz
 
 fn next_entry(store: &mut dyn Store, session: SessionId, from: u64) -> Result<Option<Entry>, StoreError> {
     Ok(read_entries(store, session, from, 1)?.first().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PACKET_IDS, Queues};
+    use crate::command::QueueFor;
+    use crate::identity::{Sequence, SessionId, StreamId};
+    use crate::store::memory::MemoryStore;
+
+    #[test]
+    fn no_entry_gets_the_packet_id_of_one_that_is_still_open() {
+        let (mut queues, mut store, session) = (Queues::default(), MemoryStore::default(), SessionId(1));
+        let target = [QueueFor { session, quality: 1 }];
+        for sequence in 1..=PACKET_IDS + 5 {
+            let limits = (u64::MAX, u64::MAX);
+            queues.add(&mut store, &target, StreamId::FIRST, Sequence(sequence), 1, limits).expect("adds");
+        }
+        queues.attach(session, 10);
+        let first = queues.next_to_send(&mut store, session).expect("reads").expect("an entry");
+        queues.note_sent(session, first, 0);
+        let mut last = first.position;
+        while let Some(entry) = queues.next_to_send(&mut store, session).expect("reads") {
+            last = entry.position;
+            queues.note_sent(session, entry, 0);
+            assert!(queues.acknowledge(&mut store, session, entry.position).expect("acknowledges"));
+        }
+        assert_eq!(last, PACKET_IDS, "the next one has the id of the first");
+        assert!(queues.acknowledge(&mut store, session, first.position).expect("acknowledges"));
+        assert!(queues.next_to_send(&mut store, session).expect("reads").is_some());
+    }
 }

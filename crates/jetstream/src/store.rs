@@ -331,7 +331,7 @@ pub trait Store {
     /// Reads one message into the buffer (appended); `false` when it is not there.
     ///
     /// # Errors
-    /// When the engine fails, or the row is damaged.
+    /// When the engine fails; [`StoreError::Damaged`] when only this row is damaged, which poisons nothing.
     fn message(&mut self, stream: StreamId, sequence: Sequence, into: &mut MessageBuffer) -> Result<bool, StoreError>;
 
     /// What is known of a literal subject.
@@ -435,6 +435,19 @@ pub trait Store {
 
     /// Room left for messages before [`StoreError::Full`], in bytes, as far as is known; and bytes used by the store.
     fn space(&self) -> Space;
+}
+
+/// Reads one message; a damaged one counts as not there: it is the store's to report, and costs nothing but itself.
+pub(crate) fn undamaged(
+    store: &mut dyn Store,
+    stream: StreamId,
+    sequence: Sequence,
+    into: &mut MessageBuffer,
+) -> Result<bool, StoreError> {
+    match store.message(stream, sequence, into) {
+        Err(StoreError::Damaged(_)) => Ok(false),
+        other => other,
+    }
 }
 
 /// Disk space as the store sees it.

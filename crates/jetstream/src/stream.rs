@@ -16,6 +16,7 @@ use crate::message_id::IdKey;
 use crate::publish_header::{PublishHeaders, sequence};
 use crate::store::{
     Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StreamState, SubjectState, message_size,
+    undamaged,
 };
 
 /// Messages removed by one call of the store; a longer removal is done in steps.
@@ -312,7 +313,7 @@ impl Stream {
     fn last_message_id(&mut self, store: &mut dyn Store, state: &StreamState) -> Result<&[u8], StoreError> {
         if self.last_id.is_none() {
             let mut buffer = MessageBuffer::default();
-            store.message(self.id, state.last, &mut buffer)?;
+            undamaged(store, self.id, state.last, &mut buffer)?;
             let message = buffer.get(0);
             let id = message.and_then(|message| PublishHeaders::scan(message.headers).message_id);
             self.last_id = Some(id.unwrap_or_default().to_vec());

@@ -2,11 +2,14 @@
 
 use crate::api_error::{self, ApiError};
 use crate::config::{Discard, StreamConfig};
+use crate::identity::HIGHEST_SEQUENCE;
 use subject::Filter;
 
 const LONGEST_NAME: usize = 255;
 const LONGEST_DESCRIPTION: usize = 4096;
 const MOST_METADATA: usize = 128 * 1024;
+/// Each is compared with each for overlaps.
+pub(crate) const MOST_SUBJECTS: usize = 1024;
 const SHORTEST_TIME_NS: u64 = 100_000_000;
 
 /// Checks a configuration by itself.
@@ -74,6 +77,12 @@ fn problem(config: &StreamConfig) -> Option<String> {
     }
     if config.metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MOST_METADATA {
         return Some(format!("stream metadata exceeds maximum size of {MOST_METADATA} bytes"));
+    }
+    if config.first_sequence > HIGHEST_SEQUENCE.0 {
+        return Some("first sequence is too high".into());
+    }
+    if config.subjects.len() > MOST_SUBJECTS {
+        return Some(format!("stream has too many subjects, maximum allowed is {MOST_SUBJECTS}"));
     }
     time_problem(config).or_else(|| flag_problem(config)).map(String::from).or_else(|| subject_problem(config))
 }

@@ -7,9 +7,9 @@ use subject::Filter;
 use crate::api_error::{self, ApiError};
 use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
 use crate::config::StreamConfig;
-use crate::identity::{Now, Sequence, StreamId};
+use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
-use crate::store::{MessageBuffer, Store, StoreError};
+use crate::store::{MessageBuffer, Store, StoreError, undamaged};
 use crate::stored_config;
 use crate::stream::{Among, REMOVED_PER_STEP, Removal, Stream};
 use crate::stream_check;
@@ -28,8 +28,11 @@ pub(crate) type Answered = Result<Result<Answer, ApiError>, StoreError>;
 
 impl JetStream {
     pub(crate) fn create_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
-        let mut config = config.clone();
-        stream_check::seal(&mut config);
+        let config = config.clone();
+        if config.sealed {
+            let text = "stream configuration for create can not be sealed";
+            return Ok(Err(api_error::stream_invalid_config(text)));
+        }
         if let Err(error) = stream_check::check(&config) {
             return Ok(Err(error));
         }
@@ -207,7 +210,8 @@ impl JetStream {
             return Ok(Err(api_error::stream_purge_failed("stream purge not permitted")));
         }
         let filter = Filter::parse(filter.filter(|filter| !filter.is_empty()).unwrap_or(">"));
-        let (Ok(filter), false) = (filter, below.is_some() && keep.is_some()) else {
+        let possible = below.is_none_or(|below| below <= HIGHEST_SEQUENCE) && !(below.is_some() && keep.is_some());
+        let (Ok(filter), true) = (filter, possible) else {
             return Ok(Err(api_error::BAD_REQUEST));
         };
         let id = *id;
@@ -238,12 +242,12 @@ impl JetStream {
             }
             MessageGet::NextBySubject(from, filter) => {
                 let Ok(filter) = Filter::parse(filter) else { return Ok(Err(api_error::NO_MESSAGE_FOUND)) };
-                turn.store.next_matching(id, *from, &[filter])?
+                turn.store.next_matching(id, (*from).min(HIGHEST_SEQUENCE), &[filter])?
             }
         };
         let mut buffer = Box::new(MessageBuffer::default());
         let found = match sequence {
-            Some(sequence) => turn.store.message(id, sequence, &mut buffer)?,
+            Some(sequence) => undamaged(turn.store, id, sequence.min(HIGHEST_SEQUENCE), &mut buffer)?,
             None => false,
         };
         Ok(if found { Ok(Answer::Message(buffer)) } else { Err(api_error::NO_MESSAGE_FOUND) })
@@ -272,7 +276,7 @@ impl JetStream {
             return Ok(Err(api_error::stream_msg_delete_failed("no message found")));
         }
         let mut buffer = MessageBuffer::default();
-        let found = turn.store.message(id, sequence, &mut buffer)?;
+        let found = undamaged(turn.store, id, sequence, &mut buffer)?;
         let Some(message) = buffer.get(0).filter(|_| found) else {
             return Ok(Err(api_error::sequence_not_found(sequence.0)));
         };
