@@ -161,11 +161,6 @@ impl Block {
         Block::from_entries(entries, self.bytes)
     }
 
-    /// A block made from messages read again.
-    pub(crate) fn from_messages(messages: Vec<(u64, u32)>) -> Option<Block> {
-        Block::from_entries(messages.into_iter().map(|(sequence, subject)| Entry { sequence, subject }).collect(), 0)
-    }
-
     /// Its blob.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

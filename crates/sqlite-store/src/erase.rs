@@ -69,16 +69,16 @@ impl SqliteStore {
         let mut evicted = Evicted::default();
         let Some(stream) = self.streams.get_mut(&id) else { return Ok((evicted, false)) };
         let matcher = stream.matcher(filters);
-        let mut selected = search::count(&mut self.db, stream, 0, &matcher)?;
+        let selected = search::count(&mut self.db, stream, 0, &matcher)?;
+        let mut due = selected.saturating_sub(keep);
         if let Some(below) = below {
-            selected -= search::count(&mut self.db, stream, below.0, &matcher)?;
+            due = due.min(selected - search::count(&mut self.db, stream, below.0, &matcher)?);
         }
-        let due = selected.saturating_sub(keep);
         if due == 0 || limit == 0 {
             return Ok((evicted, false));
         }
         if matcher == Matcher::All {
-            let below = below.unwrap_or(Sequence(u64::MAX));
+            // Everything is selected: what goes is simply the front.
             let left = self.streams.get(&id).map_or(0, |stream| stream.state.messages);
             let front = FrontLimits {
                 max_messages: left - due.min(limit),
@@ -87,7 +87,6 @@ impl SqliteStore {
                 below: Sequence(0),
                 limit,
             };
-            debug_assert!(below.0 > 0);
             return Ok((self.evict_front(id, &front)?, due > limit));
         }
         self.purge_selected(id, &matcher, due.min(limit), &mut evicted)?;

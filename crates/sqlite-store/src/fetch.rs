@@ -195,7 +195,12 @@ impl SqliteStore {
             self.slices.slices.remove(index);
         }
         if !followed && self.slices.find(stream, &filters, behind).is_none() {
-            self.plan(stream, behind, &filters)?.map_or((), |wanted| _ = self.ask(stream, behind, &filters, wanted));
+            // Nothing there: nothing ahead to fetch. No room: whoever comes asks again.
+            match self.plan(stream, behind, &filters)? {
+                Some(Wanted::Each(sequences, _)) if sequences.is_empty() => {}
+                Some(wanted) => _ = self.ask(stream, behind, &filters, wanted),
+                None => {}
+            }
         }
         Ok(next)
     }

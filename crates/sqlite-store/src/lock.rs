@@ -21,7 +21,7 @@ impl FolderLock {
     pub(crate) fn take(folder: &Path) -> Result<FolderLock, OpenError> {
         let path = folder.join(FILE);
         let unwritable = |source| OpenError::Unwritable { path: path.clone(), source };
-        let mut file =
+        let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unwritable)?;
         let mut holder = String::new();
         let locked = file.try_lock();

@@ -201,7 +201,7 @@ impl SqliteStore {
         space.restore_ballast();
         let store = SqliteStore {
             reader,
-            cut: wal.cut(&db.health),
+            _cut: wal.cut(&db.health),
             wal,
             db,
             streams: streams.into_iter().map(|stream| (stream.id, stream)).collect(),

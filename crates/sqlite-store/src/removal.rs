@@ -18,8 +18,7 @@ pub struct Removed {
 }
 
 /// Encodes a commit's removals.
-#[must_use]
-pub fn encode(removed: &[Removed]) -> Vec<u8> {
+pub(crate) fn encode(removed: &[Removed]) -> Vec<u8> {
     let mut out = vec![0; 4];
     let mut before = 0u64;
     for one in removed {

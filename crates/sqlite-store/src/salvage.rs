@@ -71,6 +71,9 @@ fn open_fresh(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
     Ok(fresh)
 }
 
+/// Stores a row in the fresh file, and answers whether it was whole.
+type Keep<'a> = &'a mut dyn FnMut(&Connection, i64, &[u8]) -> rusqlite::Result<bool>;
+
 struct Copy<'a> {
     old: &'a Connection,
     fresh: &'a Connection,
@@ -193,13 +196,8 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Walks a table by its integer key, stepping over what can't be read. `keep` stores a row, and answers whether it was whole.
-    fn rows(
-        &mut self,
-        table: &str,
-        key: &str,
-        keep: &mut dyn FnMut(&Connection, i64, &[u8]) -> rusqlite::Result<bool>,
-    ) -> rusqlite::Result<()> {
+    /// Walks a table by its integer key, stepping over what can't be read.
+    fn rows(&mut self, table: &str, key: &str, keep: Keep<'_>) -> rusqlite::Result<()> {
         let sql = format!("SELECT {key}, data FROM {table} WHERE {key} >= ? ORDER BY {key} LIMIT {STEP}");
         let mut from = 0i64;
         let mut skip = 1i64;

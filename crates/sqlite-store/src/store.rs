@@ -31,7 +31,8 @@ const REMOVALS_IN_ALL: usize = 2 * checkpoint::REMOVALS;
 pub struct SqliteStore {
     pub(crate) reader: Option<Reader>,
     pub(crate) db: Database,
-    pub(crate) cut: WalCut,
+    /// Acts when it is dropped.
+    pub(crate) _cut: WalCut,
     pub(crate) wal: Wal,
     pub(crate) streams: BTreeMap<u32, Stream>,
     pub(crate) ring: Ring,
@@ -341,12 +342,12 @@ impl Store for SqliteStore {
 
     fn for_each_subject(&self, stream: StreamId, filter: &Filter, visit: &mut dyn FnMut(&[u8], SubjectState)) {
         let Some(stream) = self.streams.get(&stream.0) else { return };
-        let mut show = |id: u32| {
+        let show = |id: u32| {
             let (messages, last) = stream.subjects.get(id);
             visit(stream.subjects.name(id), SubjectState { messages, last: Sequence(last) });
         };
         if filter.is_literal() {
-            stream.subjects.find(filter.as_str().as_bytes()).map_or((), &mut show);
+            stream.subjects.find(filter.as_str().as_bytes()).into_iter().for_each(show);
         } else {
             stream.subjects.ids().filter(|id| filter.matches(stream.subjects.name(*id))).for_each(show);
         }

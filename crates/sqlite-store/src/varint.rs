@@ -58,10 +58,6 @@ impl<'a> Cursor<'a> {
         Some(taken)
     }
 
-    pub(crate) fn byte(&mut self) -> Option<u8> {
-        Some(self.take(1)?[0])
-    }
-
     pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
