@@ -71,6 +71,12 @@ pub(crate) struct Database {
     pub(crate) next_chunk: u64,
 }
 
+/// What a walk over a table answers when the keys don't ascend: a damaged tree can lead in circles.
+pub(crate) fn out_of_order() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some("keys out of order".into()))
+}
+
 /// How many decoded summaries are kept (12 KB each).
 const BLOCKS_KEPT: usize = 8;
 

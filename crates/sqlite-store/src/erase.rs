@@ -6,7 +6,7 @@ use std::ops::Range;
 use jetstream::identity::{AgeMillis, Sequence, Timestamp};
 use jetstream::store::{Evicted, FrontLimits, StoreError, StreamState};
 
-use crate::database::Database;
+use crate::database::{Database, out_of_order};
 use crate::removal::Removed;
 use crate::ring::Ring;
 use crate::row::Row;
@@ -166,8 +166,14 @@ fn front_victims(
     let mut more = true;
     if stream.state.first.0 < tail_start {
         let sql = format!("SELECT seq, data FROM m{} WHERE seq >= ? AND seq < ? ORDER BY seq", stream.id);
+        let mut least = stream.state.first.0;
         db.query(&sql, (stream.state.first.0 as i64, tail_start as i64), |row| {
-            more = consider(row.get::<_, i64>(0)? as u64, row.get_ref(1)?.as_blob()?, stream);
+            let sequence = row.get::<_, i64>(0)? as u64;
+            if sequence < least {
+                return Err(out_of_order());
+            }
+            least = sequence + 1;
+            more = consider(sequence, row.get_ref(1)?.as_blob()?, stream);
             Ok(more)
         })?;
     }

@@ -7,7 +7,7 @@ use jetstream::store::StoreError;
 use crate::append::close_block;
 use crate::block::{Block, decode_ids};
 use crate::checkpoint::{self, Saved, chunk_key, decode_position};
-use crate::database::Database;
+use crate::database::{Database, out_of_order};
 use crate::removal;
 use crate::ring::Ring;
 use crate::row::Row;
@@ -84,7 +84,11 @@ fn replay(db: &mut Database, stream: &mut Stream, saved: Saved) -> Result<Option
         "SELECT key, data FROM removal WHERE key >= ? AND key < ? ORDER BY key",
         (base, base + (1 << 32)),
         |row| {
-            stream.removal_rows = (row.get::<_, i64>(0)? - base) as u32 + 1;
+            let number = (row.get::<_, i64>(0)? - base) as u32;
+            if number < stream.removal_rows {
+                return Err(out_of_order());
+            }
+            stream.removal_rows = number.saturating_add(1);
             let removed = removal::decode(row.get_ref(1)?.as_blob()?);
             whole &= removed.is_some();
             for one in removed.unwrap_or_default() {
@@ -185,7 +189,11 @@ fn read_tail(db: &mut Database, ring: &Ring, stream: &mut Stream) -> Result<u64,
         let after = stream.state.last.0.max(bad.last().copied().unwrap_or(0));
         db.query(&sql, [after as i64], |row| {
             rows += 1;
-            seen = row.get::<_, i64>(0)? as u64;
+            let sequence = row.get::<_, i64>(0)? as u64;
+            if sequence <= seen.max(after) || sequence > i64::MAX as u64 {
+                return Err(out_of_order());
+            }
+            seen = sequence;
             match Row::decode(seen, row.get_ref(1)?.as_blob()?)
                 .filter(|row| row.stream == stream.id && !row.subject.is_empty())
             {

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use jetstream::identity::Sequence;
 use jetstream::store::{MessageBuffer, StoredMessage};
 
+use crate::database::out_of_order;
 use crate::row::{Payload, Row, decode_chunk};
 use crate::schema;
 
@@ -203,10 +204,14 @@ pub(crate) fn fetch(connection: &Connection, stream: u32, wanted: &Wanted) -> ru
             ))?;
             let to = (*to).min(i64::MAX as u64);
             let mut rows = statement.query((*from as i64, to as i64, SLICE_ROWS as i64))?;
-            let mut seen = 0;
+            let (mut seen, mut least) = (0, *from);
             out.next = to + 1;
             while let Some(row) = rows.next()? {
                 let sequence = row.get::<_, i64>(0)? as u64;
+                if sequence < least || sequence > to {
+                    return Err(out_of_order());
+                }
+                least = sequence + 1;
                 take(connection, stream, sequence, row.get_ref(1)?.as_blob()?, &mut out)?;
                 seen += 1;
                 if seen == SLICE_ROWS || out.messages.bytes() >= SLICE_BYTES {

@@ -2,7 +2,7 @@
 
 use jetstream::store::StoreError;
 
-use crate::database::Database;
+use crate::database::{Database, out_of_order};
 
 /// A record's blob.
 pub(crate) fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
@@ -52,11 +52,16 @@ pub(crate) fn scan(
     from: &[u8],
     visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
 ) -> Result<(), StoreError> {
+    let mut before = Vec::new();
     db.query("SELECT key, value FROM record WHERE key >= ? ORDER BY key", [prefix.max(from)], |row| {
         let key = row.get_ref(0)?.as_blob()?;
         if !key.starts_with(prefix) {
             return Ok(false);
         }
+        if key <= before.as_slice() && !before.is_empty() {
+            return Err(out_of_order());
+        }
+        key.clone_into(&mut before);
         match opened(key, row.get_ref(1)?.as_blob()?) {
             Some(value) => Ok(visit(key, value)),
             None => {

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use jetstream::identity::Sequence;
 
 use crate::checkpoint::{decode_position, encode_position};
+use crate::database::out_of_order;
 use crate::open::{OpenError, Options, description_key};
 use crate::row::{Row, decode_chunk};
 use crate::{records, schema};
@@ -105,12 +106,16 @@ impl Copy<'_> {
     fn records(&mut self) -> rusqlite::Result<()> {
         self.fresh.execute_batch("BEGIN")?;
         for order in ["ASC", "DESC"] {
-            let mut found = Vec::new();
+            let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
             let walked = self.old.prepare(&format!("SELECT key, value FROM record ORDER BY key {order}")).and_then(
                 |mut statement| {
                     let mut rows = statement.query([])?;
                     while let Some(row) = rows.next()? {
-                        found.push((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?));
+                        let key: Vec<u8> = row.get(0)?;
+                        if found.last().is_some_and(|(last, _)| (*last < key) != (order == "ASC")) {
+                            return Err(out_of_order());
+                        }
+                        found.push((key, row.get(1)?));
                     }
                     Ok(())
                 },
@@ -206,14 +211,15 @@ impl Copy<'_> {
                 self.salvaged.out_of_room = true;
                 return Ok(());
             }
-            let mut batch = Vec::new();
+            let mut batch: Vec<(i64, Vec<u8>)> = Vec::new();
             let walked = self.old.prepare_cached(&sql).and_then(|mut statement| {
                 let mut rows = statement.query([from])?;
                 while let Some(row) = rows.next()? {
-                    batch.push((
-                        row.get::<_, i64>(0)?,
-                        row.get_ref(1)?.as_blob().map(<[u8]>::to_vec).unwrap_or_default(),
-                    ));
+                    let id: i64 = row.get(0)?;
+                    if id < batch.last().map_or(from, |(last, _)| last.saturating_add(1)) {
+                        return Err(out_of_order());
+                    }
+                    batch.push((id, row.get_ref(1)?.as_blob().map(<[u8]>::to_vec).unwrap_or_default()));
                 }
                 Ok(())
             });
@@ -227,8 +233,7 @@ impl Copy<'_> {
             if !batch.is_empty() {
                 skip = 1;
             }
-            // A damaged tree may lead back to where one was.
-            let reached = batch.iter().map(|(id, _)| *id).max().unwrap_or(from).max(from);
+            let reached = batch.last().map_or(from, |(id, _)| *id);
             match walked {
                 Ok(()) if batch.len() < STEP => return Ok(()),
                 Ok(()) => from = reached.saturating_add(1),

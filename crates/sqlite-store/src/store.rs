@@ -445,6 +445,7 @@ impl Store for SqliteStore {
                 return Err(error);
             }
             self.space.forget();
+            self.poll_reader()?;
             self.care_for_log()?;
         }
         Ok(())

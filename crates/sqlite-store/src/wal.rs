@@ -24,6 +24,8 @@ use crate::schema;
 const CHECKPOINT_PAGES: i32 = 768;
 /// Pages between two attempts of the writer.
 const RETRY_PAGES: i32 = 256;
+/// Pages at which the writer waits for nobody: 16 MiB.
+const MOST_PAGES: i32 = 4096;
 /// SQLite's header of the log, and of each frame in it.
 const LOG_HEADER: u64 = 32;
 const FRAME: u64 = 24 + schema::PAGE;
@@ -84,7 +86,7 @@ impl Wal {
         }
         self.seen = pages;
         self.good.set(Good { pages, ..self.good.get() });
-        if self.rest_at.is_some_and(|at| pages >= at) {
+        if self.rest_at.is_some_and(|at| pages >= at) || pages >= MOST_PAGES && pages % RETRY_PAGES < 16 {
             return Due::Here;
         }
         if pages < CHECKPOINT_PAGES || self.asked || self.rest_at.is_some() {
