@@ -81,7 +81,7 @@ pub(crate) fn write(db: &mut Database, ring: &Ring, stream: &mut Stream) -> Resu
     db.run("DELETE FROM removal WHERE key >= ? AND key < ?", (base, base + (1 << 32)))?;
     stream.removal_rows = 0;
     stream.removal_log.clear();
-    stream.removed = Vec::new();
+    stream.forget_removed();
     stream.blocks_since_checkpoint = 0;
     stream.subjects.release_freed();
     let saved = Saved {

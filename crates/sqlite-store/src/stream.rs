@@ -14,6 +14,9 @@ use crate::subjects::Subjects;
 /// Remembered answers of "which subjects match these filters", per stream.
 const MATCHERS_KEPT: usize = 4;
 
+/// Removals noted before they are sorted in among the others.
+const UNSORTED: usize = 128;
+
 /// One stream.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
@@ -29,7 +32,8 @@ pub(crate) struct Stream {
     pub(crate) blocks_since_checkpoint: u32,
     /// Removed from closed blocks since the checkpoint. Summaries on disk still name them.
     pub(crate) removed: Vec<(u64, u32)>,
-    removed_sorted: bool,
+    /// So many of `removed` are sorted; the few behind them are not.
+    removed_sorted: usize,
     /// Removed from closed blocks since the last commit.
     pub(crate) removal_log: Vec<Removed>,
     /// Number of the next row of the removal log.
@@ -146,18 +150,25 @@ impl Stream {
     }
 
     pub(crate) fn note_removed(&mut self, sequence: u64, subject: u32) {
-        self.removed_sorted = self.removed.last().is_none_or(|(last, _)| *last < sequence)
-            && (self.removed_sorted || self.removed.is_empty());
         self.removed.push((sequence, subject));
     }
 
     /// Was that message of a closed block removed since the checkpoint?
     pub(crate) fn is_removed(&mut self, sequence: u64) -> bool {
-        if !self.removed_sorted {
+        if self.removed.len() > self.removed_sorted + UNSORTED {
             self.removed.sort_unstable();
-            self.removed_sorted = true;
+            self.removed_sorted = self.removed.len();
         }
-        sequence < self.state.first.0 || self.removed.binary_search_by_key(&sequence, |(removed, _)| *removed).is_ok()
+        let (sorted, recent) = self.removed.split_at(self.removed_sorted);
+        sequence < self.state.first.0
+            || recent.iter().any(|(removed, _)| *removed == sequence)
+            || sorted.binary_search_by_key(&sequence, |(removed, _)| *removed).is_ok()
+    }
+
+    /// A checkpoint was written: the summaries say everything again.
+    pub(crate) fn forget_removed(&mut self) {
+        self.removed = Vec::new();
+        self.removed_sorted = 0;
     }
 
     /// Which subjects the filters want.
