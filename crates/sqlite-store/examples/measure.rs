@@ -96,7 +96,7 @@ fn key_value(store: &mut SqliteStore) -> Result<(), Failure> {
         let payload = [7u8; 128];
         let mut subject = Vec::new();
         for number in 0..100_000u64 {
-            let key = number.wrapping_mul(7_919) % 10_000;
+            let key = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % 10_000;
             append(store, stream, 50_001 + number, key, &payload)?;
             name(&mut subject, key);
             store.trim_subject(stream, &subject, 5, 10)?;

@@ -1,6 +1,7 @@
 //! The writing connection: the transaction, the statements, and what becomes of an error.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -65,8 +66,8 @@ pub(crate) struct Database {
     pub(crate) connection: Connection,
     pub(crate) health: Rc<Health>,
     in_transaction: bool,
-    /// Summaries decoded last.
-    blocks: Vec<(u32, Rc<Block>)>,
+    /// Decoded summaries, by stream and last sequence.
+    blocks: BTreeMap<(u32, u64), Rc<Block>>,
     /// Id of the next payload chunk.
     pub(crate) next_chunk: u64,
 }
@@ -77,13 +78,13 @@ pub(crate) fn out_of_order() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(code, Some("keys out of order".into()))
 }
 
-/// How many decoded summaries are kept (12 KB each).
-const BLOCKS_KEPT: usize = 8;
+/// How many decoded summaries are kept, 12 KB each: what a key-value stream of 10,000 keys with some history walks over again and again.
+const BLOCKS_KEPT: usize = 96;
 
 impl Database {
     pub(crate) fn new(connection: Connection, folder: &Path) -> Database {
         let health = Rc::new(Health { folder: folder.to_owned(), ..Health::default() });
-        Database { connection, health, in_transaction: false, blocks: Vec::new(), next_chunk: 1 }
+        Database { connection, health, in_transaction: false, blocks: BTreeMap::new(), next_chunk: 1 }
     }
 
     /// Begins a transaction unless one is open.
@@ -175,8 +176,9 @@ impl Database {
 
     /// The first block whose last sequence is not below `from`.
     pub(crate) fn block_from(&mut self, stream: u32, from: u64) -> Result<Option<Rc<Block>>, StoreError> {
-        if let Some((_, block)) =
-            self.blocks.iter().find(|(id, block)| *id == stream && block.first <= from && from <= block.last)
+        if let Some(((id, _), block)) = self.blocks.range((stream, from)..).next()
+            && *id == stream
+            && block.first <= from
         {
             return Ok(Some(Rc::clone(block)));
         }
@@ -214,14 +216,14 @@ impl Database {
         };
         let block = Rc::new(block);
         if self.blocks.len() >= BLOCKS_KEPT {
-            self.blocks.remove(0);
+            self.blocks.pop_first();
         }
-        self.blocks.push((stream, Rc::clone(&block)));
+        self.blocks.insert((stream, last), Rc::clone(&block));
         Ok(Some(block))
     }
 
     /// Forgets decoded summaries of a stream: they were rewritten.
     pub(crate) fn forget_blocks(&mut self, stream: u32) {
-        self.blocks.retain(|(id, _)| *id != stream);
+        self.blocks.retain(|(id, _), _| *id != stream);
     }
 }

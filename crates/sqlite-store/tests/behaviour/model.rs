@@ -18,6 +18,7 @@ enum Step {
     Remove { stream: u8, at: u16, erase: bool },
     Evict { stream: u8, keep: u16, limit: u16 },
     Purge { stream: u8, filter: u8, below: Option<u16>, keep: u8, limit: u16 },
+    Trim { stream: u8, subject: u8, keep: u8 },
     Skip { stream: u8, by: u8 },
     Record { key: u8, value: Option<u8> },
     Recreate { stream: u8 },
@@ -36,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3u8, 0..900u16, 1..600u16).prop_map(|(stream, keep, limit)| Step::Evict { stream, keep, limit }),
         2 => (0..3u8, 0..4u8, prop::option::of(any::<u16>()), 0..9u8, 1..300u16)
             .prop_map(|(stream, filter, below, keep, limit)| Step::Purge { stream, filter, below, keep, limit }),
+        4 => (0..3u8, 0..60u8, 0..5u8).prop_map(|(stream, subject, keep)| Step::Trim { stream, subject, keep }),
         1 => (0..3u8, 1..200u8).prop_map(|(stream, by)| Step::Skip { stream, by }),
         2 => (0..6u8, prop::option::of(any::<u8>())).prop_map(|(key, value)| Step::Record { key, value }),
         1 => (0..3u8).prop_map(|stream| Step::Recreate { stream }),
@@ -151,6 +153,11 @@ impl Pair {
                 self.both(|store| {
                     store.purge(stream, &filter(number), below, u64::from(keep), u64::from(limit)).unwrap()
                 });
+            }
+            Step::Trim { stream, subject, keep } => {
+                let stream = StreamId(self.ids[usize::from(stream)]);
+                let subject = format!("t{}.{subject}", subject % 3);
+                self.both(|store| store.trim_subject(stream, subject.as_bytes(), u64::from(keep), 3).unwrap());
             }
             Step::Skip { stream, by } => {
                 let stream = StreamId(self.ids[usize::from(stream)]);
