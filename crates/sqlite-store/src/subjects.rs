@@ -362,7 +362,7 @@ mod tests {
                         model.remove(&name);
                     }
                 }
-                if sequence % 50 == 0 {
+                if sequence.is_multiple_of(50) {
                     table.release_freed();
                     table.compact();
                 }

@@ -105,7 +105,7 @@ impl Pair {
         self.tick += 1;
         let sequence = Sequence(self.model.state(stream).last.0 + 1 + gap);
         let payload = payload(sequence.0, size);
-        let headers: &[u8] = if size % 3 == 0 { b"NATS/1.0\r\nA: b\r\n\r\n" } else { b"" };
+        let headers: &[u8] = if size.is_multiple_of(3) { b"NATS/1.0\r\nA: b\r\n\r\n" } else { b"" };
         let message = NewMessage {
             sequence,
             now: now(self.tick),
