@@ -123,7 +123,13 @@ fn load_subjects(db: &Database, stream: &mut Stream, bound: u32) -> Result<Optio
                 .as_ref()
                 .and_then(|(_, text)| subjects::decode_texts(text))
                 .zip(subjects::decode_states(row.get_ref(1)?.as_blob()?));
-            let first = (key >> 1) as u32 * subjects::CHUNK as u32;
+            // The key has no checksum: it must lie within what the checkpoint says, or it would size the table.
+            let first = (key >> 1) as u64 * subjects::CHUNK as u64;
+            if first >= u64::from(bound) {
+                whole = false;
+                return Ok(false);
+            }
+            let first = first as u32;
             whole &= pair.and_then(|(texts, states)| add_subjects(stream, first, &texts, &states)).is_some();
             Ok(whole)
         },
