@@ -1,0 +1,309 @@
+//! Removing: one message, from the front by limits, or by subject. Whatever is removed is taken out of the counters by its own row, which says its
+//! subject and size; what a damaged row can't say comes from the summaries.
+
+use std::ops::Range;
+
+use jetstream::identity::{AgeMillis, Sequence, Timestamp};
+use jetstream::store::{Evicted, FrontLimits, StoreError, StreamState};
+
+use crate::database::{Database, out_of_order};
+use crate::removal::Removed;
+use crate::ring::Ring;
+use crate::row::Row;
+use crate::search;
+use crate::store::SqliteStore;
+use crate::stream::{Matcher, Stream};
+
+/// What must be known of a message to remove it.
+struct Victim {
+    sequence: u64,
+    subject: u32,
+    size: u64,
+    age: AgeMillis,
+    chunks: Range<u64>,
+}
+
+impl SqliteStore {
+    pub(crate) fn remove_one(&mut self, id: u32, sequence: u64, erase: bool) -> Result<bool, StoreError> {
+        self.touch(id)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(false) };
+        let Some(victim) = find_victim(&mut self.db, &self.ring, stream, sequence)? else { return Ok(false) };
+        remove_victim(&mut self.db, &mut self.ring, stream, &victim, erase)?;
+        self.slices.forget(id, sequence);
+        refresh_first(&self.db, &self.ring, stream)?;
+        Ok(true)
+    }
+
+    pub(crate) fn evict_front(&mut self, id: u32, limits: &FrontLimits) -> Result<Evicted, StoreError> {
+        let mut evicted = Evicted::default();
+        let Some(stream) = self.streams.get(&id) else { return Ok(evicted) };
+        if stream.state.messages == 0 || !violates(limits, &stream.state, stream.state.first.0, stream.first_age) {
+            return Ok(evicted);
+        }
+        self.touch(id)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(evicted) };
+        let victims = front_victims(&mut self.db, &self.ring, stream, limits)?;
+        for victim in &victims {
+            self.db.delete_chunks(&victim.chunks, false)?;
+            take_out(stream, victim, None, &mut evicted);
+        }
+        if evicted.messages > 0 {
+            let bounds = (evicted.first.0 as i64, evicted.last.0 as i64);
+            self.db.run(&format!("DELETE FROM m{id} WHERE seq >= ? AND seq <= ?"), bounds)?;
+            let start = stream.tail.partition_point(|entry| entry.sequence < evicted.first.0);
+            let end = stream.tail.partition_point(|entry| entry.sequence <= evicted.last.0);
+            stream.tail.range_mut(start..end).for_each(|entry| entry.length = 0);
+            refresh_first(&self.db, &self.ring, stream)?;
+        }
+        Ok(evicted)
+    }
+
+    pub(crate) fn purge_matching(
+        &mut self,
+        id: u32,
+        filters: &[subject::Filter],
+        below: Option<Sequence>,
+        keep: u64,
+        limit: u64,
+    ) -> Result<(Evicted, bool), StoreError> {
+        let mut evicted = Evicted::default();
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok((evicted, false)) };
+        let matcher = stream.matcher(filters);
+        let selected = search::count(&mut self.db, stream, 0, &matcher)?;
+        let mut due = selected.saturating_sub(keep);
+        if let Some(below) = below {
+            due = due.min(selected - search::count(&mut self.db, stream, below.0, &matcher)?);
+        }
+        if due == 0 || limit == 0 {
+            return Ok((evicted, false));
+        }
+        if matcher == Matcher::All {
+            // Everything is selected: what goes is simply the front.
+            let left = self.streams.get(&id).map_or(0, |stream| stream.state.messages);
+            let front = FrontLimits {
+                max_messages: left - due.min(limit),
+                max_bytes: u64::MAX,
+                stored_before: None,
+                below: Sequence(0),
+                limit,
+            };
+            return Ok((self.evict_front(id, &front)?, due > limit));
+        }
+        self.purge_selected(id, &matcher, due.min(limit), &mut evicted)?;
+        Ok((evicted, due > limit))
+    }
+
+    fn purge_selected(
+        &mut self,
+        id: u32,
+        matcher: &Matcher,
+        due: u64,
+        evicted: &mut Evicted,
+    ) -> Result<(), StoreError> {
+        self.touch(id)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let mut at = match matcher {
+            Matcher::Ids(ids) => ids.iter().map(|id| stream.subjects.hint(*id)).min().unwrap_or(0),
+            _ => 0,
+        };
+        let mut left = due as usize;
+        while left > 0 && at <= stream.state.last.0 {
+            let found = search::collect(&mut self.db, stream, at, matcher, left, 64)?;
+            for (sequence, subject) in &found.messages {
+                let Some(victim) = find_victim(&mut self.db, &self.ring, stream, *sequence)? else { continue };
+                debug_assert_eq!(victim.subject, *subject);
+                remove_row(&mut self.db, &mut self.ring, stream, &victim, false)?;
+                take_out(stream, &victim, None, evicted);
+                self.slices.forget(id, *sequence);
+            }
+            left -= found.messages.len();
+            at = found.next;
+        }
+        if let Matcher::Ids(ids) = matcher
+            && let [only] = ids[..]
+        {
+            stream.subjects.raise_hint(only, at);
+        }
+        refresh_first(&self.db, &self.ring, stream)
+    }
+}
+
+/// Does the oldest message have to go?
+fn violates(limits: &FrontLimits, state: &StreamState, first: u64, age: AgeMillis) -> bool {
+    state.messages > limits.max_messages
+        || state.bytes > limits.max_bytes
+        || first < limits.below.0
+        || limits.stored_before.is_some_and(|before| age < before)
+}
+
+/// The messages at the front that have to go, oldest first.
+fn front_victims(
+    db: &mut Database,
+    ring: &Ring,
+    stream: &mut Stream,
+    limits: &FrontLimits,
+) -> Result<Vec<Victim>, StoreError> {
+    let mut victims = Vec::new();
+    let mut state = stream.state;
+    let mut damaged = Vec::new();
+    // Answers whether to look further.
+    let mut consider = |sequence: u64, blob: &[u8], stream: &Stream| {
+        let victim = describe(stream, sequence, blob);
+        let age = victim.as_ref().map_or(AgeMillis(0), |victim| victim.age);
+        if state.messages == 0 || victims.len() as u64 >= limits.limit || !violates(limits, &state, sequence, age) {
+            return false;
+        }
+        let victim = victim.unwrap_or_else(|| {
+            damaged.push(victims.len());
+            Victim { sequence, subject: u32::MAX, size: 0, age, chunks: 0..0 }
+        });
+        state.messages -= 1;
+        state.bytes = state.bytes.saturating_sub(victim.size);
+        victims.push(victim);
+        true
+    };
+    let tail_start = stream.tail_start();
+    let mut more = true;
+    if stream.state.first.0 < tail_start {
+        let sql = format!("SELECT seq, data FROM m{} WHERE seq >= ? AND seq < ? ORDER BY seq", stream.id);
+        let mut least = stream.state.first.0;
+        db.query(&sql, (stream.state.first.0 as i64, tail_start as i64), |row| {
+            let sequence = row.get::<_, i64>(0)? as u64;
+            if sequence < least {
+                return Err(out_of_order());
+            }
+            least = sequence + 1;
+            more = consider(sequence, row.get_ref(1)?.as_blob()?, stream);
+            Ok(more)
+        })?;
+    }
+    if more {
+        for entry in stream.tail.iter().filter(|entry| entry.length > 0) {
+            if !consider(entry.sequence, ring.row(entry), stream) {
+                break;
+            }
+        }
+    }
+    for index in damaged {
+        let sequence = victims[index].sequence;
+        victims[index].subject = subject_by_summary(db, stream, sequence)?;
+    }
+    Ok(victims)
+}
+
+fn describe(stream: &Stream, sequence: u64, blob: &[u8]) -> Option<Victim> {
+    let row = Row::decode(sequence, blob).filter(|row| row.stream == stream.id)?;
+    let subject = stream.subjects.find(row.subject)?;
+    Some(Victim { sequence, subject, size: row.size(), age: row.age, chunks: row.payload.chunks() })
+}
+
+fn subject_by_summary(db: &mut Database, stream: &mut Stream, sequence: u64) -> Result<u32, StoreError> {
+    db.health.damaged.set(db.health.damaged.get() + 1);
+    let found = search::collect(db, stream, sequence, &Matcher::All, 1, 2)?;
+    Ok(found.messages.first().filter(|(found, _)| *found == sequence).map_or(u32::MAX, |(_, subject)| *subject))
+}
+
+fn find_victim(
+    db: &mut Database,
+    ring: &Ring,
+    stream: &mut Stream,
+    sequence: u64,
+) -> Result<Option<Victim>, StoreError> {
+    if let Some(index) = stream.tail_index(sequence) {
+        let entry = stream.tail[index];
+        return Ok(if entry.length == 0 { None } else { describe(stream, sequence, ring.row(&entry)) });
+    }
+    let mut found = None;
+    db.query(&format!("SELECT data FROM m{} WHERE seq = ?", stream.id), [sequence as i64], |row| {
+        found = Some(describe(stream, sequence, row.get_ref(0)?.as_blob()?));
+        Ok(false)
+    })?;
+    match found {
+        None => Ok(None),
+        Some(Some(victim)) => Ok(Some(victim)),
+        Some(None) => {
+            let subject = subject_by_summary(db, stream, sequence)?;
+            Ok(Some(Victim { sequence, subject, size: 0, age: AgeMillis(0), chunks: 0..0 }))
+        }
+    }
+}
+
+fn remove_victim(
+    db: &mut Database,
+    ring: &mut Ring,
+    stream: &mut Stream,
+    victim: &Victim,
+    erase: bool,
+) -> Result<(), StoreError> {
+    remove_row(db, ring, stream, victim, erase)?;
+    let (messages, newest) = stream.subjects.get(victim.subject);
+    // The newest message of a subject with others left: which one is it now?
+    let newest = if messages > 1 && newest == victim.sequence {
+        let matcher = Matcher::Ids(vec![victim.subject]);
+        stream.subjects.hide_newest(victim.subject);
+        search::last(db, stream, &matcher, victim.sequence - 1)?
+    } else {
+        None
+    };
+    take_out(stream, victim, newest, &mut Evicted::default());
+    Ok(())
+}
+
+/// Deletes a message's row, wherever it is.
+fn remove_row(
+    db: &mut Database,
+    ring: &mut Ring,
+    stream: &mut Stream,
+    victim: &Victim,
+    erase: bool,
+) -> Result<(), StoreError> {
+    let mut inserted = true;
+    if let Some(index) = stream.tail_index(victim.sequence) {
+        inserted = index < stream.tail.len() - stream.pending;
+        if erase {
+            ring.erase(&stream.tail[index]);
+        }
+        stream.tail[index].length = 0;
+    }
+    if inserted {
+        if erase {
+            db.run(
+                &format!("UPDATE m{} SET data = zeroblob(length(data)) WHERE seq = ?", stream.id),
+                [victim.sequence as i64],
+            )?;
+        }
+        db.run(&format!("DELETE FROM m{} WHERE seq = ?", stream.id), [victim.sequence as i64])?;
+    }
+    db.delete_chunks(&victim.chunks, erase)
+}
+
+fn take_out(stream: &mut Stream, victim: &Victim, newest: Option<u64>, evicted: &mut Evicted) {
+    stream.discount(Removed { sequence: victim.sequence, subject: victim.subject, size: victim.size, newest });
+    if evicted.messages == 0 {
+        evicted.first = Sequence(victim.sequence);
+    }
+    evicted.messages += 1;
+    evicted.bytes += victim.size;
+    evicted.last = Sequence(victim.sequence);
+}
+
+/// Finds the oldest message after a removal that may have taken it.
+pub(crate) fn refresh_first(db: &Database, ring: &Ring, stream: &mut Stream) -> Result<(), StoreError> {
+    match search::at_or_after(db, ring, stream, stream.state.first.0)? {
+        Some((first, now)) if stream.state.messages > 0 => {
+            if first != stream.state.first.0 {
+                stream.state.first = Sequence(first);
+                stream.state.first_time = now.wall;
+                stream.first_age = now.age;
+            }
+        }
+        _ => {
+            stream.state.first = stream.state.last.next();
+            stream.state.first_time = Timestamp(0);
+            stream.first_age = AgeMillis(0);
+            stream.state.messages = 0;
+            stream.state.bytes = 0;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! Finding messages by subject and by time, with the summaries: no message row is read to learn that it doesn't match.
+
+use jetstream::identity::{AgeMillis, Now, Timestamp};
+use jetstream::store::StoreError;
+
+use crate::block::Block;
+use crate::database::Database;
+use crate::ring::Ring;
+use crate::row::Row;
+use crate::stream::{Matcher, Stream};
+
+/// Messages that match, oldest first, with their subjects, and the first sequence not looked at.
+pub(crate) struct Found {
+    pub(crate) messages: Vec<(u64, u32)>,
+    pub(crate) next: u64,
+}
+
+/// Looks from a sequence on, until `max` messages are found or `blocks` summaries are read.
+pub(crate) fn collect(
+    db: &mut Database,
+    stream: &mut Stream,
+    from: u64,
+    matcher: &Matcher,
+    max: usize,
+    blocks: usize,
+) -> Result<Found, StoreError> {
+    let mut at = from.max(stream.state.first.0);
+    let mut messages = Vec::new();
+    for _ in 0..blocks {
+        if at > stream.closed_through {
+            break;
+        }
+        let Some(block) = db.block_from(stream.id, at)? else {
+            at = stream.closed_through + 1;
+            break;
+        };
+        let start = messages.len();
+        matching(stream, &block, at, block.last, matcher, &mut messages);
+        messages[start..].sort_unstable();
+        if messages.len() >= max {
+            messages.truncate(max);
+            let next = messages.last().map_or(at, |(sequence, _)| sequence + 1);
+            return Ok(Found { messages, next });
+        }
+        at = block.last + 1;
+    }
+    if at <= stream.closed_through {
+        return Ok(Found { messages, next: at });
+    }
+    let room = max - messages.len();
+    let open = stream.open.live(at).filter(|entry| stream.wants(matcher, entry.subject)).take(room);
+    messages.extend(open.map(|entry| (entry.sequence, entry.subject)));
+    let next = match messages.last() {
+        Some((last, _)) if messages.len() == max => last + 1,
+        _ => stream.state.last.0 + 1,
+    };
+    Ok(Found { messages, next: next.max(from) })
+}
+
+/// A block's messages between two sequences that match and are still there; in no particular order.
+fn matching(stream: &mut Stream, block: &Block, from: u64, to: u64, matcher: &Matcher, out: &mut Vec<(u64, u32)>) {
+    let start = out.len();
+    let mut take = |id: u32, offsets: &[u32]| {
+        let sequences = offsets
+            .iter()
+            .map(|offset| block.first + u64::from(*offset))
+            .filter(|sequence| (from..=to).contains(sequence));
+        out.extend(sequences.map(|sequence| (sequence, id)));
+    };
+    match matcher {
+        Matcher::Ids(ids) => ids.iter().for_each(|id| take(*id, block.offsets_of(*id))),
+        _ => block.subjects().filter(|(id, _)| stream.wants(matcher, *id)).for_each(|(id, offsets)| take(id, offsets)),
+    }
+    let mut kept = start;
+    for index in start..out.len() {
+        if !stream.is_removed(out[index].0) {
+            out[kept] = out[index];
+            kept += 1;
+        }
+    }
+    out.truncate(kept);
+}
+
+/// The first message from a sequence on that matches.
+pub(crate) fn next(
+    db: &mut Database,
+    stream: &mut Stream,
+    from: u64,
+    matcher: &Matcher,
+) -> Result<Option<(u64, u32)>, StoreError> {
+    let mut at = from;
+    while at <= stream.state.last.0 {
+        let found = collect(db, stream, at, matcher, 1, 64)?;
+        if let Some(first) = found.messages.first() {
+            return Ok(Some(*first));
+        }
+        at = found.next;
+    }
+    Ok(None)
+}
+
+/// The newest message at or below a sequence that matches.
+pub(crate) fn last(
+    db: &mut Database,
+    stream: &mut Stream,
+    matcher: &Matcher,
+    up_to: u64,
+) -> Result<Option<u64>, StoreError> {
+    let newest = match matcher {
+        Matcher::All => None,
+        Matcher::Ids(ids) => Some(ids.iter().map(|id| stream.subjects.get(*id).1).max().unwrap_or(0)),
+        Matcher::Cached(_) => {
+            let wanted = stream.subjects.ids().filter(|id| stream.wants(matcher, *id));
+            Some(wanted.map(|id| stream.subjects.get(id).1).max().unwrap_or(0))
+        }
+    };
+    match newest {
+        Some(0) => return Ok(None),
+        Some(newest) if newest <= up_to => return Ok(Some(newest)),
+        _ => {}
+    }
+    let open = stream.open.live(0).rev().find(|entry| entry.sequence <= up_to && stream.wants(matcher, entry.subject));
+    if let Some(entry) = open {
+        return Ok(Some(entry.sequence));
+    }
+    let mut at = up_to.min(stream.closed_through);
+    let mut found = Vec::new();
+    while at >= stream.state.first.0 && at > 0 {
+        let Some(block) = db.block_up_to(stream.id, at)? else { return Ok(None) };
+        matching(stream, &block, 0, at, matcher, &mut found);
+        if let Some((newest, _)) = found.iter().max() {
+            return Ok(Some(*newest));
+        }
+        at = block.first.saturating_sub(1);
+    }
+    Ok(None)
+}
+
+/// How many messages from a sequence on match.
+pub(crate) fn count(db: &mut Database, stream: &mut Stream, from: u64, matcher: &Matcher) -> Result<u64, StoreError> {
+    let (first, last) = (stream.state.first.0, stream.state.last.0);
+    let total: u64 = match matcher {
+        Matcher::All => stream.state.messages,
+        Matcher::Ids(ids) => ids.iter().map(|id| stream.subjects.get(*id).0).sum(),
+        Matcher::Cached(_) => {
+            stream.subjects.ids().filter(|id| stream.wants(matcher, *id)).map(|id| stream.subjects.get(id).0).sum()
+        }
+    };
+    if from <= first || total == 0 {
+        return Ok(total);
+    }
+    if from > last {
+        return Ok(0);
+    }
+    if *matcher == Matcher::All && stream.state.messages == last - first + 1 {
+        return Ok(last - from + 1);
+    }
+    if last - from <= from - first {
+        return count_between(db, stream, from, last, matcher);
+    }
+    Ok(total.saturating_sub(count_between(db, stream, first, from - 1, matcher)?))
+}
+
+fn count_between(
+    db: &mut Database,
+    stream: &mut Stream,
+    from: u64,
+    to: u64,
+    matcher: &Matcher,
+) -> Result<u64, StoreError> {
+    let open = stream.open.live(from).take_while(|entry| entry.sequence <= to);
+    let mut count = open.filter(|entry| stream.wants(matcher, entry.subject)).count() as u64;
+    let mut at = from.max(stream.state.first.0);
+    let mut found = Vec::new();
+    while at <= to.min(stream.closed_through) {
+        let Some(block) = db.block_from(stream.id, at)? else { break };
+        found.clear();
+        matching(stream, &block, at, to, matcher, &mut found);
+        count += found.len() as u64;
+        at = block.last + 1;
+    }
+    Ok(count)
+}
+
+/// The first message at or after a sequence, with its clocks. Damaged rows count as there, with clocks of zero.
+pub(crate) fn at_or_after(
+    db: &Database,
+    ring: &Ring,
+    stream: &Stream,
+    from: u64,
+) -> Result<Option<(u64, Now)>, StoreError> {
+    let tail_start = stream.tail_start();
+    let mut found = None;
+    if from < tail_start {
+        db.query(
+            &format!("SELECT seq, data FROM m{} WHERE seq >= ? ORDER BY seq LIMIT 1", stream.id),
+            [from as i64],
+            |row| {
+                let sequence = row.get::<_, i64>(0)? as u64;
+                found = Some((sequence, clocks(sequence, row.get_ref(1)?.as_blob()?)));
+                Ok(false)
+            },
+        )?;
+        if found.is_some_and(|(sequence, _)| sequence < tail_start) {
+            return Ok(found);
+        }
+    }
+    let start = stream.tail.partition_point(|entry| entry.sequence < from);
+    let entry = stream.tail.range(start..).find(|entry| entry.length > 0);
+    Ok(entry.map(|entry| (entry.sequence, clocks(entry.sequence, ring.row(entry)))))
+}
+
+fn clocks(sequence: u64, blob: &[u8]) -> Now {
+    Row::decode(sequence, blob)
+        .map_or(Now { wall: Timestamp(0), age: AgeMillis(0) }, |row| Now { wall: row.time, age: row.age })
+}
+
+/// Sequence of the first message stored at or after a time: times never go back within a stream, so halving finds it.
+pub(crate) fn first_at(db: &Database, ring: &Ring, stream: &Stream, time: Timestamp) -> Result<u64, StoreError> {
+    let (mut low, mut high) = (stream.state.first.0, stream.state.last.0 + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match at_or_after(db, ring, stream, middle)? {
+            Some((sequence, now)) if sequence < high => {
+                if now.wall >= time {
+                    high = middle;
+                } else {
+                    low = sequence + 1;
+                }
+            }
+            _ => high = middle,
+        }
+    }
+    Ok(at_or_after(db, ring, stream, low)?.map_or(stream.state.last.0 + 1, |(sequence, _)| sequence))
+}

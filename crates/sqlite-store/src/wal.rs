@@ -1,0 +1,166 @@
+//! The write-ahead log: kept at some 4 MiB and reused, never truncated (a growing log costs two flushes a commit, a reused one costs one).
+//!
+//! At 3 MiB the reader thread writes the log back (a passive checkpoint, while commits go on); when it is done the writer does the small rest itself,
+//! and its next transaction begins at the log's start again. Should readers keep that from happening, the writer tries again every MiB.
+//!
+//! After a failed commit the tail of the log can't be believed: the page cache may hold frames with good checksums that never reached the disk.
+//! [`WalCut`] cuts them off once the connections are closed: what lies behind the last synced commit, or all of it when the log had just been
+//! restarted (which happens only when everything in it is in the database, synced).
+
+use std::cell::Cell;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rusqlite::Connection;
+
+use crate::database::Health;
+use crate::schema;
+
+/// Pages in the log at which it is written back: 3 of 4 MiB.
+const CHECKPOINT_PAGES: i32 = 768;
+/// Pages between two attempts of the writer.
+const RETRY_PAGES: i32 = 256;
+/// Pages at which the writer waits for nobody: 16 MiB.
+const MOST_PAGES: i32 = 4096;
+/// SQLite's header of the log, and of each frame in it.
+const LOG_HEADER: u64 = 32;
+const FRAME: u64 = 24 + schema::PAGE;
+
+/// State of the log as the writer sees it.
+#[derive(Debug)]
+pub(crate) struct Wal {
+    path: PathBuf,
+    pages: Arc<AtomicI32>,
+    seen: i32,
+    asked: bool,
+    /// The writer's turn, once the log has so many pages.
+    rest_at: Option<i32>,
+    good: Rc<Cell<Good>>,
+}
+
+/// The last synced commit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Good {
+    known: bool,
+    pages: i32,
+    salt: [u8; 8],
+}
+
+/// What is to be done after a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Nothing,
+    /// Ask the reader thread to write the log back.
+    Background,
+    /// Write the rest back here.
+    Here,
+}
+
+impl Wal {
+    pub(crate) fn new(connection: &mut Connection, database: &Path) -> rusqlite::Result<Wal> {
+        let pages = Arc::new(AtomicI32::new(0));
+        let seen = Arc::clone(&pages);
+        connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
+            seen.store(pages, Ordering::Relaxed);
+            Ok(())
+        }))?;
+        let mut path = database.as_os_str().to_owned();
+        path.push("-wal");
+        Ok(Wal { path: path.into(), pages, seen: 0, asked: false, rest_at: None, good: Rc::default() })
+    }
+
+    /// Call after each commit.
+    pub(crate) fn committed(&mut self, background: bool) -> Due {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages <= self.seen || !self.good.get().known {
+            // Restarted: other salts from here on.
+            let salt = read_salt(&self.path);
+            self.good.set(Good { known: salt.is_some(), pages, salt: salt.unwrap_or_default() });
+            if pages < self.seen {
+                self.rest_at = None;
+            }
+        }
+        self.seen = pages;
+        self.good.set(Good { pages, ..self.good.get() });
+        if self.rest_at.is_some_and(|at| pages >= at) || pages >= MOST_PAGES && pages % RETRY_PAGES < 16 {
+            return Due::Here;
+        }
+        if pages < CHECKPOINT_PAGES || self.asked || self.rest_at.is_some() {
+            return Due::Nothing;
+        }
+        if background {
+            self.asked = true;
+            return Due::Background;
+        }
+        Due::Here
+    }
+
+    /// The reader thread could not be asked.
+    pub(crate) fn not_asked(&mut self) {
+        self.asked = false;
+    }
+
+    /// The reader thread is done.
+    pub(crate) fn written_back(&mut self) {
+        self.asked = false;
+        self.rest_at = Some(self.seen);
+    }
+
+    /// Does the writer's rest wait?
+    pub(crate) fn rest_is_due(&self) -> bool {
+        self.rest_at.is_some_and(|at| self.seen >= at)
+    }
+
+    /// The writer did its part. The next transaction restarts the log, unless a reader is in it just then: so try again some pages later.
+    pub(crate) fn rest_done(&mut self) {
+        self.asked = false;
+        self.rest_at = Some(self.seen + RETRY_PAGES);
+    }
+
+    /// The guard that cuts the log; to be dropped after the connections.
+    pub(crate) fn cut(&self, health: &Rc<Health>) -> WalCut {
+        WalCut { path: self.path.clone(), good: Rc::clone(&self.good), health: Rc::clone(health) }
+    }
+}
+
+/// Cuts the log behind the last synced commit if the store was poisoned.
+#[derive(Debug)]
+pub(crate) struct WalCut {
+    path: PathBuf,
+    good: Rc<Cell<Good>>,
+    health: Rc<Health>,
+}
+
+impl Drop for WalCut {
+    fn drop(&mut self) {
+        let good = self.good.get();
+        if !self.health.poisoned() || !good.known {
+            return;
+        }
+        if let Err(error) = cut(&self.path, good) {
+            tracing::error!(path = %self.path.display(), %error, "the log could not be cut at the last synced commit");
+        }
+    }
+}
+
+fn cut(path: &Path, good: Good) -> std::io::Result<()> {
+    let keep = if read_salt(path) == Some(good.salt) { LOG_HEADER + good.pages.max(0) as u64 * FRAME } else { 0 };
+    let file = OpenOptions::new().write(true).open(path)?;
+    if file.metadata()?.len() > keep {
+        file.set_len(keep)?;
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The salts in the log's header: other ones after each restart. Opening and closing the log is harmless; doing so with the database file would drop
+/// SQLite's locks.
+fn read_salt(path: &Path) -> Option<[u8; 8]> {
+    let mut salt = [0; 8];
+    File::open(path).ok()?.read_exact_at(&mut salt, 16).ok()?;
+    Some(salt)
+}

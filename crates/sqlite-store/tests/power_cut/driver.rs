@@ -1,0 +1,51 @@
+//! The recorded process: stores messages and says each last committed sequence on standard output, after the commit.
+
+use std::io::Write as _;
+
+use jetstream::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
+use jetstream::store::{FrontLimits, NewMessage, Store};
+use sqlite_store::{Options, SqliteStore, Synchronous};
+
+/// Runs it.
+pub(crate) fn drive(folder: &str, mode: &str, messages: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let synchronous = if mode == "normal" { Synchronous::Normal } else { Synchronous::Full };
+    let options = Options { synchronous, ballast: 0, reserve: 0, wake: Some(Box::new(|| ())), ..Options::default() };
+    let (mut store, _) = SqliteStore::open(folder.as_ref(), options)?;
+    let stream = StreamId(16);
+    store.create_stream(stream, Sequence(1), b"power cut")?;
+    store.commit()?;
+    let mut said = std::io::stdout();
+    let messages: u64 = messages.parse()?;
+    for sequence in 1..=messages {
+        let now = Now { wall: Timestamp(sequence as i64), age: AgeMillis(sequence) };
+        let payload = [sequence as u8; 700];
+        let subject = format!("s.{}", sequence % 40);
+        let message = NewMessage {
+            sequence: Sequence(sequence),
+            now,
+            subject: subject.as_bytes(),
+            headers: b"",
+            payload: &payload,
+            message_id: None,
+        };
+        store.append(stream, &message)?;
+        if sequence % 3 == 0 {
+            let limits = FrontLimits {
+                max_messages: 900,
+                max_bytes: u64::MAX,
+                stored_before: None,
+                below: Sequence(0),
+                limit: 10,
+            };
+            store.evict(stream, &limits)?;
+        }
+        if sequence % 4 == 0 {
+            store.commit()?;
+            // One line, one write: standard output flushes at each.
+            said.write_all(format!("{sequence}\n").as_bytes())?;
+            said.flush()?;
+            store.maintain()?;
+        }
+    }
+    Ok(())
+}
