@@ -257,7 +257,7 @@ impl Uplink {
                 self.phase = Phase::WaitInfo { deadline, secure };
                 self.first_info(now_ms, info, secure);
             }
-            Phase::WaitConnectInfo { info: _, .. } if info.connect_info => self.go_up(now_ms, &info),
+            Phase::WaitConnectInfo { info: first, .. } if info.connect_info => self.go_up(now_ms, &first, &info),
             Phase::Up { mut peer, received, pinged } => {
                 refresh(&mut peer, &info);
                 self.actions.push_back(Action::Refreshed(peer.clone()));
@@ -442,25 +442,27 @@ impl Uplink {
         if info.info_on_connect {
             self.enter(now_ms, Phase::WaitConnectInfo { deadline: now_ms + self.config.timings.connect_info_ms, info });
         } else {
-            self.go_up(now_ms, &info);
+            self.go_up(now_ms, &info, &info);
         }
     }
 
-    fn go_up(&mut self, now_ms: u64, info: &LeafInfo) {
-        self.discover(info);
+    /// `first` is the greeting, `last` the INFO that completed the handshake; it wins where both say something.
+    fn go_up(&mut self, now_ms: u64, first: &LeafInfo, last: &LeafInfo) {
+        self.discover(last);
         let mut peer = Box::new(PeerInfo {
             name: String::new(),
             server_id: String::new(),
             version: String::new(),
             domain: None,
-            headers: info.headers,
+            headers: first.headers,
             max_payload: None,
             api_level: 0,
-            remote_account: info.remote_account.clone(),
+            remote_account: last.remote_account.clone(),
             import: None,
             export: None,
         });
-        refresh(&mut peer, info);
+        refresh(&mut peer, first);
+        refresh(&mut peer, last);
         self.actions.push_back(Action::Up(peer.clone()));
         self.sessions += 1;
         self.attempts = 0;
