@@ -1,0 +1,159 @@
+//! Control lines: tokens parted by blanks, up to a line end. Shared by the client and the leaf protocol.
+
+use crate::refusal::ProtocolError;
+
+/// A token's place in the input.
+type Place = (u32, u32);
+
+/// A control line with at most `N` arguments.
+#[derive(Debug)]
+pub(crate) struct Line<const N: usize> {
+    places: [Place; N],
+    /// How many arguments there are.
+    pub(crate) count: usize,
+    /// Offset behind the line end.
+    pub(crate) end: usize,
+    /// Ended by CR LF.
+    pub(crate) crlf: bool,
+    /// Exactly one space before each argument and none behind the last: these bytes may be passed on as they are.
+    pub(crate) plain: bool,
+}
+
+impl<const N: usize> Line<N> {
+    /// The n-th argument.
+    #[inline]
+    pub(crate) fn argument<'a>(&self, bytes: &'a [u8], n: usize) -> &'a [u8] {
+        let (start, end) = self.places[n];
+        &bytes[start as usize..end as usize]
+    }
+
+    /// Where the n-th argument begins.
+    #[inline]
+    pub(crate) fn start(&self, n: usize) -> usize {
+        self.places[n].0 as usize
+    }
+}
+
+/// Scans the arguments of a line, `start` being the offset behind the verb. `None`: the line end is not there yet.
+///
+/// One pass, byte by byte: lines are short, and finding the end first costs more than it saves.
+#[inline]
+pub(crate) fn scan<const N: usize>(bytes: &[u8], start: usize, max: usize) -> Result<Option<Line<N>>, ProtocolError> {
+    let mut line = Line { places: [(0, 0); N], count: 0, end: 0, crlf: false, plain: true };
+    // The line may be as long as its limit and the line end; what is behind it does not matter here.
+    let window = &bytes[..bytes.len().min(start.saturating_add(max).saturating_add(2)).min(u32::MAX as usize)];
+    let mut at = start;
+    loop {
+        let gap = at;
+        while let Some(b' ' | b'\t') = window.get(at) {
+            at += 1;
+        }
+        line.plain &= at == gap + 1 && window[gap] == b' ';
+        let token = at;
+        let stop = loop {
+            match window.get(at) {
+                Some(byte) if *byte > b' ' => at += 1,
+                Some(b' ' | b'\t' | b'\r' | b'\n') => break window[at],
+                Some(_) => at += 1,
+                None => return unfinished(bytes, window),
+            }
+        };
+        if at > token {
+            if line.count == N {
+                return Err(ProtocolError::Arguments);
+            }
+            line.places[line.count] = (token as u32, at as u32);
+            line.count += 1;
+        } else {
+            line.plain = false;
+        }
+        match stop {
+            b'\n' => line.end = at + 1,
+            b'\r' => match window.get(at + 1) {
+                Some(b'\n') => (line.end, line.crlf) = (at + 2, true),
+                // A lone CR must not get into a subject, and from there into somebody's line.
+                Some(_) => return Err(ProtocolError::Arguments),
+                None => return unfinished(bytes, window),
+            },
+            _ => continue,
+        }
+        return if at - start > max { Err(ProtocolError::ControlLineTooLong) } else { Ok(Some(line)) };
+    }
+}
+
+fn unfinished<T>(bytes: &[u8], window: &[u8]) -> Result<Option<T>, ProtocolError> {
+    if window.len() < bytes.len() { Err(ProtocolError::ControlLineTooLong) } else { Ok(None) }
+}
+
+/// The rest of a line as one piece, blanks around it cut off, and the offset behind it. `None`: the line end is not there yet.
+pub(crate) fn rest(bytes: &[u8], start: usize, max: usize) -> Result<Option<(&[u8], usize)>, ProtocolError> {
+    let window = &bytes[start..bytes.len().min(start.saturating_add(max).saturating_add(2))];
+    match memchr::memchr(b'\n', window) {
+        Some(at) => {
+            let text = window[..at].strip_suffix(b"\r").unwrap_or(&window[..at]);
+            if text.len() > max {
+                return Err(ProtocolError::ControlLineTooLong);
+            }
+            Ok(Some((text.trim_ascii(), start + at + 1)))
+        }
+        None if window.len() >= max.saturating_add(2) => Err(ProtocolError::ControlLineTooLong),
+        None => Ok(None),
+    }
+}
+
+/// Does the input begin with this verb, whatever its case? `Ok(false)`: so far it does, but it ends too early.
+pub(crate) fn verb(bytes: &[u8], name: &[u8]) -> Result<bool, ProtocolError> {
+    let given = &bytes[..bytes.len().min(name.len())];
+    if !given.eq_ignore_ascii_case(&name[..given.len()]) {
+        return Err(ProtocolError::UnknownOperation);
+    }
+    Ok(given.len() == name.len())
+}
+
+/// A decimal number without sign. Leading zeros are fine, as they are for stock.
+#[inline]
+pub(crate) fn number(digits: &[u8]) -> Result<u64, ProtocolError> {
+    // 18 digits always fit.
+    if digits.is_empty() || digits.len() > 18 {
+        return Err(ProtocolError::Arguments);
+    }
+    let mut value = 0u64;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return Err(ProtocolError::Arguments);
+        }
+        value = value * 10 + u64::from(digit);
+    }
+    Ok(value)
+}
+
+/// A payload that follows a control line.
+#[derive(Debug)]
+pub(crate) enum Body<'a> {
+    /// It is there.
+    Whole {
+        /// Header block and body.
+        message: &'a [u8],
+        /// Offset behind the frame.
+        end: usize,
+        /// Followed by CR LF.
+        crlf: bool,
+    },
+    /// So many bytes are needed, counted from the start of the frame.
+    Needs(usize),
+}
+
+/// Cuts the payload out; `line_end` is where it begins. Its size has been checked against the limit.
+#[inline]
+pub(crate) fn body(bytes: &[u8], line_end: usize, crlf: bool, total: usize) -> Result<Body<'_>, ProtocolError> {
+    let end = line_end.saturating_add(total);
+    match (bytes.get(end), bytes.get(end.saturating_add(1))) {
+        (Some(b'\r'), Some(b'\n')) => Ok(Body::Whole { message: &bytes[line_end..end], end: end + 2, crlf: true }),
+        // Who ends lines with LF alone may end payloads so. Nobody else: it would hide a payload that is one byte short.
+        (Some(b'\n'), _) if !crlf => Ok(Body::Whole { message: &bytes[line_end..end], end: end + 1, crlf: false }),
+        (Some(b'\r'), None) => Ok(Body::Needs(end.saturating_add(2))),
+        (Some(_), _) => Err(ProtocolError::PayloadEnd),
+        (None, _) => Ok(Body::Needs(end.saturating_add(if crlf { 2 } else { 1 }))),
+    }
+}
