@@ -1,0 +1,1 @@
+//! Everything at random, from a seed.
