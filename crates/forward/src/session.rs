@@ -472,7 +472,7 @@ impl Forward {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
         let waits_for_rate = self.backlog.peek().is_some() && self.wanted;
-        let rate = self.rate.opens_at().filter(|_| waits_for_rate);
+        let rate = self.rate.opens_at().filter(|at| waits_for_rate && *at > self.now_ms);
         match &self.session {
             Session::Asking { deadline, .. } => Some(*deadline),
             Session::Single(single) => Some(single.deadline),

@@ -241,7 +241,7 @@ impl Edge {
 
     /// Until nothing moves without the clock.
     pub(super) fn settle(&mut self, hub: &mut Hub) {
-        for _ in 0..2_000_000 {
+        for _ in 0..50_000 {
             if !(self.step_store() || self.step_up(hub) || self.step_down()) {
                 return;
             }
@@ -252,7 +252,8 @@ impl Edge {
     /// Until nothing moves, with the clock, for at most so long.
     pub(super) fn run(&mut self, hub: &mut Hub, for_ms: u64) {
         let end = self.now + for_ms;
-        loop {
+        for turn in 0.. {
+            assert!(turn < 20_000, "a deadline that does not move: {:?}", self.forward.as_ref().map(Forward::status));
             self.settle(hub);
             let due = self.forward.as_ref().and_then(Forward::poll_timeout).filter(|due| *due <= end);
             let Some(due) = due else { break };
