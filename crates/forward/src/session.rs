@@ -46,6 +46,8 @@ const MAX_FENCE_REFUSALS: u32 = 8;
 const MAX_SILENT_QUESTIONS: u32 = 3;
 /// Cuts in a row right after the first message of a session that stop the forward for a while.
 const MAX_CUTS: u32 = 3;
+/// Questions without a PubAck between them after which it waits a little.
+const MAX_FUTILE: u32 = 20;
 /// Remarks kept.
 const MAX_REMARKS: usize = 8;
 /// `max_payload` of a hub that does not say.
@@ -176,6 +178,8 @@ pub struct Forward {
     pub(crate) atomic_most: u64,
     fence_refusals: u32,
     fence_off: bool,
+    /// Times the hub was asked since a PubAck.
+    futile: u32,
     pub(crate) foreign_seen: bool,
     pub(crate) lost_tail: bool,
     pub(crate) purged: bool,
@@ -247,6 +251,7 @@ impl Forward {
             atomic_most: u64::MAX,
             fence_refusals: 0,
             fence_off: false,
+            futile: 0,
             foreign_seen: false,
             lost_tail: false,
             purged: false,
@@ -645,6 +650,7 @@ impl Forward {
     pub(crate) fn succeeded(&mut self) {
         self.opened = true;
         self.cuts = 0;
+        self.futile = 0;
         self.fence_refusals = 0;
         self.retry.reset();
         self.stopping.reset();
@@ -711,6 +717,11 @@ impl Forward {
     /// Find out what the hub has, then go on.
     pub(crate) fn ask_again(&mut self) {
         self.break_off();
+        self.futile += 1;
+        if self.futile > MAX_FUTILE {
+            self.futile = 0;
+            return self.pause("asked and refused again and again".into());
+        }
         if let Some(id) = self.record.second_box {
             let reason = format!(
                 "another box sends with our identity (incarnation {:016x}): `edge-gateway forward adopt` goes on here",

@@ -13,6 +13,7 @@ struct Script {
     hub: Hub,
     edge: Edge,
     image: Disk,
+    late: Vec<Frame>,
     appended: u64,
     quiet: bool,
     box_id: u64,
@@ -24,6 +25,7 @@ impl Script {
             hub: Hub::new("2.15.1", Some("hub")),
             edge: Edge::new(Setup { edge: "PUMP".into(), ..Setup::default() }, 0),
             image: Disk::default(),
+            late: Vec::new(),
             appended: 0,
             quiet: false,
             box_id: 1,
@@ -181,23 +183,28 @@ impl Script {
             "hub-lose" => self.hub.lose_tail(number(1)?),
             "hub-purge" => {
                 let up_to = number(u64::MAX)?;
-                self.hub
-                    .stream
-                    .as_mut()
-                    .ok_or("no stream")?
-                    .messages
-                    .retain(|at, _| *at > up_to || up_to == u64::MAX && false);
+                self.hub.stream.as_mut().ok_or("no stream")?.messages.retain(|at, _| *at > up_to);
             }
             "hub-write" => {
                 let subject = args.next_pos().unwrap_or("e.p.other").to_owned();
                 let payload = b"foreign".to_vec();
                 self.hub.store(&Frame { subject, reply: String::new(), headers: Vec::new(), payload });
             }
+            "cut-late" => {
+                self.late = self.edge.up.iter().cloned().collect();
+                self.edge.cut();
+            }
             "late" => {
                 // The last frames of a dead link reach the hub now; nobody hears the answer.
-                for frame in std::mem::take(&mut self.edge.up) {
+                for frame in std::mem::take(&mut self.late) {
                     self.hub.take(&frame);
                 }
+            }
+            "hub-clone" => {
+                // A message of another box that was made from our image.
+                let headers = b"NATS/1.0\r\nTributary-Edge: PUMP\r\nTributary-Incarnation: 00000000000beef0\r\nTributary-Stream: 16\r\nTributary-Sequence: 9\r\n\r\n";
+                let (subject, payload) = ("e.p.s".to_owned(), b"clone".to_vec());
+                self.hub.store(&Frame { subject, reply: String::new(), headers: headers.to_vec(), payload });
             }
             "releasable" => {
                 let forward = self.edge.forward.as_ref().ok_or("not running")?;
@@ -214,21 +221,17 @@ impl Script {
 /// Runs of appended messages of one batch are shown as one line.
 fn compact(log: &[String]) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
-    let mut run = 0;
     for line in log {
         let is_same_kind = |word: &str| line.starts_with(word) && out.last().is_some_and(|last| last.starts_with(word));
         if is_same_kind("→ append") || is_same_kind("→ atomic") && !line.contains("fence") || is_same_kind("← ack")
         {
-            run += 1;
             let last = out.last_mut().expect("there is one");
             let head = last.split(" … ").next().unwrap_or("").to_owned();
             *last = format!("{head} … {}", line.trim_start_matches("→ ").trim_start_matches("← "));
         } else {
-            run = 0;
             out.push(line.clone());
         }
     }
-    let _ = run;
     out
 }
 
@@ -276,4 +279,39 @@ macro_rules! cases {
     ($($name:ident),* $(,)?) => { $(#[test] fn $name() { check(stringify!($name)); })* };
 }
 
-cases![fast_ingest, atomic, single_and_old_hub];
+cases![
+    another_stream_answers,
+    api_denied,
+    atomic,
+    clock_jump,
+    create,
+    cut_after_the_hub_stores,
+    cut_before_the_hub_stores,
+    entry_in_doubt_commits_late,
+    evicted_before_sent,
+    fast_ingest,
+    headers_of_a_sensor,
+    hub_limited,
+    hub_lost_its_tail,
+    hub_not_ready,
+    hub_purged,
+    hub_restart,
+    hub_sealed,
+    hub_stream_deleted,
+    hub_stream_recreated,
+    kill_of_the_edge,
+    late_bytes_of_a_dead_link,
+    low_rate,
+    no_interest,
+    per_subject_limited,
+    permission_withdrawn,
+    reflash,
+    refusal_in_a_batch,
+    restored_image,
+    second_box,
+    second_writer,
+    second_writer_all_the_time,
+    single_and_old_hub,
+    too_large_for_the_hub,
+    work_queue
+];
