@@ -26,6 +26,7 @@ pub mod config;
 pub mod headers;
 pub mod identity;
 mod pacing;
+mod question;
 pub mod record;
 pub mod refusal;
 mod sender;

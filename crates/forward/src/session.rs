@@ -19,7 +19,7 @@ use jetstream::identity::Sequence;
 use jetstream::store::MessageBuffer;
 use subject::Filter;
 
-use crate::answer::{self, HubStream, NoAnswer, PublishAnswer};
+use crate::answer::{HubStream, PublishAnswer};
 use crate::asking::Step;
 use crate::backlog::Backlog;
 use crate::buffer::SendBuffer;
@@ -28,13 +28,11 @@ use crate::headers::{self, MAX_RESERVE, Stamp};
 use crate::identity::{self, IdentityError, Incarnations};
 use crate::pacing::{Pause, Rate, Window};
 use crate::record::{MAX_ADOPTED, Pair, Record};
-use crate::refusal::{Remedy, remedy};
 use crate::sender::InFlight;
 use crate::sender::atomic::Atomic;
 use crate::sender::fast_ingest::FastIngest;
 use crate::sender::single::Single;
-use crate::status::{AtLeastOnce, State, Status};
-use crate::way::{Version, Way, choose};
+use crate::way::{Version, Way};
 
 /// Bytes of a read.
 const READ_BYTES: u32 = 256 * 1024;
@@ -42,8 +40,6 @@ const READ_BYTES: u32 = 256 * 1024;
 const MAX_UNRECORDED: u64 = 4_096;
 /// Refused fences in a row after which a second writer is believed in.
 const MAX_FENCE_REFUSALS: u32 = 8;
-/// Unanswered questions after which the hub's API is taken for denied.
-const MAX_SILENT_QUESTIONS: u32 = 3;
 /// Cuts in a row right after the first message of a session that stop the forward for a while.
 const MAX_CUTS: u32 = 3;
 /// Questions without a PubAck between them after which it waits a little.
@@ -159,7 +155,7 @@ pub struct Forward {
     durable_settled: u64,
     pub(crate) now_ms: u64,
     pub(crate) hub: Option<Hub>,
-    wanted: bool,
+    pub(crate) wanted: bool,
     pub(crate) hub_stream: HubStream,
     pub(crate) local: Local,
     pub(crate) session: Session,
@@ -177,28 +173,28 @@ pub struct Forward {
     /// Most messages of an atomic batch.
     pub(crate) atomic_most: u64,
     fence_refusals: u32,
-    fence_off: bool,
+    pub(crate) fence_off: bool,
     /// Times the hub was asked since a PubAck.
     futile: u32,
     pub(crate) foreign_seen: bool,
     pub(crate) lost_tail: bool,
     pub(crate) purged: bool,
-    silent_questions: u32,
-    blind: bool,
+    pub(crate) silent_questions: u32,
+    pub(crate) blind: bool,
     /// Hub sequence of the first PubAck for the present incarnation.
     pub(crate) present_first_hub: Option<u64>,
     pub(crate) rate: Rate,
     pub(crate) window: Window,
     retry: Pause,
     stopping: Pause,
-    actions: VecDeque<Action>,
+    pub(crate) actions: VecDeque<Action>,
     ids: u64,
-    remarks: VecDeque<String>,
-    sent: u64,
-    settled: u64,
-    parked: u64,
+    pub(crate) remarks: VecDeque<String>,
+    pub(crate) sent: u64,
+    pub(crate) settled: u64,
+    pub(crate) parked: u64,
     pub(crate) rejected: u64,
-    dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 impl Forward {
@@ -518,49 +514,6 @@ impl Forward {
         Sequence(self.durable.unwrap_or(0).min(self.record.confirmed))
     }
 
-    /// A snapshot.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let confirmed = self.record.confirmed;
-        let backlog = (self.local.last + 1).saturating_sub(self.local.first.max(confirmed + 1));
-        let (state, reason, retry_at_ms) = match &self.session {
-            Session::Down => (State::LinkDown, Some("no link to the hub".to_owned()), None),
-            Session::Asking { .. } => (State::Asking, Some("asking the hub what it has".to_owned()), None),
-            Session::Ready if backlog == 0 => (State::Idle, None, None),
-            Session::Ready if !self.wanted => (State::Stopped, Some(self.no_interest()), None),
-            Session::Parking => (State::Parking, None, None),
-            Session::Stopped { reason, until } => (State::Stopped, Some(reason.clone()), *until),
-            _ => (State::Sending, None, None),
-        };
-        let mut at_least_once = Vec::new();
-        let is_asked = self.hub.is_some() && !self.hub_stream.created.is_empty();
-        let flags = [
-            (self.hub.is_some() && !self.version().knows_fence(), AtLeastOnce::OldHub),
-            (self.fence_off, AtLeastOnce::SecondWriter),
-            (is_asked && !self.hub_stream.is_limits, AtLeastOnce::Retention),
-            (self.purged, AtLeastOnce::Purged),
-            (self.blind, AtLeastOnce::Blind),
-        ];
-        at_least_once.extend(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| *flag));
-        Status {
-            state,
-            reason,
-            retry_at_ms,
-            confirmed,
-            hub_sequence: self.record.hub_sequence(),
-            backlog,
-            in_doubt: self.in_flight.len() as u64,
-            sent: self.sent,
-            delivered: self.settled,
-            parked: self.parked,
-            rejected: self.rejected,
-            dropped: self.dropped,
-            way: is_asked.then_some(self.way),
-            at_least_once,
-            remarks: self.remarks.iter().cloned().collect(),
-        }
-    }
-
     // ---- inside ------------------------------------------------------------------------------------------------------------------
 
     /// The age clock never goes back; a caller's that does is not believed.
@@ -702,12 +655,8 @@ impl Forward {
         self.remarks.push_back(text);
     }
 
-    fn no_interest(&self) -> String {
-        format!("the hub has no interest in {}: does stream {} capture it?", self.filter, self.config.to)
-    }
-
     /// Nothing is on the way any more; what was is in doubt.
-    fn break_off(&mut self) {
+    pub(crate) fn break_off(&mut self) {
         self.in_flight.clear();
         self.window.clear();
         self.opened = false;
@@ -733,118 +682,6 @@ impl Forward {
         } else {
             self.foreign_seen = false;
             self.ask(Step::Info);
-        }
-    }
-
-    fn ask(&mut self, step: Step) {
-        let token = format!("a{}", self.next_id());
-        let (subject, payload) = self.question(&step);
-        let reply = format!("{}.{token}", self.config.inbox);
-        self.actions.push_back(Action::Request { subject, reply, payload });
-        self.session = Session::Asking { step, token, deadline: self.now_ms + self.config.timings.answer_ms };
-    }
-
-    fn question_answered(&mut self, payload: &[u8]) {
-        let Session::Asking { step, .. } = std::mem::replace(&mut self.session, Session::Ready) else { return };
-        self.silent_questions = 0;
-        let next = match step {
-            Step::Info | Step::Create => match answer::stream(payload) {
-                Ok(found) => {
-                    self.hub_stream = found;
-                    if let Some(problem) = self.stream_problem() {
-                        return self.stop(problem);
-                    }
-                    Some(self.after_info())
-                }
-                Err(NoAnswer::Failure(failure)) if step == Step::Info && failure.err_code == 10059 => {
-                    if self.config.create.is_none() {
-                        return self.stop(format!("the hub has no stream {}", self.config.to));
-                    }
-                    Some(Step::Create)
-                }
-                // Another edge was first.
-                Err(NoAnswer::Failure(failure)) if step == Step::Create && failure.err_code == 10058 => {
-                    Some(Step::Info)
-                }
-                Err(problem) => return self.question_refused(problem),
-            },
-            step => match answer::message(payload) {
-                Err(problem) => return self.question_refused(problem),
-                Ok(message) => match step {
-                    Step::Confirmed => {
-                        let local = self.record.pairs.back().map_or(0, |pair| pair.local);
-                        let is_there = message.is_none_or(|message| self.is_message(&message, local));
-                        let before = self.record.pairs.len().saturating_sub(1);
-                        Some(if is_there { Step::Last } else { self.lost_tail_before(before) })
-                    }
-                    Step::Rewind { pair } => {
-                        let local = self.record.pairs.get(pair).map_or(0, |pair| pair.local);
-                        let is_there = message.is_none_or(|message| self.is_message(&message, local));
-                        Some(if is_there { self.rewind_to(pair) } else { self.lost_tail_before(pair) })
-                    }
-                    Step::Last => self.after_last(message.as_ref()),
-                    scan => self.after_scan(&scan, message.as_ref()),
-                },
-            },
-        };
-        match next {
-            Some(step) => self.ask(step),
-            None if self.record.second_box.is_some() => self.ask_again(),
-            None => self.all_known(),
-        }
-    }
-
-    fn all_known(&mut self) {
-        self.way = choose(self.version(), self.hub_stream.allow_batched, self.hub_stream.allow_atomic);
-        self.backlog.seek(self.record.confirmed + 1);
-        self.session = Session::Ready;
-    }
-
-    /// What makes sending pointless, said exactly.
-    fn stream_problem(&mut self) -> Option<String> {
-        let hub = &self.hub_stream;
-        if hub.sealed {
-            return Some(format!("the hub's stream {} is sealed", self.config.to));
-        }
-        let subjects: Vec<Filter> = hub.subjects.iter().filter_map(|text| Filter::parse(text).ok()).collect();
-        if !subjects.iter().any(|subject| subject.overlaps(&self.filter)) {
-            return Some(format!(
-                "the hub's stream {} does not capture {}: its subjects are {}",
-                self.config.to,
-                self.filter,
-                hub.subjects.join(", ")
-            ));
-        }
-        if !subjects.iter().any(|subject| subject.covers(&self.filter)) {
-            let text = format!("the hub's stream {} captures only a part of {}", self.config.to, self.filter);
-            self.remark(text);
-        }
-        None
-    }
-
-    fn question_refused(&mut self, problem: NoAnswer) {
-        match problem {
-            NoAnswer::Unreadable => self.pause("an answer of the hub's JetStream API is not understood".into()),
-            NoAnswer::Failure(failure) => {
-                let text = format!("{} ({})", failure.description, failure.err_code);
-                match remedy(failure.code, failure.err_code) {
-                    Remedy::Retry | Remedy::AskAgain => self.pause(text),
-                    _ => self.stop(text),
-                }
-            }
-        }
-    }
-
-    fn question_unanswered(&mut self) {
-        self.silent_questions += 1;
-        if self.silent_questions >= MAX_SILENT_QUESTIONS && self.wanted {
-            // forward §3.8: even the bare API is denied. Ids and the duplicate window are all that is left.
-            self.blind = true;
-            self.way = Way::Single;
-            self.backlog.seek(self.record.confirmed + 1);
-            self.session = Session::Ready;
-        } else {
-            self.pause("the hub's JetStream API does not answer".into());
         }
     }
 

@@ -1,5 +1,6 @@
 //! What `status`, `/healthz` and `/metrics` show of a forward.
 
+use crate::session::{Forward, Session};
 use crate::way::Way;
 
 /// Why a forward can only promise "at least once" at the moment.
@@ -83,4 +84,53 @@ pub struct Status {
     pub at_least_once: Vec<AtLeastOnce>,
     /// What happened at the hub or here that somebody should know: newest last, bounded.
     pub remarks: Vec<String>,
+}
+
+impl Forward {
+    /// A snapshot.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let confirmed = self.record.confirmed;
+        let backlog = (self.local.last + 1).saturating_sub(self.local.first.max(confirmed + 1));
+        let (state, reason, retry_at_ms) = match &self.session {
+            Session::Down => (State::LinkDown, Some("no link to the hub".to_owned()), None),
+            Session::Asking { .. } => (State::Asking, Some("asking the hub what it has".to_owned()), None),
+            Session::Ready if backlog == 0 => (State::Idle, None, None),
+            Session::Ready if !self.wanted => (State::Stopped, Some(self.no_interest()), None),
+            Session::Parking => (State::Parking, None, None),
+            Session::Stopped { reason, until } => (State::Stopped, Some(reason.clone()), *until),
+            _ => (State::Sending, None, None),
+        };
+        let mut at_least_once = Vec::new();
+        let is_asked = self.hub.is_some() && !self.hub_stream.created.is_empty();
+        let flags = [
+            (self.hub.is_some() && !self.version().knows_fence(), AtLeastOnce::OldHub),
+            (self.fence_off, AtLeastOnce::SecondWriter),
+            (is_asked && !self.hub_stream.is_limits, AtLeastOnce::Retention),
+            (self.purged, AtLeastOnce::Purged),
+            (self.blind, AtLeastOnce::Blind),
+        ];
+        at_least_once.extend(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| *flag));
+        Status {
+            state,
+            reason,
+            retry_at_ms,
+            confirmed,
+            hub_sequence: self.record.hub_sequence(),
+            backlog,
+            in_doubt: self.in_flight.len() as u64,
+            sent: self.sent,
+            delivered: self.settled,
+            parked: self.parked,
+            rejected: self.rejected,
+            dropped: self.dropped,
+            way: is_asked.then_some(self.way),
+            at_least_once,
+            remarks: self.remarks.iter().cloned().collect(),
+        }
+    }
+
+    fn no_interest(&self) -> String {
+        format!("the hub has no interest in {}: does stream {} capture it?", self.filter, self.config.to)
+    }
 }

@@ -27,6 +27,8 @@ struct Simulation {
     with_writers: bool,
     /// Sequence up to which the hub has synced; it can lose what is behind.
     synced: u64,
+    /// What the hub had when; it syncs within two minutes.
+    known: std::collections::VecDeque<(u64, u64)>,
     trace: Vec<String>,
 }
 
@@ -54,6 +56,7 @@ impl Simulation {
             with_late,
             with_writers,
             synced: 0,
+            known: std::collections::VecDeque::new(),
             trace: vec![format!("{version} batched={batched} atomic={atomic} late={with_late} writers={with_writers}")],
         }
     }
@@ -79,6 +82,10 @@ impl Simulation {
     }
 
     fn event(&mut self) {
+        self.known.push_back((self.edge.now, self.hub.stream.as_ref().unwrap().last));
+        while self.known.front().is_some_and(|(at, _)| at + 120_000 <= self.edge.now) {
+            self.synced = self.synced.max(self.known.pop_front().unwrap().1);
+        }
         match self.random.draw(100) {
             0..20 => {
                 let count = self.random.draw(12);
@@ -117,6 +124,8 @@ impl Simulation {
                 self.cut();
                 self.late.clear();
                 self.hub.lose_tail(lost);
+                let last = last - lost;
+                self.known.iter_mut().for_each(|(_, known)| *known = last.min(*known));
             }
             83..86 => {
                 self.note("hub synced");
@@ -175,7 +184,9 @@ impl Simulation {
         if !got.iter().map(|body| body.as_str()).eq(expected.iter().map(String::as_str)) {
             let at =
                 got.iter().zip(&expected).position(|(got, want)| *got != want).unwrap_or(got.len().min(expected.len()));
-            let tail = self.trace.len().saturating_sub(150);
+            let tail = self.trace.len().saturating_sub(
+                std::env::var("SIMULATION_TRACE").ok().and_then(|lines| lines.parse().ok()).unwrap_or(150),
+            );
             panic!(
                 "seed {seed}: {} appended, {} at the hub, first difference at {at}: {:?}\n{}\n{}",
                 self.appended,
