@@ -569,16 +569,19 @@ impl Forward {
         self.sent += 1;
     }
 
-    /// The first `count` messages in flight are stored. Gives the last one's local sequence.
-    pub(crate) fn settle(&mut self, count: u64) -> Option<u64> {
-        let mut last = None;
+    /// The first `count` messages in flight are stored. Gives the last one's local sequence. The answer's delay counts from `asked_ms`, when
+    /// what brought it was sent: by default the last of the messages; those before it waited for it, not for the link.
+    pub(crate) fn settle(&mut self, count: u64, asked_ms: Option<u64>) -> Option<u64> {
+        let (mut last, mut bytes) = (None, 0);
         for _ in 0..count {
             let Some(message) = self.in_flight.pop_front() else { break };
-            self.window.answered(message.bytes, message.sent_ms, self.now_ms);
+            bytes += message.bytes;
             self.settled += 1;
-            last = Some(message.local);
+            last = Some(message);
         }
-        last
+        let last = last?;
+        self.window.answered(bytes, asked_ms.unwrap_or(last.sent_ms), self.now_ms);
+        Some(last.local)
     }
 
     /// Everything up to `local` is at the hub; `hub` is the sequence there of `local` itself.

@@ -126,7 +126,7 @@ impl Forward {
             return self.ask_again();
         }
         self.last_under_filter = answer.seq;
-        if let Some(local) = self.settle(count) {
+        if let Some(local) = self.settle(count, None) {
             self.confirm(local, Some(answer.seq));
         }
         self.succeeded();

@@ -11,10 +11,12 @@ use crate::refusal::{Remedy, remedy};
 use crate::sender::{Composed, Composer, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
 use crate::session::{Forward, Session};
 
-/// Messages per flow ack that we ask for; the hub may choose fewer.
-const FLOW: u64 = 200;
+/// Most messages per flow ack that we ask for; the hub may choose fewer.
+const MAX_FLOW: u64 = 200;
+/// What a message's subject, identity and frame take beside its own, about.
+const OVERHEAD: u64 = 400;
 /// Flow acks that may be outstanding.
-const MAX_UNACKNOWLEDGED: u64 = 2;
+const MAX_UNACKNOWLEDGED: u64 = 4;
 /// After a gap the PubAck follows at once; if not, ask.
 const PUBACK_AFTER_GAP_MS: u64 = 2_000;
 
@@ -33,6 +35,8 @@ pub(crate) struct FastIngest {
     last: u64,
     flow: u64,
     pub(crate) ended: bool,
+    /// When the end was sent.
+    ended_ms: Option<u64>,
     pub(crate) deadline: u64,
 }
 
@@ -40,6 +44,9 @@ impl Forward {
     /// Begins a batch; its messages follow by [`Forward::feed`].
     pub(crate) fn begin_fast_ingest(&mut self) {
         let id = format!("F{:016x}{:x}", self.incarnations.present().id.0, self.next_id());
+        // Four acks to a window, so that it opens before it is used up.
+        let size = self.backlog.peek().map_or(0, |message| message.headers.len() + message.payload.len()) as u64;
+        let flow = (self.window.room() / 4 / (size + OVERHEAD)).clamp(1, MAX_FLOW);
         self.session = Session::FastIngest(FastIngest {
             id,
             subject: Vec::new(),
@@ -49,8 +56,9 @@ impl Forward {
             acked: 0,
             acked_local: None,
             last: 0,
-            flow: FLOW,
+            flow,
             ended: false,
+            ended_ms: None,
             deadline: self.now_ms + self.config.timings.answer_ms,
         });
     }
@@ -64,7 +72,9 @@ impl Forward {
             let is_full = batch.sent >= MAX_BATCH_MESSAGES || batch.bytes >= MAX_BATCH_BYTES;
             let is_late = self.now_ms >= batch.started + self.config.timings.batch_ms;
             let is_dry = self.backlog.peek().is_none() && self.backlog.is_dry(self.local.last);
-            if is_full || is_late || is_dry {
+            // The window is used up and no flow ack is due that would open it: only the end brings an answer.
+            let is_stuck = self.window.room() == 0 && batch.sent - batch.acked < batch.flow;
+            if is_full || is_late || is_dry || is_stuck {
                 return self.end_batch(buffer);
             }
             let flow_is_open = batch.sent - batch.acked < batch.flow * MAX_UNACKNOWLEDGED;
@@ -129,6 +139,7 @@ impl Forward {
         buffer.payload();
         let bytes = buffer.finish();
         batch.ended = true;
+        batch.ended_ms = Some(self.now_ms);
         batch.deadline = self.now_ms + self.config.timings.answer_ms;
         self.rate.spend(bytes);
     }
@@ -152,10 +163,10 @@ impl Forward {
                 }
                 let fresh = answer.seq.saturating_sub(batch.acked);
                 batch.acked += fresh;
-                batch.flow = answer.msgs.clamp(1, FLOW);
+                batch.flow = answer.msgs.clamp(1, MAX_FLOW);
                 if fresh > 0 {
                     batch.deadline = now_ms + self.config.timings.answer_ms;
-                    let local = self.settle(fresh);
+                    let local = self.settle(fresh, None);
                     if let Session::FastIngest(batch) = &mut self.session {
                         batch.acked_local = local.or(batch.acked_local);
                     }
@@ -192,6 +203,7 @@ impl Forward {
         }
         let Session::FastIngest(batch) = &self.session else { return };
         let (sent, acked, acked_local, last) = (batch.sent, batch.acked, batch.acked_local, batch.last);
+        let ended_ms = batch.ended_ms;
         let count = answer.count.unwrap_or(0);
         if answer.batch != batch.id || count > sent || count < acked || count == 0 {
             return self.ask_again();
@@ -202,7 +214,7 @@ impl Forward {
             return self.ask_again();
         }
         let is_whole = batch.ended && count == sent;
-        if let Some(local) = self.settle(count - acked).or(acked_local) {
+        if let Some(local) = self.settle(count - acked, ended_ms).or(acked_local) {
             self.confirm(local, Some(answer.seq));
         }
         self.last_under_filter = answer.seq;

@@ -83,7 +83,7 @@ impl Forward {
         if !answer.duplicate {
             self.last_under_filter = answer.seq;
         }
-        if let Some(local) = self.settle(1) {
+        if let Some(local) = self.settle(1, None) {
             self.backlog.advance();
             self.confirm(local, Some(answer.seq));
         }
