@@ -312,7 +312,8 @@ impl Forward {
     /// Whether the hub has interest in [`Forward::filter`]: without it nothing is answered on a leaf link (forward §2).
     pub fn handle_interest(&mut self, now_ms: u64, wanted: bool) {
         self.tick(now_ms);
-        let is_news = wanted && !self.wanted;
+        // After cuts right behind our messages the interest of a fresh link proves nothing.
+        let is_news = wanted && !self.wanted && self.cuts < MAX_CUTS;
         self.wanted = wanted;
         if is_news && matches!(self.session, Session::Stopped { until: Some(_), .. }) {
             self.ask_again();
