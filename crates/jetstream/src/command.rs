@@ -97,7 +97,8 @@ pub enum Command {
     Append(Append),
     /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`].
     Ack(Ack),
-    /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox.
+    /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox. [`Outcome::Refused`] when there
+    /// is no such consumer: nobody would have heard the request.
     Pull(Box<Pull>),
     /// The inbox of a pull has no interest any more. → [`Outcome::Done`].
     Unreachable {
@@ -209,22 +210,69 @@ pub struct Pull {
 #[allow(missing_docs)] // the variants are the API's own operations; their fields the API's own fields
 pub enum Request {
     AccountInfo,
-    StreamCreate { config: Box<StreamConfig> },
-    StreamUpdate { config: Box<StreamConfig> },
-    StreamInfo { name: Box<str>, subjects_filter: Option<Box<str>>, deleted_details: bool, offset: u64 },
-    StreamNames { subject: Option<Box<str>>, offset: u64 },
-    StreamList { subject: Option<Box<str>>, offset: u64 },
-    StreamDelete { name: Box<str> },
-    StreamPurge { name: Box<str>, filter: Option<Box<str>>, below: Option<Sequence>, keep: Option<u64> },
-    MessageGet { name: Box<str>, get: MessageGet },
-    MessageDelete { name: Box<str>, sequence: Sequence, erase: bool },
-    ConsumerCreate { stream: Box<str>, config: Box<ConsumerConfig>, action: ConsumerAction },
-    ConsumerInfo { stream: Box<str>, name: Box<str> },
-    ConsumerNames { stream: Box<str>, offset: u64 },
-    ConsumerList { stream: Box<str>, offset: u64 },
-    ConsumerDelete { stream: Box<str>, name: Box<str> },
+    StreamCreate {
+        config: Box<StreamConfig>,
+    },
+    StreamUpdate {
+        config: Box<StreamConfig>,
+    },
+    StreamInfo {
+        name: Box<str>,
+        subjects_filter: Option<Box<str>>,
+        deleted_details: bool,
+        offset: u64,
+    },
+    StreamNames {
+        subject: Option<Box<str>>,
+        offset: u64,
+    },
+    StreamList {
+        subject: Option<Box<str>>,
+        offset: u64,
+    },
+    StreamDelete {
+        name: Box<str>,
+    },
+    StreamPurge {
+        name: Box<str>,
+        filter: Option<Box<str>>,
+        below: Option<Sequence>,
+        keep: Option<u64>,
+    },
+    MessageGet {
+        name: Box<str>,
+        get: MessageGet,
+    },
+    MessageDelete {
+        name: Box<str>,
+        sequence: Sequence,
+        erase: bool,
+    },
+    ConsumerCreate {
+        stream: Box<str>,
+        config: Box<ConsumerConfig>,
+        action: ConsumerAction,
+    },
+    ConsumerInfo {
+        stream: Box<str>,
+        name: Box<str>,
+    },
+    ConsumerNames {
+        stream: Box<str>,
+        offset: u64,
+    },
+    ConsumerList {
+        stream: Box<str>,
+        offset: u64,
+    },
+    ConsumerDelete {
+        stream: Box<str>,
+        name: Box<str>,
+    },
     /// Records with this prefix, for start-up.
-    Records { prefix: Box<[u8]> },
+    Records {
+        prefix: Box<[u8]>,
+    },
     /// Counters for monitoring.
     Statistics,
 }
@@ -283,15 +331,33 @@ pub enum Answer {
     AccountInfo(AccountInfo),
     /// Create, update, info.
     Stream(Box<StreamInfo>),
-    StreamNames { names: Vec<Box<str>>, total: u64, offset: u64 },
-    StreamList { streams: Vec<StreamInfo>, total: u64, offset: u64 },
+    StreamNames {
+        names: Vec<Box<str>>,
+        total: u64,
+        offset: u64,
+    },
+    StreamList {
+        streams: Vec<StreamInfo>,
+        total: u64,
+        offset: u64,
+    },
     Deleted,
-    Purged { count: u64 },
+    Purged {
+        count: u64,
+    },
     /// One message in the buffer.
     Message(Box<MessageBuffer>),
     Consumer(Box<ConsumerInfo>),
-    ConsumerNames { names: Vec<Box<str>>, total: u64, offset: u64 },
-    ConsumerList { consumers: Vec<ConsumerInfo>, total: u64, offset: u64 },
+    ConsumerNames {
+        names: Vec<Box<str>>,
+        total: u64,
+        offset: u64,
+    },
+    ConsumerList {
+        consumers: Vec<ConsumerInfo>,
+        total: u64,
+        offset: u64,
+    },
     Records(Vec<(Vec<u8>, Vec<u8>)>),
     Statistics(Box<Statistics>),
 }
@@ -480,6 +546,15 @@ pub struct Delivery {
     pub payload: Span,
     /// For session queues: position, quality of service, and whether it was sent before (DUP).
     pub queue: Option<QueuePlace>,
+}
+
+impl Delivery {
+    /// What it takes from its recipient's credit, in bytes; [`Command::Credit`] gives the same back when it has left the process, was dropped
+    /// or found nobody.
+    #[must_use]
+    pub fn cost(&self) -> u32 {
+        self.to.len + self.subject.len + self.tail.len
+    }
 }
 
 /// Where in a session queue a delivery stands.

@@ -57,6 +57,36 @@ pub struct StreamConfig {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl StreamConfig {
+    /// A stream with the API's defaults that captures the subject of its own name.
+    ///
+    /// `name` must be a valid one-token subject; else the stream captures nothing.
+    #[must_use]
+    pub fn named(name: &str) -> StreamConfig {
+        StreamConfig {
+            name: name.into(),
+            description: "".into(),
+            subjects: Filter::parse(name).into_iter().collect(),
+            max_messages: -1,
+            max_bytes: -1,
+            max_age_ns: 0,
+            max_messages_per_subject: -1,
+            max_message_size: -1,
+            max_consumers: -1,
+            discard: Discard::Old,
+            discard_new_per_subject: false,
+            duplicate_window_ns: 120_000_000_000,
+            deny_delete: false,
+            deny_purge: false,
+            allow_rollup: false,
+            allow_direct: false,
+            sealed: false,
+            first_sequence: 0,
+            metadata: BTreeMap::new(),
+        }
+    }
+}
+
 /// From where a consumer delivers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeliverPolicy {
@@ -126,4 +156,31 @@ pub struct ConsumerConfig {
     pub memory_storage: bool,
     /// Free key-value pairs.
     pub metadata: BTreeMap<String, String>,
+}
+
+impl ConsumerConfig {
+    /// A durable pull consumer with the API's defaults; ephemeral, and named by the server, if the name is empty.
+    #[must_use]
+    pub fn named(name: &str) -> ConsumerConfig {
+        ConsumerConfig {
+            name: name.into(),
+            durable: !name.is_empty(),
+            description: "".into(),
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait_ns: 30_000_000_000,
+            backoff_ns: Vec::new(),
+            max_deliver: -1,
+            max_ack_pending: 1000,
+            max_waiting: 512,
+            filters: Vec::new(),
+            headers_only: false,
+            max_request_batch: 0,
+            max_request_expires_ns: 0,
+            max_request_max_bytes: 0,
+            inactive_threshold_ns: 0,
+            memory_storage: false,
+            metadata: BTreeMap::new(),
+        }
+    }
 }

@@ -9,6 +9,9 @@
 use crate::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
 use subject::Filter;
 
+pub mod memory;
+pub mod subject_table;
+
 /// What is wrong with the storage engine. None of these is a verdict on a request.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -288,7 +291,24 @@ pub trait Store {
     ///
     /// # Errors
     /// When the engine fails.
-    fn purge(&mut self, stream: StreamId, filter: &Filter, below: Option<Sequence>, keep: u64, limit: u64) -> Result<(Evicted, bool), StoreError>;
+    fn purge(
+        &mut self,
+        stream: StreamId,
+        filter: &Filter,
+        below: Option<Sequence>,
+        keep: u64,
+        limit: u64,
+    ) -> Result<(Evicted, bool), StoreError>;
+
+    /// Removes the oldest messages of one literal subject, all but the newest `keep`: what a per-subject limit asks for after each append
+    /// beyond it, so usually one message. At most `limit` a call.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn trim_subject(&mut self, stream: StreamId, subject: &[u8], keep: u64, limit: u64) -> Result<Evicted, StoreError> {
+        let filter = Filter::from_bytes(subject).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        Ok(self.purge(stream, &filter, None, keep, limit)?.0)
+    }
 
     /// Raises the last sequence without a message, so that the next one is `last + 1` (purge of an empty stream to a sequence, restores).
     ///
@@ -324,13 +344,23 @@ pub trait Store {
     ///
     /// # Errors
     /// When the engine fails.
-    fn last_matching(&mut self, stream: StreamId, filter: &Filter, up_to: Sequence) -> Result<Option<Sequence>, StoreError>;
+    fn last_matching(
+        &mut self,
+        stream: StreamId,
+        filter: &Filter,
+        up_to: Sequence,
+    ) -> Result<Option<Sequence>, StoreError>;
 
     /// Sequence of the first message at or after `from` that matches one of the filters (none: any). May have to look far.
     ///
     /// # Errors
     /// When the engine fails.
-    fn next_matching(&mut self, stream: StreamId, from: Sequence, filters: &[Filter]) -> Result<Option<Sequence>, StoreError>;
+    fn next_matching(
+        &mut self,
+        stream: StreamId,
+        from: Sequence,
+        filters: &[Filter],
+    ) -> Result<Option<Sequence>, StoreError>;
 
     /// Number of messages at or after `from` that match one of the filters (none: all).
     ///
@@ -381,7 +411,12 @@ pub trait Store {
     ///
     /// # Errors
     /// When the engine fails.
-    fn scan_records(&mut self, prefix: &[u8], from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError>;
+    fn scan_records(
+        &mut self,
+        prefix: &[u8],
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError>;
 
     /// Makes everything since the last commit durable: returns after it is synced.
     ///

@@ -18,6 +18,14 @@ pub struct Limits {
     pub headers: bool,
 }
 
+impl Limits {
+    /// What a leaf link may send: control lines sixteen times as long as a client's (leafnode §2).
+    #[must_use]
+    pub fn leaf(max_payload: usize) -> Limits {
+        Limits { max_control_line: 16 * 4096, max_payload, headers: true }
+    }
+}
+
 impl Default for Limits {
     /// Stock's defaults: 4096 bytes and 1 MiB.
     fn default() -> Limits {
@@ -50,7 +58,7 @@ pub enum ClientOp<'a> {
     Pong,
     /// `+OK`, ignored.
     Ok,
-    /// `-ERR` with its text.
+    /// `-ERR`, its text without quotes.
     Err(&'a [u8]),
     /// SUB.
     Sub {
@@ -99,6 +107,9 @@ pub fn decode<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, Proto
     {
         return publish(bytes, limits);
     }
+    if bytes.starts_with(b"PING\r\n") {
+        return Ok(Decoded::Op(ClientOp::Ping, 6));
+    }
     decode_other(bytes, limits)
 }
 
@@ -118,7 +129,7 @@ fn decode_other<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, Pro
         b'C' => text(bytes, b"CONNECT", ClientOp::Connect, limits),
         b'I' => text(bytes, b"INFO", |_| ClientOp::Info, limits),
         b'+' => bare(bytes, b"+OK", ClientOp::Ok, limits),
-        b'-' => text(bytes, b"-ERR", ClientOp::Err, limits),
+        b'-' => text(bytes, b"-ERR", |text| ClientOp::Err(line::unquoted(text)), limits),
         _ => Err(ProtocolError::UnknownOperation),
     }
 }
@@ -174,9 +185,12 @@ fn more(bytes: &[u8]) -> Decoded<'static> {
 }
 
 /// `PUB subject [reply] size`
-#[inline]
+#[inline(always)]
 fn publish<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
-    let Some(line) = line::scan::<3>(bytes, 3, limits.max_control_line)? else { return Ok(more(bytes)) };
+    let mut line = Line::<3>::new();
+    if !line::scan(bytes, 3, limits.max_control_line, &mut line)? {
+        return Ok(more(bytes));
+    }
     let size = line.count.checked_sub(1).filter(|size| *size > 0).ok_or(ProtocolError::Arguments)?;
     let total = line.argument(bytes, size);
     let canonical = total[0] != b'0' || total.len() == 1;
@@ -186,7 +200,10 @@ fn publish<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, Protocol
 
 /// `HPUB subject [reply] header-size total-size`
 fn header_publish<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
-    let Some(line) = line::scan::<4>(bytes, 4, limits.max_control_line)? else { return Ok(more(bytes)) };
+    let mut line = Line::<4>::new();
+    if !line::scan(bytes, 4, limits.max_control_line, &mut line)? {
+        return Ok(more(bytes));
+    }
     if !limits.headers {
         return Err(ProtocolError::HeadersNotSupported);
     }
@@ -210,7 +227,7 @@ struct Sizes {
     canonical: bool,
 }
 
-#[inline]
+#[inline(always)]
 fn message<'a, const N: usize>(
     bytes: &'a [u8],
     line: &Line<N>,
@@ -240,7 +257,10 @@ fn message<'a, const N: usize>(
 
 /// `SUB subject [queue] sid`
 fn subscribe<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
-    let Some(line) = line::scan::<3>(bytes, 3, limits.max_control_line)? else { return Ok(more(bytes)) };
+    let mut line = Line::<3>::new();
+    if !line::scan(bytes, 3, limits.max_control_line, &mut line)? {
+        return Ok(more(bytes));
+    }
     let argument = |n| line.argument(bytes, n);
     let operation = match line.count {
         2 => ClientOp::Sub { subject: argument(0), queue: None, sid: argument(1) },
@@ -252,7 +272,10 @@ fn subscribe<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, Protoc
 
 /// `UNSUB sid [max]`
 fn unsubscribe<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
-    let Some(line) = line::scan::<2>(bytes, 5, limits.max_control_line)? else { return Ok(more(bytes)) };
+    let mut line = Line::<2>::new();
+    if !line::scan(bytes, 5, limits.max_control_line, &mut line)? {
+        return Ok(more(bytes));
+    }
     let max = match line.count {
         1 => None,
         2 => Some(line::number(line.argument(bytes, 1))?),

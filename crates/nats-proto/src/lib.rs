@@ -8,5 +8,11 @@
 
 pub mod client;
 pub mod encode;
+pub mod handshake;
+pub mod header;
+pub mod leaf;
 mod line;
 pub mod refusal;
+
+#[cfg(test)]
+mod testscripts;

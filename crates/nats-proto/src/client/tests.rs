@@ -133,7 +133,7 @@ fn small_operations() {
     assert_eq!(one(b"PONG  \r\n"), ClientOp::Pong);
     assert_eq!(one(b"+ok\r\n"), ClientOp::Ok);
     assert_eq!(one(b"INFO {}\r\n"), ClientOp::Info);
-    assert_eq!(one(b"-ERR 'Stale'\r\n"), ClientOp::Err(b"'Stale'"));
+    assert_eq!(one(b"-ERR 'Stale'\r\n"), ClientOp::Err(b"Stale"));
     assert_eq!(one(b"sub a.*\t 7\r\n"), ClientOp::Sub { subject: b"a.*", queue: None, sid: b"7" });
     assert_eq!(one(b"SUB a q 7\r\n"), ClientOp::Sub { subject: b"a", queue: Some(b"q"), sid: b"7" });
     assert_eq!(one(b"UNSUB 7\r\n"), ClientOp::Unsub { sid: b"7", max: None });

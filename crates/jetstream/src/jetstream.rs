@@ -1,0 +1,614 @@
+//! The state machine: streams, consumers and session queues of one store, changed by commands and by time.
+//!
+//! A turn of the store thread is: [`JetStream::apply`] for each waiting batch, [`JetStream::tick`] once, [`JetStream::before_commit`] and a commit
+//! if [`JetStream::needs_commit`], then everything is handed out. `committer` runs that sequence; nothing may be handed out if it fails.
+//!
+//! An error is the store's. The state is then worth nothing: the owner drops it together with the store, and loads both again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::api_error;
+use crate::clock::StoredClock;
+use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
+use crate::consumer::Consumer;
+use crate::duplicates;
+use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId};
+use crate::message_id::IdKey;
+use crate::queue::Queues;
+use crate::record::{Reader, put};
+use crate::store::{MessageBuffer, NewMessage, Read, Store, StoreError, record_space};
+use crate::stored_config;
+use crate::stream::{Ids, Incoming, Removal, Stream, Verdict};
+
+/// A map by a small number that shows no order: nothing may iterate over it.
+pub(crate) type ById<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
+
+const IDS_KEY: [u8; 4] = [record_space::SINGLE, b'i', b'd', b's'];
+const IDS_VERSION: u8 = 1;
+/// State changes that nobody waits for are durable after this.
+const LAZY_COMMIT_MILLIS: u64 = 100;
+
+/// What bounds a store, and the randomness of its first opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most streams, our own not counted.
+    pub max_streams: u32,
+    /// Most consumers, all streams together.
+    pub max_consumers: u32,
+    /// Most bytes of messages, by [`crate::store::message_size`]; `None`: no limit.
+    pub max_file_store: Option<u64>,
+    /// Most messages in an MQTT session's queue.
+    pub max_queued_messages: u64,
+    /// Most bytes in an MQTT session's queue.
+    pub max_queued_bytes: u64,
+    /// Random numbers: the key of the id hashes, used if the store is new.
+    pub seed: (u64, u64),
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_streams: 1000,
+            max_consumers: 10_000,
+            max_file_store: None,
+            max_queued_messages: 1000,
+            max_queued_bytes: 64 << 20,
+            seed: (0, 0),
+        }
+    }
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// Its oldest message expires.
+    Stream(StreamId),
+    /// Redelivery, expiry of pulls, heartbeats, inactivity.
+    Consumer(ConsumerId),
+}
+
+/// A read that waits for its slice.
+#[derive(Debug)]
+pub(crate) struct WaitingRead {
+    ticket: Ticket,
+    stream: StreamId,
+    from: Sequence,
+    max_bytes: u32,
+}
+
+/// Streams, consumers and session queues of a store.
+#[derive(Debug)]
+pub struct JetStream {
+    pub(crate) limits: Limits,
+    pub(crate) key: IdKey,
+    pub(crate) streams: ById<StreamId, Stream>,
+    pub(crate) stream_names: BTreeMap<Box<str>, StreamId>,
+    pub(crate) consumers: ById<ConsumerId, Consumer>,
+    /// Consumers to be served in this turn.
+    pub(crate) ready: Vec<ConsumerId>,
+    /// Consumers to be saved with the next commit.
+    pub(crate) dirty: Vec<ConsumerId>,
+    pub(crate) queues: Queues,
+    /// Scratch: messages read, sequences due.
+    pub(crate) buffer: MessageBuffer,
+    pub(crate) due: Vec<Sequence>,
+    pub(crate) timers: BTreeSet<(AgeMillis, Timer)>,
+    /// Streams with something new in this turn.
+    pub(crate) touched: Vec<StreamId>,
+    /// Bytes of all users' streams.
+    pub(crate) stored_bytes: u64,
+    pub(crate) removed: Vec<Removal>,
+    pub(crate) reads: Vec<WaitingRead>,
+    pub(crate) api_total: u64,
+    pub(crate) api_errors: u64,
+    pub(crate) commits: u64,
+    pub(crate) commit_histogram: [u64; 24],
+    /// Something waits for the disk: an append, a request, an acknowledgement with a reply.
+    pub(crate) sync: bool,
+    /// Since when something changed that nobody waits for.
+    pub(crate) lazy_since: Option<AgeMillis>,
+    /// There is work left over from this turn.
+    pub(crate) again: bool,
+    full: bool,
+    clock: StoredClock,
+    next_stream: u32,
+    next_consumer: u32,
+}
+
+impl JetStream {
+    /// Reads what a store holds. The events announce every stream and consumer.
+    ///
+    /// # Errors
+    /// When the store can't be read, or holds what can't be understood.
+    pub fn load(store: &mut dyn Store, now: Now, limits: Limits) -> Result<(JetStream, Vec<Event>), StoreError> {
+        let ids = store.record(&IDS_KEY)?.map(|record| decode_ids(&record)).transpose()?;
+        let (next_stream, next_consumer, key) =
+            ids.unwrap_or((StreamId::FIRST.0, 1, IdKey(limits.seed.0, limits.seed.1)));
+        let mut jetstream = JetStream {
+            limits,
+            key,
+            streams: ById::default(),
+            stream_names: BTreeMap::new(),
+            consumers: ById::default(),
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            queues: Queues::default(),
+            buffer: MessageBuffer::default(),
+            due: Vec::new(),
+            timers: BTreeSet::new(),
+            touched: Vec::new(),
+            stored_bytes: 0,
+            removed: Vec::new(),
+            reads: Vec::new(),
+            api_total: 0,
+            api_errors: 0,
+            commits: 0,
+            commit_histogram: [0; 24],
+            sync: false,
+            lazy_since: None,
+            again: false,
+            full: false,
+            clock: StoredClock::default(),
+            next_stream,
+            next_consumer,
+        };
+        if ids.is_none() {
+            jetstream.save_ids(store)?;
+        }
+        let mut events = Vec::new();
+        jetstream.load_streams(store, now, &mut events)?;
+        jetstream.load_consumers(store, now, &mut events)?;
+        jetstream.queues = Queues::load(store)?;
+        Ok((jetstream, events))
+    }
+
+    /// Applies a batch: one outcome per command is appended to `outcomes`. They hold only after the commit.
+    ///
+    /// # Errors
+    /// When the store fails; see the module.
+    pub fn apply(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        batch: &Batch,
+        outcomes: &mut Vec<Outcome>,
+        deliveries: &mut Deliveries,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
+        let mut turn = Context { store, now, batch, deliveries, events };
+        outcomes.reserve(batch.commands.len());
+        for command in &batch.commands {
+            let outcome = self.command(&mut turn, command)?;
+            outcomes.push(outcome);
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, turn: &mut Context<'_>, command: &Command) -> Result<Outcome, StoreError> {
+        match command {
+            Command::Append(append) => self.append(turn, append),
+            Command::Record { key, value, .. } => {
+                self.record(turn, key.of(&turn.batch.arena), value.of(&turn.batch.arena))
+            }
+            Command::Read { ticket, stream, from, max_bytes } => {
+                self.reads.push(WaitingRead { ticket: *ticket, stream: *stream, from: *from, max_bytes: *max_bytes });
+                Ok(Outcome::Done)
+            }
+            Command::Request(request) => self.request(turn, request),
+            Command::Ack(ack) => self.acknowledge(turn, ack),
+            Command::Pull(pull) => self.pull(turn, pull),
+            Command::Unreachable { consumer, inbox } => Ok(self.unreachable(*consumer, inbox.of(&turn.batch.arena))),
+            Command::Credit { to: Recipient::Consumer(consumer), bytes } => {
+                self.credit_consumer(*consumer, *bytes);
+                Ok(Outcome::Done)
+            }
+            Command::Credit { to: Recipient::Session(session), bytes } => {
+                self.queues.credit(*session, *bytes);
+                Ok(Outcome::Done)
+            }
+            Command::QueueAttach { session, window } => {
+                self.queues.attach(*session, *window);
+                Ok(Outcome::Done)
+            }
+            Command::QueueDetach { session } => {
+                self.queues.detach(*session);
+                Ok(Outcome::Done)
+            }
+            Command::QueueAck { session, position } => {
+                if self.queues.acknowledge(turn.store, *session, *position)? {
+                    self.lazy_since.get_or_insert(turn.now.age);
+                }
+                Ok(Outcome::Done)
+            }
+            Command::QueueDrop { session } => {
+                self.sync = true;
+                self.queues.clear(turn.store, *session)?;
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// What time and the applied commands bring about: limits, expiry, redelivery, deliveries. Called once in each turn, after the batches.
+    ///
+    /// # Errors
+    /// When the store fails; see the module.
+    pub fn tick(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        deliveries: &mut Deliveries,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
+        let batch = Batch::default();
+        let mut turn = Context { store, now, batch: &batch, deliveries, events };
+        self.again = false;
+        self.fire_timers(&mut turn)?;
+        for stream in std::mem::take(&mut self.touched) {
+            self.settle(&mut turn, stream)?;
+        }
+        self.serve(&mut turn)?;
+        self.serve_queues(&mut turn)?;
+        self.read_slices(&mut turn)?;
+        Ok(())
+    }
+
+    /// Is a commit due: something waits for it, or unwatched changes have waited long enough?
+    #[must_use]
+    pub fn needs_commit(&self, now: Now) -> bool {
+        self.sync || self.lazy_since.is_some_and(|since| now.age.0 >= since.0 + LAZY_COMMIT_MILLIS)
+    }
+
+    /// Does anything of this turn wait for the disk, so that nothing may leave before a commit?
+    #[must_use]
+    pub fn needs_sync(&self) -> bool {
+        self.sync
+    }
+
+    /// Writes what is kept in memory into the transaction that is about to be committed.
+    ///
+    /// # Errors
+    /// When the store fails; see the module.
+    pub fn before_commit(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
+        self.save_consumers(store)?;
+        self.queues.save(store)?;
+        self.clock.save(store, now)
+    }
+
+    /// The commit succeeded; it took so long.
+    pub fn committed(&mut self, micros: u64) {
+        self.sync = false;
+        self.lazy_since = None;
+        self.commits += 1;
+        let slot = (micros.max(1).ilog2() as usize).min(self.commit_histogram.len() - 1);
+        self.commit_histogram[slot] += 1;
+    }
+
+    /// When a turn is wanted even if no command comes.
+    #[must_use]
+    pub fn next_wake(&self, now: Now) -> Option<AgeMillis> {
+        if self.again {
+            return Some(now.age);
+        }
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let lazy = self.lazy_since.map(|since| AgeMillis(since.0 + LAZY_COMMIT_MILLIS));
+        timer.into_iter().chain(lazy).min()
+    }
+
+    fn append(&mut self, turn: &mut Context<'_>, append: &Append) -> Result<Outcome, StoreError> {
+        let message = turn.message(append);
+        if append.stream == StreamId::NONE {
+            return self.append_to_queues(turn, append, &message);
+        }
+        if self.is_over_limit(turn, append.stream, &message)? {
+            return Ok(Outcome::Refused(api_error::INSUFFICIENT_RESOURCES));
+        }
+        let ids = Ids { key: self.key, most: duplicates::share(self.streams.len()) };
+        let Some(stream) = self.streams.get_mut(&append.stream) else {
+            return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
+        };
+        let verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        if !stream.touched {
+            stream.touched = true;
+            self.touched.push(append.stream);
+        }
+        match verdict {
+            Verdict::Stored(sequence) => {
+                self.sync = true;
+                self.stored_bytes += message.size();
+                stream.counted_bytes += message.size();
+                self.set_full(turn, false);
+                self.add_to_queues(turn, append, append.stream, sequence)?;
+                if !self.removed.is_empty() {
+                    self.account_removed(turn, append.stream);
+                }
+                Ok(Outcome::Appended { sequence, duplicate: false })
+            }
+            Verdict::Duplicate(sequence) => {
+                // The first one may stand in this very turn.
+                self.sync |= turn.store.is_dirty();
+                Ok(Outcome::Appended { sequence, duplicate: true })
+            }
+            Verdict::Refused(error) => {
+                if error == api_error::STORAGE_RESOURCES_EXCEEDED {
+                    self.set_full(turn, true);
+                }
+                Ok(Outcome::Refused(error))
+            }
+        }
+    }
+
+    /// Would the message exceed what all streams together may hold, also after this one has been brought within its limits?
+    fn is_over_limit(
+        &mut self,
+        turn: &mut Context<'_>,
+        stream: StreamId,
+        message: &Incoming<'_>,
+    ) -> Result<bool, StoreError> {
+        let Some(max) = self.limits.max_file_store else { return Ok(false) };
+        if self.stored_bytes + message.size() > max {
+            self.settle(turn, stream)?;
+        }
+        Ok(self.stored_bytes + message.size() > max)
+    }
+
+    /// A message that no stream captures: stored once for all sessions that are to get it.
+    fn append_to_queues(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        message: &Incoming<'_>,
+    ) -> Result<Outcome, StoreError> {
+        let nowhere = Outcome::Appended { sequence: Sequence(0), duplicate: false };
+        if append.queues.0 == append.queues.1 {
+            return Ok(nowhere);
+        }
+        let state = turn.store.state(StreamId::QUEUED);
+        let new = NewMessage {
+            sequence: state.last.next(),
+            now: Now { wall: turn.now.wall.max(state.last_time), age: turn.now.age },
+            subject: message.subject,
+            headers: message.headers,
+            payload: message.payload,
+            message_id: None,
+        };
+        match turn.store.append(StreamId::QUEUED, &new) {
+            Ok(()) => {}
+            Err(StoreError::Full) => {
+                self.set_full(turn, true);
+                return Ok(Outcome::Refused(api_error::STORAGE_RESOURCES_EXCEEDED));
+            }
+            Err(error) => return Err(error),
+        }
+        self.sync = true;
+        self.set_full(turn, false);
+        self.add_to_queues(turn, append, StreamId::QUEUED, new.sequence)?;
+        Ok(nowhere)
+    }
+
+    fn add_to_queues(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        stream: StreamId,
+        sequence: Sequence,
+    ) -> Result<(), StoreError> {
+        let targets = turn.batch.queues.get(append.queues.0 as usize..append.queues.1 as usize).unwrap_or_default();
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let size = u64::from(append.subject.len + append.headers.len + append.payload.len);
+        let limits = (self.limits.max_queued_messages, self.limits.max_queued_bytes);
+        self.queues.add(turn.store, targets, stream, sequence, size, limits)
+    }
+
+    fn set_full(&mut self, turn: &mut Context<'_>, full: bool) {
+        if self.full != full {
+            self.full = full;
+            turn.events.push(Event::Full(full));
+        }
+    }
+
+    fn record(&mut self, turn: &mut Context<'_>, key: &[u8], value: &[u8]) -> Result<Outcome, StoreError> {
+        self.sync = true;
+        if value.is_empty() {
+            turn.store.delete_record(key)?;
+        } else {
+            turn.store.put_record(key, value)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn fire_timers(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
+        while let Some((at, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= turn.now.age) {
+            self.timers.remove(&(at, timer));
+            match timer {
+                Timer::Stream(id) => self.touch(id),
+                Timer::Consumer(id) => self.consumer_in_time(turn, id)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The stream is looked at in this turn's [`JetStream::tick`].
+    pub(crate) fn touch(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if !stream.touched {
+            stream.touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    /// Brings a stream within its limits, and plans when its next message expires.
+    pub(crate) fn settle(&mut self, turn: &mut Context<'_>, id: StreamId) -> Result<(), StoreError> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        stream.touched = false;
+        let more = stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
+        let bytes = turn.store.state(id).bytes;
+        self.stored_bytes = self.stored_bytes + bytes - stream.counted_bytes;
+        stream.counted_bytes = bytes;
+        let due = stream.next_expiry(turn.store)?;
+        if more || stream.scheduled.is_none_or(|at| at <= turn.now.age) {
+            stream.scheduled = due;
+            self.timers.extend(due.map(|at| (at, Timer::Stream(id))));
+        }
+        if more {
+            self.again = true;
+            self.touch(id);
+        }
+        if !self.removed.is_empty() {
+            self.lazy_since.get_or_insert(turn.now.age);
+            self.account_removed(turn, id);
+        }
+        self.wake_consumers(turn, id);
+        Ok(())
+    }
+
+    /// Its consumers have something to look at: new messages, or a beginning that has moved.
+    fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let shrunk = std::mem::take(&mut stream.shrunk);
+        let first = turn.store.state(id).first;
+        for id in stream.consumers.values() {
+            let Some(consumer) = self.consumers.get_mut(id) else { continue };
+            if shrunk {
+                consumer.move_to_first(first);
+                if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {
+                    consumer.delivering.listed = true;
+                    self.dirty.push(*id);
+                }
+            }
+            if !consumer.delivering.ready && !consumer.delivering.waiting.is_empty() {
+                consumer.delivering.ready = true;
+                self.ready.push(*id);
+            }
+        }
+    }
+
+    /// Tells the owner, and the stream's consumers, what is gone.
+    pub(crate) fn account_removed(&mut self, turn: &mut Context<'_>, id: StreamId) {
+        let stream = self.streams.get_mut(&id);
+        let consumers = stream.map(|stream| {
+            stream.shrunk = true;
+            &stream.consumers
+        });
+        for removal in self.removed.drain(..) {
+            let gone = removal.evicted;
+            for consumer in consumers.iter().flat_map(|consumers| consumers.values()) {
+                if let Some(consumer) = self.consumers.get_mut(consumer) {
+                    consumer.account_removed(&removal);
+                }
+            }
+            match turn.events.last_mut() {
+                Some(Event::Removed { stream, last, messages, .. }) if *stream == id && last.next() == gone.first => {
+                    *last = gone.last;
+                    *messages += gone.messages;
+                }
+                _ => turn.events.push(Event::Removed {
+                    stream: id,
+                    first: gone.first,
+                    last: gone.last,
+                    messages: gone.messages,
+                }),
+            }
+        }
+    }
+
+    fn read_slices(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
+        for read in std::mem::take(&mut self.reads) {
+            let mut messages = Box::new(MessageBuffer::default());
+            let known = self.streams.contains_key(&read.stream);
+            let got = if known {
+                turn.store.read(read.stream, read.from, &[], usize::MAX, read.max_bytes as usize, &mut messages)?
+            } else {
+                Read::Ready { next: read.from }
+            };
+            match got {
+                Read::Ready { next } => turn.events.push(Event::Slice { ticket: read.ticket, messages, next }),
+                Read::Pending => self.reads.push(read),
+            }
+        }
+        Ok(())
+    }
+
+    /// A number for a new stream, never given before.
+    pub(crate) fn new_stream_id(&mut self, store: &mut dyn Store) -> Result<StreamId, StoreError> {
+        let id = StreamId(self.next_stream);
+        self.next_stream += 1;
+        self.save_ids(store)?;
+        Ok(id)
+    }
+
+    /// A number for a new consumer, never given before.
+    pub(crate) fn new_consumer_id(&mut self, store: &mut dyn Store) -> Result<ConsumerId, StoreError> {
+        let id = ConsumerId(self.next_consumer);
+        self.next_consumer += 1;
+        self.save_ids(store)?;
+        Ok(id)
+    }
+
+    fn save_ids(&self, store: &mut dyn Store) -> Result<(), StoreError> {
+        let mut record = vec![IDS_VERSION];
+        for number in [u64::from(self.next_stream), u64::from(self.next_consumer), self.key.0, self.key.1] {
+            put(&mut record, number);
+        }
+        store.put_record(&IDS_KEY, &record)
+    }
+
+    fn load_streams(&mut self, store: &mut dyn Store, now: Now, events: &mut Vec<Event>) -> Result<(), StoreError> {
+        let all = store.streams()?;
+        if !all.iter().any(|loaded| loaded.stream == StreamId::QUEUED) {
+            store.create_stream(StreamId::QUEUED, Sequence(1), b"")?;
+        }
+        let most_ids = duplicates::share(all.len());
+        for loaded in all {
+            if loaded.stream < StreamId::FIRST {
+                continue;
+            }
+            let (config, created) = stored_config::decode_stream(&loaded.description)?;
+            let mut stream = Stream::new(loaded.stream, config, created);
+            stream.load(store, now, most_ids)?;
+            self.stored_bytes += stream.counted_bytes;
+            events.push(stream_up(&stream, store));
+            self.stream_names.insert(stream.config.name.clone(), loaded.stream);
+            self.streams.insert(loaded.stream, stream);
+            self.touch(loaded.stream);
+        }
+        Ok(())
+    }
+}
+
+/// What a command may use while it is applied.
+pub(crate) struct Context<'a> {
+    pub(crate) store: &'a mut dyn Store,
+    pub(crate) now: Now,
+    pub(crate) batch: &'a Batch,
+    pub(crate) deliveries: &'a mut Deliveries,
+    pub(crate) events: &'a mut Vec<Event>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn message(&self, append: &Append) -> Incoming<'a> {
+        let arena = &self.batch.arena;
+        Incoming {
+            subject: append.subject.of(arena),
+            headers: append.headers.of(arena),
+            payload: append.payload.of(arena),
+        }
+    }
+}
+
+/// The announcement of a stream.
+pub(crate) fn stream_up(stream: &Stream, store: &dyn Store) -> Event {
+    Event::StreamUp {
+        stream: stream.id,
+        name: stream.config.name.clone(),
+        subjects: stream.config.subjects.iter().map(|subject| subject.as_str().into()).collect(),
+        allow_direct: stream.config.allow_direct,
+        state: store.state(stream.id),
+    }
+}
+
+fn decode_ids(record: &[u8]) -> Result<(u32, u32, IdKey), StoreError> {
+    let mut from = Reader::new(record, IDS_VERSION, "numbers given so far")?;
+    Ok((from.number_u32()?, from.number_u32()?, IdKey(from.number()?, from.number()?)))
+}

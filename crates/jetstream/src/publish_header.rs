@@ -1,0 +1,92 @@
+//! What a publish asks of a stream by its headers, found in one pass over the block.
+//!
+//! Keys are compared as they are written: nats-server looks them up byte by byte too. The first of two equal keys counts; an empty value counts
+//! as absent. Nothing is checked here, that is the stream's business.
+
+/// The headers that a stream looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PublishHeaders<'a> {
+    pub(crate) message_id: Option<&'a [u8]>,
+    pub(crate) expected_stream: Option<&'a [u8]>,
+    pub(crate) expected_last_sequence: Option<&'a [u8]>,
+    pub(crate) expected_subject_sequence: Option<&'a [u8]>,
+    pub(crate) expected_subject: Option<&'a [u8]>,
+    pub(crate) expected_message_id: Option<&'a [u8]>,
+    pub(crate) rollup: Option<&'a [u8]>,
+    pub(crate) time_to_live: Option<&'a [u8]>,
+    pub(crate) increment: Option<&'a [u8]>,
+    pub(crate) schedule: Option<&'a [u8]>,
+    pub(crate) schedule_next: Option<&'a [u8]>,
+    pub(crate) scheduler: Option<&'a [u8]>,
+    pub(crate) source: Option<&'a [u8]>,
+    pub(crate) batch_id: Option<&'a [u8]>,
+}
+
+impl<'a> PublishHeaders<'a> {
+    /// Scans a header block.
+    pub(crate) fn scan(block: &'a [u8]) -> PublishHeaders<'a> {
+        let mut found = PublishHeaders::default();
+        let mut rest = block;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            let line = &rest[..end];
+            rest = &rest[end + 1..];
+            if let Some(line) = line.strip_prefix(b"Nats-") {
+                found.take(line);
+            }
+        }
+        found
+    }
+
+    fn take(&mut self, line: &'a [u8]) {
+        let Some(colon) = memchr::memchr(b':', line) else { return };
+        let place = match &line[..colon] {
+            b"Msg-Id" => &mut self.message_id,
+            b"Expected-Stream" => &mut self.expected_stream,
+            b"Expected-Last-Sequence" => &mut self.expected_last_sequence,
+            b"Expected-Last-Subject-Sequence" => &mut self.expected_subject_sequence,
+            b"Expected-Last-Subject-Sequence-Subject" => &mut self.expected_subject,
+            b"Expected-Last-Msg-Id" => &mut self.expected_message_id,
+            b"Rollup" => &mut self.rollup,
+            b"TTL" => &mut self.time_to_live,
+            b"Incr" => &mut self.increment,
+            b"Schedule" => &mut self.schedule,
+            b"Schedule-Next" => &mut self.schedule_next,
+            b"Scheduler" => &mut self.scheduler,
+            b"Stream-Source" => &mut self.source,
+            b"Batch-Id" => &mut self.batch_id,
+            _ => return,
+        };
+        let value = line[colon + 1..].trim_ascii();
+        if place.is_none() && !value.is_empty() {
+            *place = Some(value);
+        }
+    }
+}
+
+/// A sequence as a header has it. What is no number can't be equal to any sequence, and is refused as a wrong one.
+pub(crate) fn sequence(value: &[u8]) -> u64 {
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PublishHeaders, sequence};
+
+    #[test]
+    fn finds_keys_and_trims_values() {
+        let block = b"NATS/1.0\r\nOther: x\r\nNats-Msg-Id:  a b \r\nNats-Msg-Id: second\r\nnats-rollup: all\r\nNats-Expected-Last-Sequence:7\r\n\r\n";
+        let found = PublishHeaders::scan(block);
+        let wanted = PublishHeaders {
+            message_id: Some(b"a b"),
+            expected_last_sequence: Some(b"7"),
+            ..PublishHeaders::default()
+        };
+        assert_eq!(found, wanted);
+        assert_eq!((sequence(b"7"), sequence(b"-1"), sequence(b"x")), (7, u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn a_block_without_line_ends_holds_nothing() {
+        assert_eq!(PublishHeaders::scan(b"Nats-Msg-Id: a"), PublishHeaders::default());
+    }
+}

@@ -1,0 +1,188 @@
+//! How configurations are stored: a stream's description, and the first record of a consumer.
+
+use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
+use crate::identity::{Sequence, StreamId, Timestamp};
+use crate::record::{Reader, put, put_filters, put_map, put_signed, put_text};
+use crate::store::StoreError;
+
+const STREAM_VERSION: u8 = 1;
+const CONSUMER_VERSION: u8 = 1;
+
+/// A stream's description: when it was created, and its configuration.
+pub(crate) fn encode_stream(config: &StreamConfig, created: Timestamp) -> Vec<u8> {
+    let mut out = vec![STREAM_VERSION];
+    put_signed(&mut out, created.0);
+    put_text(&mut out, &config.name);
+    put_text(&mut out, &config.description);
+    put_filters(&mut out, &config.subjects);
+    put_signed(&mut out, config.max_messages);
+    put_signed(&mut out, config.max_bytes);
+    put(&mut out, config.max_age_ns);
+    put_signed(&mut out, config.max_messages_per_subject);
+    put_signed(&mut out, i64::from(config.max_message_size));
+    put_signed(&mut out, config.max_consumers);
+    out.push(u8::from(config.discard == Discard::New));
+    out.push(u8::from(config.discard_new_per_subject));
+    put(&mut out, config.duplicate_window_ns);
+    out.push(u8::from(config.deny_delete));
+    out.push(u8::from(config.deny_purge));
+    out.push(u8::from(config.allow_rollup));
+    out.push(u8::from(config.allow_direct));
+    out.push(u8::from(config.sealed));
+    put(&mut out, config.first_sequence);
+    put_map(&mut out, &config.metadata);
+    out
+}
+
+/// The reverse of [`encode_stream`].
+pub(crate) fn decode_stream(bytes: &[u8]) -> Result<(StreamConfig, Timestamp), StoreError> {
+    let mut from = Reader::new(bytes, STREAM_VERSION, "description of a stream")?;
+    let created = Timestamp(from.signed()?);
+    let config = StreamConfig {
+        name: from.text()?.into(),
+        description: from.text()?.into(),
+        subjects: from.filters()?,
+        max_messages: from.signed()?,
+        max_bytes: from.signed()?,
+        max_age_ns: from.number()?,
+        max_messages_per_subject: from.signed()?,
+        max_message_size: from.signed()? as i32,
+        max_consumers: from.signed()?,
+        discard: if from.flag()? { Discard::New } else { Discard::Old },
+        discard_new_per_subject: from.flag()?,
+        duplicate_window_ns: from.number()?,
+        deny_delete: from.flag()?,
+        deny_purge: from.flag()?,
+        allow_rollup: from.flag()?,
+        allow_direct: from.flag()?,
+        sealed: from.flag()?,
+        first_sequence: from.number()?,
+        metadata: from.map()?,
+    };
+    Ok((config, created))
+}
+
+/// A consumer's first record: its stream, when it was created, and its configuration.
+pub(crate) fn encode_consumer(config: &ConsumerConfig, stream: StreamId, created: Timestamp) -> Vec<u8> {
+    let mut out = vec![CONSUMER_VERSION];
+    put(&mut out, u64::from(stream.0));
+    put_signed(&mut out, created.0);
+    put_text(&mut out, &config.name);
+    out.push(u8::from(config.durable));
+    put_text(&mut out, &config.description);
+    let (policy, start) = match config.deliver_policy {
+        DeliverPolicy::All => (0, 0),
+        DeliverPolicy::Last => (1, 0),
+        DeliverPolicy::New => (2, 0),
+        DeliverPolicy::FromSequence(sequence) => (3, sequence.0 as i64),
+        DeliverPolicy::FromTime(time) => (4, time.0),
+        DeliverPolicy::LastPerSubject => (5, 0),
+    };
+    out.push(policy);
+    put_signed(&mut out, start);
+    out.push(match config.ack_policy {
+        AckPolicy::None => 0,
+        AckPolicy::All => 1,
+        AckPolicy::Explicit => 2,
+    });
+    put(&mut out, config.ack_wait_ns);
+    put(&mut out, config.backoff_ns.len() as u64);
+    config.backoff_ns.iter().for_each(|wait| put(&mut out, *wait));
+    put_signed(&mut out, config.max_deliver);
+    put_signed(&mut out, config.max_ack_pending);
+    put_signed(&mut out, config.max_waiting);
+    put_filters(&mut out, &config.filters);
+    out.push(u8::from(config.headers_only));
+    put_signed(&mut out, config.max_request_batch);
+    put(&mut out, config.max_request_expires_ns);
+    put_signed(&mut out, config.max_request_max_bytes);
+    put(&mut out, config.inactive_threshold_ns);
+    out.push(u8::from(config.memory_storage));
+    put_map(&mut out, &config.metadata);
+    out
+}
+
+/// The reverse of [`encode_consumer`].
+pub(crate) fn decode_consumer(bytes: &[u8]) -> Result<(ConsumerConfig, StreamId, Timestamp), StoreError> {
+    let what = "configuration of a consumer";
+    let mut from = Reader::new(bytes, CONSUMER_VERSION, what)?;
+    let stream = StreamId(from.number_u32()?);
+    let created = Timestamp(from.signed()?);
+    let (name, durable, description) = (from.text()?.into(), from.flag()?, from.text()?.into());
+    let deliver_policy = match (from.byte()?, from.signed()?) {
+        (0, _) => DeliverPolicy::All,
+        (1, _) => DeliverPolicy::Last,
+        (2, _) => DeliverPolicy::New,
+        (3, start) => DeliverPolicy::FromSequence(Sequence(start as u64)),
+        (4, start) => DeliverPolicy::FromTime(Timestamp(start)),
+        (5, _) => DeliverPolicy::LastPerSubject,
+        _ => return Err(StoreError::Damaged(format!("{what}: unknown deliver policy"))),
+    };
+    let ack_policy = match from.byte()? {
+        0 => AckPolicy::None,
+        1 => AckPolicy::All,
+        2 => AckPolicy::Explicit,
+        _ => return Err(StoreError::Damaged(format!("{what}: unknown ack policy"))),
+    };
+    let ack_wait_ns = from.number()?;
+    let backoffs = from.number()?;
+    let config = ConsumerConfig {
+        name,
+        durable,
+        description,
+        deliver_policy,
+        ack_policy,
+        ack_wait_ns,
+        backoff_ns: (0..backoffs).map(|_| from.number()).collect::<Result<_, _>>()?,
+        max_deliver: from.signed()?,
+        max_ack_pending: from.signed()?,
+        max_waiting: from.signed()?,
+        filters: from.filters()?,
+        headers_only: from.flag()?,
+        max_request_batch: from.signed()?,
+        max_request_expires_ns: from.number()?,
+        max_request_max_bytes: from.signed()?,
+        inactive_threshold_ns: from.number()?,
+        memory_storage: from.flag()?,
+        metadata: from.map()?,
+    };
+    Ok((config, stream, created))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{decode_consumer, decode_stream, encode_consumer, encode_stream};
+    use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
+    use crate::identity::{Sequence, StreamId, Timestamp};
+    use subject::Filter;
+
+    #[test]
+    fn a_stream_comes_back_as_it_was() {
+        let config = StreamConfig {
+            subjects: vec![Filter::parse("a.*").expect("filter"), Filter::parse("b.>").expect("filter")],
+            max_bytes: 5,
+            max_message_size: 77,
+            discard: Discard::New,
+            sealed: true,
+            metadata: [("k".to_owned(), "v".to_owned())].into(),
+            ..StreamConfig::named("S")
+        };
+        let bytes = encode_stream(&config, Timestamp(-5));
+        assert_eq!(decode_stream(&bytes).expect("readable"), (config, Timestamp(-5)));
+        assert!(decode_stream(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn a_consumer_comes_back_as_it_was() {
+        let config = ConsumerConfig {
+            deliver_policy: DeliverPolicy::FromSequence(Sequence(u64::MAX)),
+            ack_policy: AckPolicy::All,
+            backoff_ns: vec![1, 2, 3],
+            filters: vec![Filter::parse("a.b").expect("filter")],
+            durable: true,
+            ..ConsumerConfig::named("C")
+        };
+        let bytes = encode_consumer(&config, StreamId(16), Timestamp(9));
+        assert_eq!(decode_consumer(&bytes).expect("readable"), (config, StreamId(16), Timestamp(9)));
+    }
+}

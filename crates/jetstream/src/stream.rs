@@ -1,0 +1,514 @@
+//! A stream: what a publish has to pass to be stored, and what leaves by a limit.
+//!
+//! The order of the checks and their texts are nats-server's. They are made here and nowhere else: a command carries no verdict.
+//!
+//! Not here: consumers (they are told what was added and removed), and the API's requests ([`crate::stream_requests`]).
+
+use std::collections::BTreeMap;
+
+use subject::Filter;
+
+use crate::api_error::{self, ApiError};
+use crate::config::{Discard, StreamConfig};
+use crate::duplicates::Duplicates;
+use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
+use crate::message_id::IdKey;
+use crate::publish_header::{PublishHeaders, sequence};
+use crate::store::{
+    Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StreamState, SubjectState, message_size,
+};
+
+/// Messages removed by one call of the store; a longer removal is done in steps.
+pub(crate) const REMOVED_PER_STEP: u64 = 4096;
+/// Steps per turn for limits; what is left goes in the next turn, so that other streams are not kept waiting.
+const STEPS_PER_TURN: u32 = 4;
+/// nats-server's limit of a header block.
+const LONGEST_HEADERS: usize = u16::MAX as usize;
+
+/// A publish as the stream sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) subject: &'a [u8],
+    pub(crate) headers: &'a [u8],
+    pub(crate) payload: &'a [u8],
+}
+
+impl Incoming<'_> {
+    pub(crate) fn size(&self) -> u64 {
+        message_size(self.subject.len(), self.headers.len(), self.payload.len())
+    }
+}
+
+/// What became of a publish.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Stored(Sequence),
+    Duplicate(Sequence),
+    Refused(ApiError),
+}
+
+/// How a store hashes message ids, and how many of them a stream may remember.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ids {
+    pub(crate) key: IdKey,
+    pub(crate) most: usize,
+}
+
+/// Messages that left a stream: a stretch of its front, or all of one subject.
+#[derive(Debug)]
+pub(crate) struct Removal {
+    pub(crate) evicted: Evicted,
+    pub(crate) among: Among,
+}
+
+/// Which messages between the first and the last removed were meant.
+#[derive(Debug)]
+pub(crate) enum Among {
+    /// All: a stretch of the stream's front.
+    All,
+    /// Those of one subject.
+    Subject(Box<[u8]>),
+    /// Those that a filter chose.
+    Some,
+}
+
+/// How many messages matching a consumer's filters were ever stored.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) consumer: ConsumerId,
+    pub(crate) filters: Vec<Filter>,
+    pub(crate) matched: u64,
+}
+
+/// A stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) id: StreamId,
+    pub(crate) config: StreamConfig,
+    pub(crate) created: Timestamp,
+    /// All consumers on it, by name.
+    pub(crate) consumers: BTreeMap<Box<str>, ConsumerId>,
+    /// Messages left it in this turn: consumers may stand below its beginning.
+    pub(crate) shrunk: bool,
+    /// Messages stored since it was loaded; what an unfiltered consumer counts by.
+    pub(crate) appended: u64,
+    /// The same for each filtered consumer.
+    pub(crate) tallies: Vec<Tally>,
+    /// Its bytes as counted in the account's total.
+    pub(crate) counted_bytes: u64,
+    /// It is in the list of streams touched in this turn.
+    pub(crate) touched: bool,
+    /// The one entry it has in the timers.
+    pub(crate) scheduled: Option<AgeMillis>,
+    duplicates: Duplicates,
+    /// Id of the last message; `None`: not known since loading, ask the store.
+    last_id: Option<Vec<u8>>,
+}
+
+impl Stream {
+    /// A new stream, or one read from the store.
+    pub(crate) fn new(id: StreamId, config: StreamConfig, created: Timestamp) -> Stream {
+        Stream {
+            id,
+            config,
+            created,
+            consumers: BTreeMap::new(),
+            shrunk: false,
+            appended: 0,
+            tallies: Vec::new(),
+            counted_bytes: 0,
+            touched: false,
+            scheduled: None,
+            duplicates: Duplicates::default(),
+            last_id: None,
+        }
+    }
+
+    /// Reads the ids of the duplicate window.
+    pub(crate) fn load(&mut self, store: &mut dyn Store, now: Now, most_ids: usize) -> Result<(), StoreError> {
+        let ids = store.recent_ids(self.id, self.window_start(now), most_ids)?;
+        self.duplicates = Duplicates::load(&ids);
+        self.counted_bytes = store.state(self.id).bytes;
+        Ok(())
+    }
+
+    /// Judges and stores a publish. What a per-subject limit or a roll-up removes is added to `removed`.
+    pub(crate) fn append(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        message: &Incoming<'_>,
+        ids: &Ids,
+        removed: &mut Vec<Removal>,
+    ) -> Result<Verdict, StoreError> {
+        if self.config.sealed {
+            return Ok(Verdict::Refused(api_error::STREAM_SEALED));
+        }
+        let state = store.state(self.id);
+        let mut id_hash = None;
+        let mut headers = PublishHeaders::default();
+        if !message.headers.is_empty() {
+            headers = PublishHeaders::scan(message.headers);
+            if let Some(refusal) = self.expectations(store, message.subject, &headers, &state)? {
+                return Ok(Verdict::Refused(refusal));
+            }
+            let window = self.config.duplicate_window_ns > 0;
+            id_hash = headers.message_id.filter(|_| window).map(|id| ids.key.hash(id));
+            if let Some(known) = id_hash.and_then(|hash| self.duplicates.find(hash, self.window_start(now))) {
+                return Ok(Verdict::Duplicate(known));
+            }
+            if let Some(refusal) = self.last_id_and_rollup(store, &headers, &state)? {
+                return Ok(Verdict::Refused(refusal));
+            }
+        }
+        let on_subject = self.limited_subject(store, message.subject);
+        if let Some(refusal) = self.size_and_limits(message, &headers, &state, on_subject) {
+            return Ok(Verdict::Refused(refusal));
+        }
+        let new = NewMessage {
+            sequence: state.last.next(),
+            now: Now { wall: now.wall.max(state.last_time), age: now.age },
+            subject: message.subject,
+            headers: message.headers,
+            payload: message.payload,
+            message_id: id_hash,
+        };
+        match store.append(self.id, &new) {
+            Ok(()) => {}
+            Err(StoreError::Full) => return Ok(Verdict::Refused(api_error::STORAGE_RESOURCES_EXCEEDED)),
+            Err(error) => return Err(error),
+        }
+        self.count(&new, &headers, ids.most);
+        self.trim_subject(store, message, on_subject, removed)?;
+        if let Some(rollup) = headers.rollup {
+            self.roll_up(store, rollup, message.subject, new.sequence, removed)?;
+        }
+        Ok(Verdict::Stored(new.sequence))
+    }
+
+    /// What the limits of number, bytes and age remove. `true` when more waits for the next turn.
+    pub(crate) fn enforce_limits(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        removed: &mut Vec<Removal>,
+    ) -> Result<bool, StoreError> {
+        if self.config.sealed {
+            return Ok(false);
+        }
+        let limits = FrontLimits {
+            max_messages: limit(self.config.max_messages),
+            max_bytes: limit(self.config.max_bytes),
+            stored_before: self.max_age().and_then(|max| (now.age.0 + 1).checked_sub(max)).map(AgeMillis),
+            below: Sequence(0),
+            limit: REMOVED_PER_STEP,
+        };
+        for _ in 0..STEPS_PER_TURN {
+            let state = store.state(self.id);
+            let too_many = state.messages > limits.max_messages || state.bytes > limits.max_bytes;
+            if !too_many && !self.oldest_expired(store, now)? {
+                return Ok(false);
+            }
+            let evicted = store.evict(self.id, &limits)?;
+            if evicted.messages == 0 {
+                return Ok(false);
+            }
+            removed.push(Removal { evicted, among: Among::All });
+            if evicted.messages < REMOVED_PER_STEP {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// When its oldest message expires.
+    pub(crate) fn next_expiry(&self, store: &mut dyn Store) -> Result<Option<AgeMillis>, StoreError> {
+        let Some(max_age) = self.max_age().filter(|_| !self.config.sealed) else { return Ok(None) };
+        Ok(store.oldest(self.id)?.map(|(_, stored)| AgeMillis(stored.age.0 + max_age)))
+    }
+
+    fn oldest_expired(&self, store: &mut dyn Store, now: Now) -> Result<bool, StoreError> {
+        Ok(self.next_expiry(store)?.is_some_and(|expiry| expiry <= now.age))
+    }
+
+    /// Age limit in milliseconds.
+    pub(crate) fn max_age(&self) -> Option<u64> {
+        (self.config.max_age_ns > 0).then(|| self.config.max_age_ns.div_ceil(1_000_000))
+    }
+
+    fn window_start(&self, now: Now) -> AgeMillis {
+        AgeMillis(now.age.0.saturating_sub(self.config.duplicate_window_ns.div_ceil(1_000_000)))
+    }
+
+    /// The checks that come before the duplicate's.
+    fn expectations(
+        &self,
+        store: &mut dyn Store,
+        subject: &[u8],
+        headers: &PublishHeaders<'_>,
+        state: &StreamState,
+    ) -> Result<Option<ApiError>, StoreError> {
+        if headers.batch_id.is_some() {
+            return Ok(Some(api_error::ATOMIC_PUBLISH_DISABLED));
+        }
+        if let Some(increment) = headers.increment {
+            return Ok(Some(refused_increment(increment)));
+        }
+        if headers.expected_stream.is_some_and(|wanted| wanted != self.config.name.as_bytes()) {
+            return Ok(Some(api_error::STREAM_NOT_MATCH));
+        }
+        if let Some(time_to_live) = headers.time_to_live {
+            return Ok(refused_time_to_live(time_to_live));
+        }
+        match (headers.expected_subject_sequence, headers.expected_subject) {
+            (Some(wanted), among) => {
+                let last = self.last_of(store, among.unwrap_or(subject), state)?;
+                if sequence(wanted) != last {
+                    return Ok(Some(api_error::stream_wrong_last_sequence(last)));
+                }
+            }
+            (None, Some(_)) => return Ok(Some(api_error::STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID)),
+            (None, None) => {}
+        }
+        if headers.expected_last_sequence.is_some_and(|wanted| sequence(wanted) != state.last.0) {
+            return Ok(Some(api_error::stream_wrong_last_sequence(state.last.0)));
+        }
+        Ok(refused_feature(headers))
+    }
+
+    /// The last sequence on a subject or filter; 0 when there is none.
+    fn last_of(&self, store: &mut dyn Store, among: &[u8], state: &StreamState) -> Result<u64, StoreError> {
+        let Ok(filter) = Filter::from_bytes(among) else { return Ok(0) };
+        if filter.is_literal() {
+            return Ok(store.subject_state(self.id, among).map_or(0, |found| found.last.0));
+        }
+        Ok(store.last_matching(self.id, &filter, state.last)?.map_or(0, |found| found.0))
+    }
+
+    /// The checks that come after the duplicate's.
+    fn last_id_and_rollup(
+        &mut self,
+        store: &mut dyn Store,
+        headers: &PublishHeaders<'_>,
+        state: &StreamState,
+    ) -> Result<Option<ApiError>, StoreError> {
+        if let Some(wanted) = headers.expected_message_id {
+            let last = self.last_message_id(store, state)?;
+            if last != wanted {
+                return Ok(Some(api_error::stream_wrong_last_msg_id(String::from_utf8_lossy(last))));
+            }
+        }
+        let Some(rollup) = headers.rollup else { return Ok(None) };
+        if !self.config.allow_rollup || self.config.deny_purge {
+            return Ok(Some(api_error::stream_rollup_failed("rollup not permitted")));
+        }
+        if !matches!(rollup, b"sub" | b"all") {
+            let text = format!("rollup value invalid: {:?}", String::from_utf8_lossy(rollup));
+            return Ok(Some(api_error::stream_rollup_failed(text)));
+        }
+        Ok(None)
+    }
+
+    fn last_message_id(&mut self, store: &mut dyn Store, state: &StreamState) -> Result<&[u8], StoreError> {
+        if self.last_id.is_none() {
+            let mut buffer = MessageBuffer::default();
+            store.message(self.id, state.last, &mut buffer)?;
+            let message = buffer.get(0);
+            let id = message.and_then(|message| PublishHeaders::scan(message.headers).message_id);
+            self.last_id = Some(id.unwrap_or_default().to_vec());
+        }
+        Ok(self.last_id.as_deref().unwrap_or_default())
+    }
+
+    /// State of the message's subject, where a per-subject limit makes it matter.
+    fn limited_subject(&self, store: &dyn Store, subject: &[u8]) -> Option<SubjectState> {
+        if self.config.max_messages_per_subject <= 0 {
+            return None;
+        }
+        store.subject_state(self.id, subject)
+    }
+
+    fn size_and_limits(
+        &self,
+        message: &Incoming<'_>,
+        headers: &PublishHeaders<'_>,
+        state: &StreamState,
+        on_subject: Option<SubjectState>,
+    ) -> Option<ApiError> {
+        let size = message.headers.len() + message.payload.len();
+        if usize::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
+            return Some(api_error::STREAM_MESSAGE_EXCEEDS_MAXIMUM);
+        }
+        if message.headers.len() > LONGEST_HEADERS {
+            return Some(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM);
+        }
+        if self.config.discard == Discard::Old {
+            // Stock stores it and evicts it at once; an acknowledged message that is gone helps nobody.
+            let never_fits = message.size() > limit(self.config.max_bytes);
+            return never_fits.then(|| api_error::stream_store_failed("maximum bytes exceeded"));
+        }
+        let per_subject = limit(self.config.max_messages_per_subject);
+        let replaces = on_subject.is_some_and(|found| found.messages >= per_subject);
+        if replaces && self.config.discard_new_per_subject && headers.rollup.is_none() {
+            return Some(api_error::stream_store_failed("maximum messages per subject exceeded"));
+        }
+        if state.messages >= limit(self.config.max_messages) && !replaces {
+            return Some(api_error::stream_store_failed("maximum messages exceeded"));
+        }
+        if state.bytes + message.size() > limit(self.config.max_bytes) && !replaces {
+            return Some(api_error::stream_store_failed("maximum bytes exceeded"));
+        }
+        None
+    }
+
+    fn count(&mut self, new: &NewMessage<'_>, headers: &PublishHeaders<'_>, most_ids: usize) {
+        self.appended += 1;
+        for tally in &mut self.tallies {
+            tally.matched += u64::from(tally.filters.iter().any(|filter| filter.matches(new.subject)));
+        }
+        if let Some(hash) = new.message_id {
+            self.duplicates.insert(hash, new.sequence, new.now.age, most_ids);
+        }
+        if let Some(last_id) = &mut self.last_id {
+            last_id.clear();
+            last_id.extend_from_slice(headers.message_id.unwrap_or_default());
+        }
+    }
+
+    /// Removes what the new message pushes out of its subject.
+    fn trim_subject(
+        &mut self,
+        store: &mut dyn Store,
+        message: &Incoming<'_>,
+        before: Option<SubjectState>,
+        removed: &mut Vec<Removal>,
+    ) -> Result<(), StoreError> {
+        let keep = limit(self.config.max_messages_per_subject);
+        let Some(before) = before.filter(|before| before.messages >= keep) else { return Ok(()) };
+        let evicted = if keep == 1 && before.messages == 1 {
+            // The common case of key-value buckets: the one older message is known.
+            let gone = store.remove(self.id, before.last, false)?;
+            Evicted { messages: u64::from(gone), bytes: 0, first: before.last, last: before.last }
+        } else {
+            store.trim_subject(self.id, message.subject, keep, REMOVED_PER_STEP)?
+        };
+        if evicted.messages > 0 {
+            // Only consumers ask whose messages went; without any nothing is allocated for each message.
+            let nobody_asks = self.consumers.is_empty();
+            let among = if nobody_asks { Among::Some } else { Among::Subject(message.subject.into()) };
+            removed.push(Removal { evicted, among });
+        }
+        Ok(())
+    }
+
+    fn roll_up(
+        &mut self,
+        store: &mut dyn Store,
+        rollup: &[u8],
+        subject: &[u8],
+        new: Sequence,
+        removed: &mut Vec<Removal>,
+    ) -> Result<(), StoreError> {
+        if rollup == b"all" {
+            return self.remove_below(store, new, removed).map(drop);
+        }
+        let Ok(filter) = Filter::from_bytes(subject) else { return Ok(()) };
+        self.purge(store, &filter, None, 1, removed).map(drop)
+    }
+
+    /// Removes everything below a sequence; answers how many that were.
+    pub(crate) fn remove_below(
+        &mut self,
+        store: &mut dyn Store,
+        below: Sequence,
+        removed: &mut Vec<Removal>,
+    ) -> Result<u64, StoreError> {
+        let limits = FrontLimits {
+            max_messages: u64::MAX,
+            max_bytes: u64::MAX,
+            stored_before: None,
+            below,
+            limit: REMOVED_PER_STEP,
+        };
+        let mut count = 0;
+        loop {
+            let evicted = store.evict(self.id, &limits)?;
+            count += evicted.messages;
+            if evicted.messages > 0 {
+                removed.push(Removal { evicted, among: Among::All });
+            }
+            if evicted.messages < REMOVED_PER_STEP {
+                return Ok(count);
+            }
+            // A long purge in one transaction would make the log as large as what is purged.
+            store.commit()?;
+        }
+    }
+
+    /// Removes what matches, all but the newest `keep`; answers how many that were.
+    pub(crate) fn purge(
+        &mut self,
+        store: &mut dyn Store,
+        filter: &Filter,
+        below: Option<Sequence>,
+        keep: u64,
+        removed: &mut Vec<Removal>,
+    ) -> Result<u64, StoreError> {
+        let mut count = 0;
+        loop {
+            let (evicted, more) = store.purge(self.id, filter, below, keep, REMOVED_PER_STEP)?;
+            count += evicted.messages;
+            if evicted.messages > 0 {
+                let among = match filter.as_str() {
+                    ">" => Among::All,
+                    subject if filter.is_literal() => Among::Subject(subject.as_bytes().into()),
+                    _ => Among::Some,
+                };
+                removed.push(Removal { evicted, among });
+            }
+            if !more {
+                return Ok(count);
+            }
+            store.commit()?;
+        }
+    }
+}
+
+/// A limit of the API, where -1 (and 0) means none.
+pub(crate) fn limit(configured: i64) -> u64 {
+    if configured <= 0 { u64::MAX } else { configured as u64 }
+}
+
+fn refused_increment(increment: &[u8]) -> ApiError {
+    let digits = increment.strip_prefix(b"-").or(increment.strip_prefix(b"+")).unwrap_or(increment);
+    if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
+        api_error::MESSAGE_INCR_DISABLED
+    } else {
+        api_error::MESSAGE_INCR_INVALID
+    }
+}
+
+/// `Nats-TTL` is a number of seconds, a duration, or `never`; 0 is as good as none.
+fn refused_time_to_live(value: &[u8]) -> Option<ApiError> {
+    let is_duration = value.first().is_some_and(u8::is_ascii_digit)
+        && value.iter().all(|byte| byte.is_ascii_digit() || b".hmsun".contains(byte));
+    if value == b"0" {
+        None
+    } else if value == b"never" || is_duration {
+        Some(api_error::MESSAGE_TTL_DISABLED)
+    } else {
+        Some(api_error::MESSAGE_TTL_INVALID)
+    }
+}
+
+/// Headers of features that no stream of this version has: refused, never ignored.
+fn refused_feature(headers: &PublishHeaders<'_>) -> Option<ApiError> {
+    if headers.schedule.is_some() {
+        return Some(api_error::MESSAGE_SCHEDULES_DISABLED);
+    }
+    match (headers.schedule_next, headers.scheduler) {
+        (Some(b"purge"), Some(_)) => Some(api_error::MESSAGE_SCHEDULES_DISABLED),
+        (None, None) => headers.source.map(|_| api_error::MESSAGE_SOURCE_HDR_NOT_ALLOWED),
+        _ => Some(api_error::MESSAGE_SCHEDULES_SCHEDULER_INVALID),
+    }
+}

@@ -1,0 +1,138 @@
+//! Is a stream's configuration possible? The rules and texts are nats-server's.
+
+use crate::api_error::{self, ApiError};
+use crate::config::{Discard, StreamConfig};
+use subject::Filter;
+
+const LONGEST_NAME: usize = 255;
+const LONGEST_DESCRIPTION: usize = 4096;
+const MOST_METADATA: usize = 128 * 1024;
+const SHORTEST_TIME_NS: u64 = 100_000_000;
+
+/// Checks a configuration by itself.
+pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
+    match problem(config) {
+        None => Ok(()),
+        Some(text) => Err(api_error::stream_invalid_config(text)),
+    }
+}
+
+/// Checks what an update may change.
+pub(crate) fn check_update(old: &StreamConfig, new: &StreamConfig) -> Result<(), ApiError> {
+    check(new)?;
+    let text = if new.name != old.name {
+        "stream configuration name must match original"
+    } else if old.sealed && !new.sealed {
+        "stream configuration update can not unseal a sealed stream"
+    } else if old.deny_delete && !new.deny_delete {
+        "stream configuration update can not cancel deny message deletes"
+    } else if old.deny_purge && !new.deny_purge {
+        "stream configuration update can not cancel deny purge"
+    } else {
+        return Ok(());
+    };
+    Err(api_error::stream_invalid_config(text))
+}
+
+/// A sealed stream keeps what it has: its limits change with it.
+pub(crate) fn seal(config: &mut StreamConfig) {
+    if config.sealed {
+        config.max_age_ns = 0;
+        config.discard = Discard::New;
+        config.deny_delete = true;
+        config.deny_purge = true;
+        config.allow_rollup = false;
+    }
+}
+
+/// May streams and consumers be called so?
+pub(crate) fn is_name(name: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '\\' | '/');
+    !name.is_empty() && !name.contains(bad)
+}
+
+/// Same configuration, apart from the metadata that servers add.
+pub(crate) fn same(one: &StreamConfig, two: &StreamConfig) -> bool {
+    let plain = |config: &StreamConfig| {
+        let mut config = config.clone();
+        config.metadata.retain(|key, _| !key.starts_with("_nats."));
+        config.first_sequence = config.first_sequence.max(1);
+        config
+    };
+    plain(one) == plain(two)
+}
+
+fn problem(config: &StreamConfig) -> Option<String> {
+    if !is_name(&config.name) {
+        return Some("stream name is required and can not contain '.', '*', '>', '\\', '/'".into());
+    }
+    if config.name.len() > LONGEST_NAME {
+        return Some(format!("stream name is too long, maximum allowed is {LONGEST_NAME}"));
+    }
+    if config.description.len() > LONGEST_DESCRIPTION {
+        return Some(format!("stream description is too long, maximum allowed is {LONGEST_DESCRIPTION}"));
+    }
+    if config.metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MOST_METADATA {
+        return Some(format!("stream metadata exceeds maximum size of {MOST_METADATA} bytes"));
+    }
+    time_problem(config).or_else(|| flag_problem(config)).map(String::from).or_else(|| subject_problem(config))
+}
+
+fn time_problem(config: &StreamConfig) -> Option<&'static str> {
+    let (age, window) = (config.max_age_ns, config.duplicate_window_ns);
+    if age != 0 && age < SHORTEST_TIME_NS {
+        Some("max age needs to be >= 100ms")
+    } else if age != 0 && window > age {
+        Some("duplicates window can not be larger then max age")
+    } else if window != 0 && window < SHORTEST_TIME_NS {
+        Some("duplicates window needs to be >= 100ms")
+    } else {
+        None
+    }
+}
+
+fn flag_problem(config: &StreamConfig) -> Option<&'static str> {
+    if config.deny_purge && config.allow_rollup {
+        Some("roll-ups require the purge permission")
+    } else if config.discard_new_per_subject && config.discard != Discard::New {
+        Some("discard new per subject requires discard new policy to be set")
+    } else if config.discard_new_per_subject && config.max_messages_per_subject <= 0 {
+        Some("discard new per subject requires max msgs per subject > 0")
+    } else {
+        None
+    }
+}
+
+fn subject_problem(config: &StreamConfig) -> Option<String> {
+    if config.subjects.is_empty() {
+        return Some("stream needs at least one configured subject or be a source/mirror".into());
+    }
+    for (index, subject) in config.subjects.iter().enumerate() {
+        if config.subjects[..index].contains(subject) {
+            return Some("duplicate subjects detected".into());
+        }
+        if subject.as_str() == ">" {
+            return Some("capturing all subjects requires no-ack to be true".into());
+        }
+        if collides(subject, &["$JS.>", "$JSC.>", "$NRG.>"]) && !covered(subject, "$JS.EVENT.>") {
+            return Some("subjects that overlap with jetstream api require no-ack to be true".into());
+        }
+        if collides(subject, &["$SYS.>"]) && !covered(subject, "$SYS.ACCOUNT.>") {
+            return Some("subjects that overlap with system api require no-ack to be true".into());
+        }
+        if let Some(other) =
+            config.subjects[index + 1..].iter().find(|other| *other != subject && other.overlaps(subject))
+        {
+            return Some(format!("subject {:?} overlaps with {:?}", subject.as_str(), other.as_str()));
+        }
+    }
+    None
+}
+
+fn collides(subject: &Filter, spaces: &[&str]) -> bool {
+    spaces.iter().filter_map(|space| Filter::parse(space).ok()).any(|space| space.overlaps(subject))
+}
+
+fn covered(subject: &Filter, space: &str) -> bool {
+    Filter::parse(space).is_ok_and(|space| space.covers(subject))
+}

@@ -1,0 +1,364 @@
+//! The API's requests about streams and their messages.
+
+use std::collections::BinaryHeap;
+
+use subject::Filter;
+
+use crate::api_error::{self, ApiError};
+use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
+use crate::config::StreamConfig;
+use crate::identity::{Now, Sequence, StreamId};
+use crate::jetstream::{Context, JetStream, stream_up};
+use crate::store::{MessageBuffer, Store, StoreError};
+use crate::stored_config;
+use crate::stream::{Among, REMOVED_PER_STEP, Removal, Stream};
+use crate::stream_check;
+
+/// Streams' names in one answer, as nats-server's.
+pub(crate) const NAMES_PER_PAGE: usize = 1024;
+/// Descriptions in one answer, as nats-server's.
+pub(crate) const INFOS_PER_PAGE: usize = 256;
+/// Subjects in one answer, as nats-server's.
+const SUBJECTS_PER_PAGE: usize = 100_000;
+/// Deleted sequences in one answer: finding each costs a look into the store.
+const MOST_DELETED_LISTED: usize = 10_000;
+
+/// An answer or a refusal; errors of the store are neither.
+pub(crate) type Answered = Result<Result<Answer, ApiError>, StoreError>;
+
+impl JetStream {
+    pub(crate) fn create_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
+        let mut config = config.clone();
+        stream_check::seal(&mut config);
+        if let Err(error) = stream_check::check(&config) {
+            return Ok(Err(error));
+        }
+        if let Some(stream) = self.stream_named(&config.name) {
+            if stream_check::same(&stream.config, &config) {
+                return Ok(Ok(self.describe(turn, stream, false)));
+            }
+            return Ok(Err(api_error::STREAM_NAME_EXIST));
+        }
+        if let Err(error) = self.may_create(&config) {
+            return Ok(Err(error));
+        }
+        let id = self.new_stream_id(turn.store)?;
+        let created = turn.now.wall;
+        let first = Sequence(config.first_sequence.max(1));
+        turn.store.create_stream(id, first, &stored_config::encode_stream(&config, created))?;
+        let stream = Stream::new(id, config, created);
+        turn.events.push(stream_up(&stream, turn.store));
+        let answer = self.describe(turn, &stream, true);
+        self.stream_names.insert(stream.config.name.clone(), id);
+        self.streams.insert(id, stream);
+        Ok(Ok(answer))
+    }
+
+    fn may_create(&self, config: &StreamConfig) -> Result<(), ApiError> {
+        if self.streams.len() >= self.limits.max_streams as usize {
+            return Err(api_error::MAXIMUM_STREAMS_LIMIT);
+        }
+        let too_large = |max: u64| u64::try_from(config.max_bytes).is_ok_and(|bytes| bytes > max);
+        if self.limits.max_file_store.is_some_and(too_large) {
+            return Err(api_error::STORAGE_RESOURCES_EXCEEDED);
+        }
+        self.no_overlap(config)
+    }
+
+    fn no_overlap(&self, config: &StreamConfig) -> Result<(), ApiError> {
+        let others = self.stream_names.values().filter_map(|id| self.streams.get(id));
+        let mut taken =
+            others.filter(|other| other.config.name != config.name).flat_map(|other| &other.config.subjects);
+        let overlap = taken.any(|theirs| config.subjects.iter().any(|ours| ours.overlaps(theirs)));
+        if overlap { Err(api_error::STREAM_SUBJECT_OVERLAP) } else { Ok(()) }
+    }
+
+    pub(crate) fn update_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
+        let mut config = config.clone();
+        stream_check::seal(&mut config);
+        let Some(stream) = self.stream_named(&config.name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let id = stream.id;
+        config.first_sequence = stream.config.first_sequence;
+        if let Err(error) = stream_check::check_update(&stream.config, &config).and_then(|()| self.no_overlap(&config))
+        {
+            return Ok(Err(error));
+        }
+        let fewer_per_subject = config.max_messages_per_subject > 0
+            && (stream.config.max_messages_per_subject < 0
+                || config.max_messages_per_subject < stream.config.max_messages_per_subject);
+        turn.store.update_stream(id, &stored_config::encode_stream(&config, stream.created))?;
+        if fewer_per_subject {
+            self.trim_all_subjects(turn, id, config.max_messages_per_subject as u64)?;
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        stream.config = config;
+        stream.scheduled = None;
+        turn.events.push(stream_up(stream, turn.store));
+        self.settle(turn, id)?;
+        Ok(self.streams.get(&id).map(|stream| self.describe(turn, stream, false)).ok_or(api_error::STREAM_NOT_FOUND))
+    }
+
+    /// Applies a lowered per-subject limit to what is stored.
+    fn trim_all_subjects(&mut self, turn: &mut Context<'_>, id: StreamId, keep: u64) -> Result<(), StoreError> {
+        let mut over: Vec<Box<[u8]>> = Vec::new();
+        let Ok(all) = Filter::parse(">") else { return Ok(()) };
+        turn.store.for_each_subject(id, &all, &mut |subject, state| {
+            if state.messages > keep {
+                over.push(subject.into());
+            }
+        });
+        over.sort_unstable();
+        for subject in over {
+            loop {
+                let evicted = turn.store.trim_subject(id, &subject, keep, REMOVED_PER_STEP)?;
+                if evicted.messages > 0 {
+                    self.removed.push(Removal { evicted, among: Among::Subject(subject.clone()) });
+                }
+                if evicted.messages < REMOVED_PER_STEP {
+                    break;
+                }
+                turn.store.commit()?;
+            }
+        }
+        self.account_removed(turn, id);
+        Ok(())
+    }
+
+    pub(crate) fn stream_info(
+        &mut self,
+        turn: &mut Context<'_>,
+        name: &str,
+        subjects_filter: Option<&str>,
+        deleted_details: bool,
+        offset: u64,
+    ) -> Answered {
+        let Some(id) = self.stream_names.get(name).copied() else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        self.settle(turn, id)?;
+        let Some(stream) = self.streams.get(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let mut info = describe(stream, turn.store, turn.now);
+        if let Some(filter) = subjects_filter {
+            let Ok(filter) = Filter::parse(filter) else { return Ok(Err(api_error::BAD_REQUEST)) };
+            info.subjects = Some(subjects_page(turn.store, id, &filter, offset));
+        }
+        if deleted_details {
+            info.deleted_list = Some(deleted_list(turn.store, &info)?);
+        }
+        Ok(Ok(Answer::Stream(Box::new(info))))
+    }
+
+    pub(crate) fn stream_names_page(&self, subject: Option<&str>, offset: u64) -> Result<Answer, ApiError> {
+        let all = self.streams_on(subject)?;
+        let names = all.iter().skip(offset as usize).take(NAMES_PER_PAGE).map(|stream| stream.config.name.clone());
+        Ok(Answer::StreamNames { names: names.collect(), total: all.len() as u64, offset })
+    }
+
+    pub(crate) fn stream_list_page(
+        &self,
+        turn: &Context<'_>,
+        subject: Option<&str>,
+        offset: u64,
+    ) -> Result<Answer, ApiError> {
+        let all = self.streams_on(subject)?;
+        let page = all.iter().skip(offset as usize).take(INFOS_PER_PAGE);
+        let streams = page.map(|stream| describe(stream, turn.store, turn.now)).collect();
+        Ok(Answer::StreamList { streams, total: all.len() as u64, offset })
+    }
+
+    /// Streams by name, those that may hold a subject only.
+    fn streams_on(&self, subject: Option<&str>) -> Result<Vec<&Stream>, ApiError> {
+        let filter = subject.filter(|subject| !subject.is_empty()).map(Filter::parse).transpose();
+        let filter = filter.map_err(|_| api_error::BAD_REQUEST)?;
+        let holds = |stream: &&Stream| {
+            filter.as_ref().is_none_or(|filter| stream.config.subjects.iter().any(|subject| subject.overlaps(filter)))
+        };
+        Ok(self.stream_names.values().filter_map(|id| self.streams.get(id)).filter(holds).collect())
+    }
+
+    pub(crate) fn delete_stream(&mut self, turn: &mut Context<'_>, name: &str) -> Answered {
+        let Some(id) = self.stream_names.remove(name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let consumers = self.streams.get(&id).map(|stream| stream.consumers.values().copied().collect::<Vec<_>>());
+        for consumer in consumers.unwrap_or_default() {
+            self.remove_consumer(turn, consumer)?;
+        }
+        turn.store.delete_stream(id)?;
+        if let Some(stream) = self.streams.remove(&id) {
+            self.stored_bytes -= stream.counted_bytes;
+        }
+        turn.events.push(Event::StreamDown { stream: id });
+        Ok(Ok(Answer::Deleted))
+    }
+
+    pub(crate) fn purge_stream(
+        &mut self,
+        turn: &mut Context<'_>,
+        name: &str,
+        filter: Option<&str>,
+        below: Option<Sequence>,
+        keep: Option<u64>,
+    ) -> Answered {
+        let below = below.filter(|below| below.0 > 0);
+        let keep = keep.filter(|keep| *keep > 0);
+        let Some(id) = self.stream_names.get(name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        if stream.config.sealed {
+            return Ok(Err(api_error::STREAM_SEALED));
+        }
+        if stream.config.deny_purge {
+            return Ok(Err(api_error::stream_purge_failed("stream purge not permitted")));
+        }
+        let filter = Filter::parse(filter.filter(|filter| !filter.is_empty()).unwrap_or(">"));
+        let (Ok(filter), false) = (filter, below.is_some() && keep.is_some()) else {
+            return Ok(Err(api_error::BAD_REQUEST));
+        };
+        let id = *id;
+        let last = turn.store.state(id).last;
+        let count = match (filter.as_str(), below, keep) {
+            (">", below, None) => {
+                let below = below.unwrap_or(last.next());
+                let count = stream.remove_below(turn.store, below, &mut self.removed)?;
+                if below > last.next() {
+                    turn.store.skip_to(id, Sequence(below.0 - 1), turn.now)?;
+                }
+                count
+            }
+            _ => stream.purge(turn.store, &filter, below, keep.unwrap_or(0), &mut self.removed)?,
+        };
+        self.account_removed(turn, id);
+        self.settle(turn, id)?;
+        Ok(Ok(Answer::Purged { count }))
+    }
+
+    pub(crate) fn get_message(&mut self, turn: &mut Context<'_>, name: &str, get: &MessageGet) -> Answered {
+        let Some(id) = self.stream_names.get(name).copied() else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let sequence = match get {
+            MessageGet::Sequence(sequence) => Some(*sequence),
+            MessageGet::LastBySubject(filter) => {
+                let Ok(filter) = Filter::parse(filter) else { return Ok(Err(api_error::NO_MESSAGE_FOUND)) };
+                last_by_subject(turn.store, id, &filter)?
+            }
+            MessageGet::NextBySubject(from, filter) => {
+                let Ok(filter) = Filter::parse(filter) else { return Ok(Err(api_error::NO_MESSAGE_FOUND)) };
+                turn.store.next_matching(id, *from, &[filter])?
+            }
+        };
+        let mut buffer = Box::new(MessageBuffer::default());
+        let found = match sequence {
+            Some(sequence) => turn.store.message(id, sequence, &mut buffer)?,
+            None => false,
+        };
+        Ok(if found { Ok(Answer::Message(buffer)) } else { Err(api_error::NO_MESSAGE_FOUND) })
+    }
+
+    pub(crate) fn delete_message(
+        &mut self,
+        turn: &mut Context<'_>,
+        name: &str,
+        sequence: Sequence,
+        erase: bool,
+    ) -> Answered {
+        let Some(stream) = self.stream_named(name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let id = stream.id;
+        if stream.config.sealed {
+            return Ok(Err(api_error::STREAM_SEALED));
+        }
+        if stream.config.deny_delete {
+            return Ok(Err(api_error::stream_msg_delete_failed("message delete not permitted")));
+        }
+        let state = turn.store.state(id);
+        if sequence > state.last {
+            return Ok(Err(api_error::stream_msg_delete_failed("stream store EOF")));
+        }
+        if sequence < state.first {
+            return Ok(Err(api_error::stream_msg_delete_failed("no message found")));
+        }
+        let mut buffer = MessageBuffer::default();
+        let found = turn.store.message(id, sequence, &mut buffer)?;
+        let Some(message) = buffer.get(0).filter(|_| found) else {
+            return Ok(Err(api_error::sequence_not_found(sequence.0)));
+        };
+        turn.store.remove(id, sequence, erase)?;
+        let evicted = crate::store::Evicted { messages: 1, bytes: 0, first: sequence, last: sequence };
+        self.removed.push(Removal { evicted, among: Among::Subject(message.subject.into()) });
+        self.account_removed(turn, id);
+        self.touch(id);
+        Ok(Ok(Answer::Deleted))
+    }
+
+    pub(crate) fn account_info(&self) -> AccountInfo {
+        AccountInfo {
+            storage: self.stored_bytes,
+            streams: self.streams.len() as u64,
+            consumers: self.consumers.len() as u64,
+            api_total: self.api_total,
+            api_errors: self.api_errors,
+            max_storage: self.limits.max_file_store.map_or(-1, |max| max as i64),
+            max_streams: i64::from(self.limits.max_streams),
+        }
+    }
+
+    pub(crate) fn stream_named(&self, name: &str) -> Option<&Stream> {
+        self.stream_names.get(name).and_then(|id| self.streams.get(id))
+    }
+
+    fn describe(&self, turn: &Context<'_>, stream: &Stream, did_create: bool) -> Answer {
+        Answer::Stream(Box::new(StreamInfo { did_create, ..describe(stream, turn.store, turn.now) }))
+    }
+}
+
+/// A stream as info requests show it, without the parts that have to be asked for.
+pub(crate) fn describe(stream: &Stream, store: &dyn Store, now: Now) -> StreamInfo {
+    let state = store.state(stream.id);
+    let span = if state.messages == 0 { 0 } else { state.last.0 - state.first.0 + 1 };
+    StreamInfo {
+        id: stream.id,
+        config: stream.config.clone(),
+        created: stream.created,
+        state,
+        consumers: stream.consumers.len() as u64,
+        deleted: span.saturating_sub(state.messages),
+        deleted_list: None,
+        subjects: None,
+        now: now.wall,
+        did_create: false,
+    }
+}
+
+/// Sequence of the newest message under a filter.
+fn last_by_subject(store: &mut dyn Store, id: StreamId, filter: &Filter) -> Result<Option<Sequence>, StoreError> {
+    if filter.is_literal() {
+        return Ok(store.subject_state(id, filter.as_str().as_bytes()).map(|state| state.last));
+    }
+    let last = store.state(id).last;
+    store.last_matching(id, filter, last)
+}
+
+/// Subjects in order of their names; no more are held in memory than end with the page.
+fn subjects_page(store: &dyn Store, id: StreamId, filter: &Filter, offset: u64) -> Vec<(Box<str>, u64)> {
+    let most = (offset as usize).saturating_add(SUBJECTS_PER_PAGE);
+    let mut smallest: BinaryHeap<(Box<str>, u64)> = BinaryHeap::new();
+    store.for_each_subject(id, filter, &mut |subject, state| {
+        let Ok(subject) = std::str::from_utf8(subject) else { return };
+        if smallest.len() < most || smallest.peek().is_some_and(|(largest, _)| subject < &**largest) {
+            smallest.push((subject.into(), state.messages));
+        }
+        if smallest.len() > most {
+            smallest.pop();
+        }
+    });
+    let mut page = smallest.into_sorted_vec();
+    page.drain(..(offset as usize).min(page.len()));
+    page
+}
+
+/// Sequences between first and last that are not there, the lowest first.
+fn deleted_list(store: &mut dyn Store, info: &StreamInfo) -> Result<Vec<Sequence>, StoreError> {
+    let mut list = Vec::new();
+    let mut from = info.state.first;
+    while (list.len() as u64) < info.deleted.min(MOST_DELETED_LISTED as u64) {
+        let Some(there) = store.next_matching(info.id, from, &[])? else { break };
+        let missing = (from.0..there.0).map(Sequence);
+        list.extend(missing.take(MOST_DELETED_LISTED - list.len()));
+        from = there.next();
+    }
+    Ok(list)
+}
