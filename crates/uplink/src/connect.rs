@@ -1,51 +1,10 @@
 //! Our CONNECT (leafnode §5).
 
-use serde::Serialize;
+use nats_proto::handshake::{Handshake as _, LeafConnect, LeafInfo, Secret};
 
 use crate::address::Address;
 use crate::config::Config;
 use crate::credentials::CredentialsError;
-use crate::info::LeafInfo;
-
-/// The keys in the order stock writes them.
-#[derive(Serialize)]
-struct Connect<'a> {
-    version: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nkey: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jwt: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sig: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pass: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    auth_token: Option<String>,
-    server_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<&'a str>,
-    name: &'a str,
-    cluster: &'a str,
-    #[serde(skip_serializing_if = "is_false")]
-    headers: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    jetstream: bool,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    deny_pub: &'a [String],
-    #[serde(skip_serializing_if = "is_false")]
-    isolate: bool,
-    compress_mode: &'a str,
-    remote_account: &'a str,
-    /// 1: message tracing is not implemented.
-    protocol: u8,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
-fn is_false(value: &bool) -> bool {
-    !value
-}
 
 /// The whole line, `CONNECT {…}\r\n`.
 pub(crate) fn line(config: &Config, address: &Address, info: &LeafInfo) -> Result<Vec<u8>, CredentialsError> {
@@ -53,28 +12,30 @@ pub(crate) fn line(config: &Config, address: &Address, info: &LeafInfo) -> Resul
     let owner = if address.user.is_some() { address } else { config.addresses.first().unwrap_or(address) };
     let proof = config.credentials.prove(&info.nonce, owner.user.as_deref(), owner.password.as_deref())?;
     let local = &config.local;
-    let connect = Connect {
-        version: &local.version,
-        nkey: proof.nkey,
-        jwt: proof.jwt,
-        sig: proof.sig,
+    let secret = |text: Option<String>| Secret(text.unwrap_or_default());
+    let connect = LeafConnect {
+        version: local.version.clone(),
+        nkey: proof.nkey.unwrap_or_default(),
+        jwt: secret(proof.jwt),
+        sig: secret(proof.sig),
         user: proof.user,
-        pass: proof.pass,
-        auth_token: proof.auth_token,
-        server_id: &local.server_id,
-        domain: local.domain.as_deref(),
-        name: &local.name,
-        cluster: &local.name,
+        pass: proof.pass.map(Secret),
+        auth_token: secret(proof.auth_token),
+        server_id: local.server_id.clone(),
+        domain: local.domain.clone().unwrap_or_default(),
+        name: local.name.clone(),
+        cluster: local.name.clone(),
         headers: info.headers,
         jetstream: local.jetstream,
-        deny_pub: &local.deny_imports,
+        deny_pub: local.deny_imports.clone(),
         isolate: local.isolate,
-        compress_mode: "off",
-        remote_account: &local.account,
-        protocol: 1,
+        compress_mode: "off".into(),
+        remote_account: local.account.clone(),
+        protocol: 1, // message tracing is not implemented
+        ..LeafConnect::default()
     };
     let mut out = b"CONNECT ".to_vec();
-    serde_json::to_writer(&mut out, &connect).expect("strings and bools always become JSON");
+    out.extend_from_slice(&connect.to_json());
     out.extend_from_slice(b"\r\n");
     Ok(out)
 }

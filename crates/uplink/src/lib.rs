@@ -25,6 +25,6 @@ pub use address::{Address, AddressError, MAX_ADDRESS_LENGTH, Scheme};
 pub use backoff::{Backoff, Random};
 pub use config::{Config, ConfigError, LocalServer, Timings};
 pub use credentials::{Credentials, CredentialsError};
-pub use info::{InfoError, LeafInfo, MAX_DISCOVERED, Permissions, check_port};
+pub use info::{InfoError, MAX_DISCOVERED, check_port};
 pub use link::{Action, PeerInfo, Target, Uplink};
 pub use status::{PhaseName, Status};

@@ -22,11 +22,13 @@
 
 use std::collections::VecDeque;
 
+use nats_proto::handshake::{LeafInfo, SubjectPermission};
+
 use crate::address::{Address, MAX_ADDRESS_LENGTH, Scheme};
 use crate::backoff::{Backoff, Random};
 use crate::config::{Config, ConfigError};
 use crate::connect;
-use crate::info::{LeafInfo, MAX_DISCOVERED, Permissions, check_port};
+use crate::info::{self, MAX_DISCOVERED, check_port};
 use crate::status::{PhaseName, Status};
 
 /// Pause after "Loop detected" and a cluster with our name (leafnode §14).
@@ -67,9 +69,9 @@ pub struct PeerInfo {
     /// Its account.
     pub remote_account: String,
     /// What we may receive.
-    pub import: Option<Permissions>,
+    pub import: Option<SubjectPermission>,
     /// What we may send.
-    pub export: Option<Permissions>,
+    pub export: Option<SubjectPermission>,
 }
 
 /// What the owner of the socket is to do.
@@ -248,7 +250,7 @@ impl Uplink {
 
     /// An INFO arrived: the JSON after the verb.
     pub fn handle_info(&mut self, now_ms: u64, json: &[u8]) {
-        let info = match LeafInfo::decode(json) {
+        let info = match info::decode(json) {
             Ok(info) => Box::new(info),
             Err(error) => return self.give_up(now_ms, &error.to_string(), None),
         };
@@ -533,7 +535,7 @@ impl Uplink {
         }
         let current = self.candidate().clone();
         let scheme = current.address.scheme;
-        let named = if scheme.is_websocket() { &info.ws_connect_urls } else { &info.leafnode_urls };
+        let named = if scheme.is_websocket() { Some(&info.ws_connect_urls) } else { info.leafnode_urls.as_ref() };
         let Some(named) = named else { return };
         let server_name = current.server_name.clone();
         let mut fresh: Vec<Candidate> = Vec::new();
@@ -568,8 +570,8 @@ fn refresh(peer: &mut PeerInfo, info: &LeafInfo) {
     if !info.version.is_empty() {
         peer.version.clone_from(&info.version);
     }
-    if let Some(domain) = info.domain.as_ref().filter(|domain| !domain.is_empty()) {
-        peer.domain = Some(domain.clone());
+    if !info.domain.is_empty() {
+        peer.domain = Some(info.domain.clone());
     }
     if info.max_payload > 0 {
         peer.max_payload = Some(info.max_payload);
