@@ -19,7 +19,7 @@ pub const SEQUENCE: &str = "Tributary-Sequence";
 pub const TIME: &str = "Tributary-Time";
 /// What the senders' own `Nats-…` and `Tributary-…` headers are renamed to.
 pub const ORIGIN_PREFIX: &str = "Tributary-Origin-";
-/// Upper bound of what [`Stamp::reserve`] may give.
+/// Most bytes that a forward's own headers may take.
 pub const MAX_RESERVE: usize = 1024;
 
 /// The parts of the headers that are the same on every message of a forward.

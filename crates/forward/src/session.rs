@@ -280,7 +280,8 @@ impl Forward {
         self.tick(now_ms);
         self.hub = Some(hub);
         self.window = Window::new();
-        self.blind = false;
+        // Who wrote beside us, or denied us, may be gone.
+        (self.blind, self.fence_off) = (false, false);
         self.silent_questions = 0;
         if self.cuts >= MAX_CUTS {
             // A hub closes the link for a publish that is not permitted, without a second chance.
