@@ -1,0 +1,586 @@
+//! The state machine of the dialling side (leafnode §3.3).
+//!
+//! ```text
+//!            timer                connected            (handshake_first)
+//!   Idle ───────────► Dial ───────────┬──────────────► TlsFirst ─┐ TLS done
+//!    ▲  ▲              │ failed       │ otherwise                │
+//!    │  └──────────────┘              ▼                          │
+//!    │                             WaitInfo ◄────────────────────┘
+//!    │                              │    │ INFO, TLS wanted and not yet there
+//!    │                        INFO  │    ▼
+//!    │                              │   Tls ── done (nonce of the clear INFO) ──┐
+//!    │                              ▼                                           │
+//!    │                        send CONNECT ◄────────────────────────────────────┘
+//!    │                              │    │ no `info_on_connect`
+//!    │                              ▼    └───────────────┐
+//!    │                       WaitConnectInfo ─ INFO ──► Up
+//!    │                              │                    │
+//!    └── any close, deadline, error ┴────────────────────┘
+//! ```
+//!
+//! Every deadline leads to `Close{reset}` and `Idle`. Compression is not negotiated: CONNECT says `off`.
+
+use std::collections::VecDeque;
+
+use nats_proto::handshake::{LeafInfo, SubjectPermission};
+
+use crate::address::{Address, MAX_ADDRESS_LENGTH, Scheme};
+use crate::backoff::{Backoff, Random};
+use crate::config::{Config, ConfigError};
+use crate::connect;
+use crate::info::{self, MAX_DISCOVERED, check_port};
+use crate::status::{PhaseName, Status};
+
+/// Pause after "Loop detected" and a cluster with our name (leafnode §14).
+const LOOP_PAUSE_MS: u64 = 30_000;
+/// Pause after a refused version (leafnode §14).
+const VERSION_PAUSE_MS: u64 = 5_000;
+/// Pause between two addresses of one round: fail over at once, but not in a tight circle.
+const NEXT_ADDRESS_MS: u64 = 250;
+/// Longest peer text kept for `status`, bytes.
+const MAX_ERROR_TEXT: usize = 512;
+
+/// Where to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The address; [`Scheme`] says whether it is a WebSocket.
+    pub address: Address,
+    /// Name to verify the certificate against: the configured host, also for discovered addresses (leafnode §11).
+    pub server_name: String,
+}
+
+/// What the hub is, known when the link is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Server name, else its id.
+    pub name: String,
+    /// Its id.
+    pub server_id: String,
+    /// Version text.
+    pub version: String,
+    /// JetStream domain.
+    pub domain: Option<String>,
+    /// Does it take headers?
+    pub headers: bool,
+    /// Largest message it takes; `None` when it does not say.
+    pub max_payload: Option<u64>,
+    /// Its JetStream API level, 0 unknown.
+    pub api_level: u64,
+    /// Its account.
+    pub remote_account: String,
+    /// What we may receive.
+    pub import: Option<SubjectPermission>,
+    /// What we may send.
+    pub export: Option<SubjectPermission>,
+}
+
+/// What the owner of the socket is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Open a connection; for WebSocket schemes including TLS and the upgrade. Report `handle_connected` or `handle_failed`.
+    Dial {
+        /// Where to.
+        target: Target,
+        /// Give up after so long; the uplink does so too.
+        timeout_ms: u64,
+    },
+    /// Start the TLS client handshake. Report `handle_tls_done` or `handle_closed`.
+    StartTls {
+        /// Name to verify.
+        server_name: String,
+    },
+    /// Send these bytes, a CONNECT line.
+    SendConnect(Vec<u8>),
+    /// Send a PING.
+    SendPing,
+    /// The link is up: send the complete interest.
+    Up(Box<PeerInfo>),
+    /// The hub announced other permissions or values while up.
+    Refreshed(Box<PeerInfo>),
+    /// The link is no longer up: forget the hub's interest. Comes before the `Close`.
+    Down,
+    /// Close the socket, if there is one.
+    Close {
+        /// With a reset (`SO_LINGER` 0), so that the kernel delivers nothing behind our back (forward §3.9).
+        reset: bool,
+        /// Send this `-ERR` text before.
+        error: Option<&'static str>,
+    },
+}
+
+/// A phase and its data.
+#[derive(Debug)]
+enum Phase {
+    Idle { until: u64 },
+    Dial { deadline: u64 },
+    TlsFirst { deadline: u64 },
+    WaitInfo { deadline: u64, secure: bool },
+    Tls { deadline: u64, info: Box<LeafInfo> },
+    WaitConnectInfo { deadline: u64, info: Box<LeafInfo> },
+    Up { peer: Box<PeerInfo>, received: u64, pinged: u64 },
+    Stopped,
+}
+
+/// An address of the pool.
+#[derive(Clone, Debug)]
+struct Candidate {
+    address: Address,
+    server_name: String,
+    discovered: bool,
+}
+
+/// How the last session went, for the next pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blame {
+    /// The network, or nobody.
+    Network,
+    /// The hub refused our credentials.
+    Refused,
+    /// A text that asks for a fixed pause.
+    Pause(u64),
+}
+
+/// One remote's link.
+pub struct Uplink {
+    config: Config,
+    random: Random,
+    phase: Phase,
+    since: u64,
+    candidates: Vec<Candidate>,
+    current: usize,
+    /// Dials of this round; when all candidates had one, the pause grows.
+    tried: usize,
+    network: Backoff,
+    refused: Backoff,
+    blame: Blame,
+    actions: VecDeque<Action>,
+    attempts: u64,
+    sessions: u64,
+    last_error: Option<String>,
+}
+
+impl Uplink {
+    /// Starts idle; the first dial is due at once.
+    ///
+    /// # Errors
+    /// When the configuration can't work.
+    pub fn new(config: Config, seed: u64, now_ms: u64) -> Result<Uplink, ConfigError> {
+        config.check()?;
+        let mut random = Random::new(seed);
+        let mut candidates: Vec<Candidate> = config
+            .addresses
+            .iter()
+            .map(|address| Candidate { server_name: address.host.clone(), address: address.clone(), discovered: false })
+            .collect();
+        if !config.no_randomize {
+            random.shuffle(&mut candidates);
+        }
+        let times = config.timings;
+        Ok(Uplink {
+            random,
+            phase: Phase::Idle { until: now_ms },
+            since: now_ms,
+            candidates,
+            current: 0,
+            tried: 0,
+            network: Backoff::new(times.reconnect_ms, times.reconnect_max_ms),
+            refused: Backoff::new(times.reconnect_ms, times.refused_max_ms),
+            blame: Blame::Network,
+            actions: VecDeque::new(),
+            attempts: 0,
+            sessions: 0,
+            last_error: None,
+            config,
+        })
+    }
+
+    /// The clock moved.
+    pub fn handle_tick(&mut self, now_ms: u64) {
+        match &self.phase {
+            Phase::Idle { until } if now_ms >= *until => self.dial(now_ms),
+            Phase::Dial { deadline } if now_ms >= *deadline => self.give_up(now_ms, "no connection in time", None),
+            Phase::TlsFirst { deadline } | Phase::Tls { deadline, .. } if now_ms >= *deadline => {
+                self.give_up(now_ms, "TLS handshake not finished in time", None);
+            }
+            Phase::WaitInfo { deadline, .. } if now_ms >= *deadline => {
+                self.give_up(now_ms, "no INFO in time (is it a leafnode port, does it want TLS first?)", None);
+            }
+            Phase::WaitConnectInfo { deadline, .. } if now_ms >= *deadline => {
+                let text = "Stale Leaf Node Connection - Closing"; // leafnode §3.3
+                self.give_up(now_ms, "the hub did not complete the handshake in time", Some(text));
+            }
+            Phase::Up { .. } => self.keep_alive(now_ms),
+            _ => {}
+        }
+    }
+
+    /// The connection is there.
+    pub fn handle_connected(&mut self, now_ms: u64) {
+        let Phase::Dial { .. } = self.phase else { return };
+        let secure = self.candidate().address.scheme == Scheme::WebSocketTls;
+        let is_websocket = self.candidate().address.scheme.is_websocket();
+        if self.config.handshake_first && !is_websocket {
+            self.actions.push_back(Action::StartTls { server_name: self.candidate().server_name.clone() });
+            self.enter(now_ms, Phase::TlsFirst { deadline: now_ms + self.config.timings.tls_ms });
+        } else {
+            self.enter(now_ms, Phase::WaitInfo { deadline: now_ms + self.config.timings.first_info_ms, secure });
+        }
+    }
+
+    /// The connection could not be made.
+    pub fn handle_failed(&mut self, now_ms: u64, reason: &str) {
+        if let Phase::Dial { .. } = self.phase {
+            self.note(reason);
+            self.rest(now_ms);
+        }
+    }
+
+    /// The TLS handshake is done.
+    pub fn handle_tls_done(&mut self, now_ms: u64) {
+        match std::mem::replace(&mut self.phase, Phase::Stopped) {
+            Phase::TlsFirst { .. } => {
+                let deadline = now_ms + self.config.timings.first_info_ms;
+                self.enter(now_ms, Phase::WaitInfo { deadline, secure: true });
+            }
+            // INFO is not repeated; the nonce of the clear one stays valid (leafnode §11).
+            Phase::Tls { info, .. } => self.send_connect(now_ms, info),
+            other => self.phase = other,
+        }
+    }
+
+    /// An INFO arrived: the JSON after the verb.
+    pub fn handle_info(&mut self, now_ms: u64, json: &[u8]) {
+        let info = match info::decode(json) {
+            Ok(info) => Box::new(info),
+            Err(error) => return self.give_up(now_ms, &error.to_string(), None),
+        };
+        match std::mem::replace(&mut self.phase, Phase::Stopped) {
+            Phase::WaitInfo { deadline, secure } => {
+                self.phase = Phase::WaitInfo { deadline, secure };
+                self.first_info(now_ms, info, secure);
+            }
+            Phase::WaitConnectInfo { info: first, .. } if info.connect_info => self.go_up(now_ms, &first, &info),
+            Phase::Up { mut peer, received, pinged } => {
+                refresh(&mut peer, &info);
+                self.actions.push_back(Action::Refreshed(peer.clone()));
+                self.phase = Phase::Up { peer, received: received.max(now_ms), pinged };
+                self.discover(&info);
+            }
+            // A repeated INFO without `connect_info` refreshes URLs only. [07/H8]
+            other => {
+                self.phase = other;
+                self.discover(&info);
+            }
+        }
+    }
+
+    /// The hub sent `-ERR '<text>'`. It does not close the link by itself (leafnode §14).
+    pub fn handle_error_text(&mut self, _now_ms: u64, text: &str) {
+        self.note(&format!("the hub says: {text}"));
+        if text.contains("Loop detected") || text.contains("remote leafnode has same cluster name") {
+            self.blame = Blame::Pause(LOOP_PAUSE_MS);
+        } else if text.contains("connection rejected since minimum version required is") {
+            self.blame = Blame::Pause(VERSION_PAUSE_MS);
+        } else if ["Authorization Violation", "Authentication Expired", "maximum account active connections"]
+            .iter()
+            .any(|refusal| text.contains(refusal))
+        {
+            self.blame = Blame::Refused;
+        }
+    }
+
+    /// The connection ended, or its TLS failed.
+    pub fn handle_closed(&mut self, now_ms: u64, reason: &str) {
+        if !matches!(self.phase, Phase::Idle { .. } | Phase::Stopped) {
+            if self.blame == Blame::Network {
+                self.note(reason);
+            }
+            self.close(now_ms, None);
+        }
+    }
+
+    /// Bytes arrived, whatever they are.
+    pub fn handle_received(&mut self, now_ms: u64, bytes: usize) {
+        if let Phase::Up { received, .. } = &mut self.phase
+            && bytes > 0
+        {
+            *received = now_ms.max(*received);
+        }
+    }
+
+    /// Close for good, without a reset: what was sent may still arrive.
+    pub fn handle_shutdown(&mut self, now_ms: u64) {
+        if let Phase::Up { .. } = self.phase {
+            self.actions.push_back(Action::Down);
+        }
+        if !matches!(self.phase, Phase::Idle { .. } | Phase::Stopped) {
+            self.actions.push_back(Action::Close { reset: false, error: None });
+        }
+        self.enter(now_ms, Phase::Stopped);
+    }
+
+    /// The network changed for the better (an interface came up): dial now instead of waiting. Fixed pauses that a hub asked for stay.
+    pub fn handle_network_up(&mut self, now_ms: u64) {
+        if let Phase::Idle { until } = &mut self.phase
+            && !matches!(self.blame, Blame::Pause(_))
+        {
+            *until = now_ms.min(*until);
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Uplink::handle_tick`] is due, milliseconds.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Idle { until } => Some(*until),
+            Phase::Dial { deadline }
+            | Phase::TlsFirst { deadline }
+            | Phase::WaitInfo { deadline, .. }
+            | Phase::Tls { deadline, .. }
+            | Phase::WaitConnectInfo { deadline, .. } => Some(*deadline),
+            Phase::Up { received, pinged, .. } => {
+                let times = &self.config.timings;
+                Some((*received.max(pinged) + times.ping_interval_ms).min(received + times.dead_after_ms))
+            }
+            Phase::Stopped => None,
+        }
+    }
+
+    /// Is the link up?
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up { .. })
+    }
+
+    /// For `status`.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let peer = match &self.phase {
+            Phase::Up { peer, .. } => Some(peer),
+            _ => None,
+        };
+        Status {
+            phase: match &self.phase {
+                Phase::Idle { .. } => PhaseName::Idle,
+                Phase::Dial { .. } => PhaseName::Dial,
+                Phase::TlsFirst { .. } => PhaseName::TlsFirst,
+                Phase::WaitInfo { .. } => PhaseName::WaitInfo,
+                Phase::Tls { .. } => PhaseName::Tls,
+                Phase::WaitConnectInfo { .. } => PhaseName::WaitConnectInfo,
+                Phase::Up { .. } => PhaseName::Up,
+                Phase::Stopped => PhaseName::Stopped,
+            },
+            since_ms: self.since,
+            address: self.candidate().address.to_string(),
+            attempts: self.attempts,
+            sessions: self.sessions,
+            next_dial_ms: if let Phase::Idle { until } = self.phase { Some(until) } else { None },
+            last_error: self.last_error.clone(),
+            peer_name: peer.map(|peer| peer.name.clone()),
+            peer_version: peer.map(|peer| peer.version.clone()),
+            peer_domain: peer.and_then(|peer| peer.domain.clone()),
+            peer_max_payload: peer.and_then(|peer| peer.max_payload),
+        }
+    }
+
+    fn enter(&mut self, now_ms: u64, phase: Phase) {
+        self.phase = phase;
+        self.since = now_ms;
+    }
+
+    fn candidate(&self) -> &Candidate {
+        &self.candidates[self.current]
+    }
+
+    fn note(&mut self, text: &str) {
+        let mut end = text.len().min(MAX_ERROR_TEXT);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.last_error = Some(text[..end].to_owned());
+    }
+
+    fn dial(&mut self, now_ms: u64) {
+        self.attempts += 1;
+        self.tried += 1;
+        self.blame = Blame::Network;
+        let timeout_ms = self.config.timings.dial_ms;
+        let candidate = self.candidate();
+        let target = Target { address: candidate.address.clone(), server_name: candidate.server_name.clone() };
+        self.actions.push_back(Action::Dial { target, timeout_ms });
+        self.enter(now_ms, Phase::Dial { deadline: now_ms + timeout_ms });
+    }
+
+    fn first_info(&mut self, now_ms: u64, info: Box<LeafInfo>, secure: bool) {
+        if let Err(error) = check_port(&info) {
+            return self.give_up(now_ms, &error.to_string(), None);
+        }
+        self.discover(&info);
+        let wanted = info.tls_required || self.config.wants_tls(&self.candidate().address);
+        // A WebSocket's TLS is part of the dialling; `ws://` behind a terminating proxy has none on our side.
+        if wanted && !secure && !self.candidate().address.scheme.is_websocket() {
+            self.actions.push_back(Action::StartTls { server_name: self.candidate().server_name.clone() });
+            self.enter(now_ms, Phase::Tls { deadline: now_ms + self.config.timings.tls_ms, info });
+        } else {
+            self.send_connect(now_ms, info);
+        }
+    }
+
+    fn send_connect(&mut self, now_ms: u64, info: Box<LeafInfo>) {
+        match connect::line(&self.config, &self.candidate().address, &info) {
+            Ok(line) => self.actions.push_back(Action::SendConnect(line)),
+            Err(error) => {
+                // `close` looks at the phase: a socket is open.
+                self.phase = Phase::WaitConnectInfo { deadline: now_ms, info };
+                self.blame = Blame::Refused;
+                return self.give_up(now_ms, &error.to_string(), None);
+            }
+        }
+        if info.info_on_connect {
+            self.enter(now_ms, Phase::WaitConnectInfo { deadline: now_ms + self.config.timings.connect_info_ms, info });
+        } else {
+            self.go_up(now_ms, &info, &info);
+        }
+    }
+
+    /// `first` is the greeting, `last` the INFO that completed the handshake; it wins where both say something.
+    fn go_up(&mut self, now_ms: u64, first: &LeafInfo, last: &LeafInfo) {
+        self.discover(last);
+        let mut peer = Box::new(PeerInfo {
+            name: String::new(),
+            server_id: String::new(),
+            version: String::new(),
+            domain: None,
+            headers: first.headers,
+            max_payload: None,
+            api_level: 0,
+            remote_account: last.remote_account.clone(),
+            import: None,
+            export: None,
+        });
+        refresh(&mut peer, first);
+        refresh(&mut peer, last);
+        self.actions.push_back(Action::Up(peer.clone()));
+        self.sessions += 1;
+        self.attempts = 0;
+        self.tried = 0;
+        self.enter(now_ms, Phase::Up { peer, received: now_ms, pinged: now_ms });
+    }
+
+    fn keep_alive(&mut self, now_ms: u64) {
+        let times = self.config.timings;
+        let Phase::Up { received, pinged, .. } = &mut self.phase else { return };
+        if now_ms >= *received + times.dead_after_ms {
+            return self.give_up(now_ms, "nothing was received from the hub for too long", Some("Stale Connection"));
+        }
+        if now_ms >= *received.max(pinged) + times.ping_interval_ms {
+            *pinged = now_ms;
+            self.actions.push_back(Action::SendPing);
+        }
+        if now_ms >= self.since + times.stable_after_ms {
+            self.network.reset();
+            self.refused.reset();
+        }
+    }
+
+    /// Our own decision to end the session.
+    fn give_up(&mut self, now_ms: u64, why: &str, text: Option<&'static str>) {
+        self.note(why);
+        self.close(now_ms, text);
+    }
+
+    fn close(&mut self, now_ms: u64, error: Option<&'static str>) {
+        if let Phase::Up { .. } = self.phase {
+            self.actions.push_back(Action::Down);
+            if now_ms >= self.since + self.config.timings.stable_after_ms {
+                self.network.reset();
+                self.refused.reset();
+            }
+        }
+        if !matches!(self.phase, Phase::Idle { .. }) {
+            self.actions.push_back(Action::Close { reset: true, error });
+        }
+        self.rest(now_ms);
+    }
+
+    /// Chooses the next address and the pause before it.
+    fn rest(&mut self, now_ms: u64) {
+        let was_up = self.tried == 0;
+        self.current = if was_up { self.current } else { (self.current + 1) % self.candidates.len() };
+        let round_is_over = was_up || self.tried >= self.candidates.len();
+        let pause = match self.blame {
+            Blame::Pause(pause) => pause + self.random.below(1_000),
+            Blame::Refused => self.refused.next_pause(&mut self.random),
+            Blame::Network if round_is_over => self.network.next_pause(&mut self.random),
+            Blame::Network => NEXT_ADDRESS_MS / 2 + self.random.below(NEXT_ADDRESS_MS),
+        };
+        if round_is_over {
+            self.tried = 0;
+            if !was_up && self.candidates.len() == 1 {
+                self.current = 0;
+            }
+        }
+        self.enter(now_ms, Phase::Idle { until: now_ms + pause });
+    }
+
+    /// Takes over the addresses that the hub's INFO names: those no longer named go, the one in use stays.
+    fn discover(&mut self, info: &LeafInfo) {
+        if !self.config.use_discovered {
+            return;
+        }
+        let current = self.candidate().clone();
+        let scheme = current.address.scheme;
+        let named = if scheme.is_websocket() { Some(&info.ws_connect_urls) } else { info.leafnode_urls.as_ref() };
+        let Some(named) = named else { return };
+        let server_name = current.server_name.clone();
+        let mut fresh: Vec<Candidate> = Vec::new();
+        for text in named.iter().take(MAX_DISCOVERED).filter(|text| text.len() <= MAX_ADDRESS_LENGTH) {
+            let Ok(mut address) = Address::parse(text) else { continue };
+            address.scheme = scheme;
+            let configured = self.config.addresses.iter().any(|known| known.is_same_place(&address));
+            if !configured && !fresh.iter().any(|known| known.address.is_same_place(&address)) {
+                fresh.push(Candidate { address, server_name: server_name.clone(), discovered: true });
+            }
+        }
+        if !self.config.no_randomize {
+            self.random.shuffle(&mut fresh);
+        }
+        let is_current = |candidate: &Candidate| candidate.address.is_same_place(&current.address);
+        let mut pool = fresh; // discovered first, then configured (leafnode §13)
+        pool.extend(self.candidates.drain(..).filter(|candidate| !candidate.discovered));
+        if !pool.iter().any(is_current) {
+            pool.insert(0, current.clone());
+        }
+        self.current = pool.iter().position(is_current).unwrap_or(0);
+        self.candidates = pool;
+    }
+}
+
+/// Later INFOs may lack what an earlier one said.
+fn refresh(peer: &mut PeerInfo, info: &LeafInfo) {
+    if !info.server_id.is_empty() {
+        peer.server_id.clone_from(&info.server_id);
+        peer.name.clone_from(if info.server_name.is_empty() { &info.server_id } else { &info.server_name });
+    }
+    if !info.version.is_empty() {
+        peer.version.clone_from(&info.version);
+    }
+    if !info.domain.is_empty() {
+        peer.domain = Some(info.domain.clone());
+    }
+    if info.max_payload > 0 {
+        peer.max_payload = Some(info.max_payload);
+    }
+    if info.api_lvl > 0 {
+        peer.api_level = info.api_lvl;
+    }
+    if info.import.is_some() || info.export.is_some() {
+        peer.import.clone_from(&info.import);
+        peer.export.clone_from(&info.export);
+    }
+}
