@@ -136,6 +136,25 @@ fn parse_errors_keep_the_words_tools_look_for() {
     );
 }
 
+/// Measured with nats-server 2.15.1 `-t`: the same file, the same digest.
+#[test]
+fn the_digest_is_stocks() {
+    let text = r#"# stock and ours
+server_name: "S<1>&\x41\xc3\xa9" , port: -1; PORTV: 1k
+http: "127.0.0.1:-1"
+max_payload 2MB
+max_pending = 64mib
+server_tags: [ 'a:b'
+  c, "d" ]
+jetstream { max_file: $PORTV, domain: x }
+authorization { user: u, pass: $2a$11$W2zko751KUvVy59mUTWmpOdWjpEm5qhcCZRd05GjI/sSOT.xtiHyG, timeout: 1.5 }
+"#;
+    let loaded = load_text(text).unwrap();
+    assert_eq!(loaded.config.digest, "sha256:33bcf684a4e7381b6d448990429132e90528871824f80c37e678442d1e78cfa1");
+    let empty = load_text("# nothing").unwrap();
+    assert_eq!(empty.report.warnings[0].text, "config has no values or is empty");
+}
+
 #[test]
 fn includes_are_relative_to_their_file() {
     let folder = TempDir::new().unwrap();

@@ -92,6 +92,9 @@ pub(super) fn from_file(
     let map = parse(file, &text, Sources { environment, load: &files::include })
         .map_err(|error| LoadError::Text(error.to_string()))?;
     let start = Position::start_of(file);
+    if map.is_empty() {
+        report.warning(&start, "config has no values or is empty");
+    }
     let mut block = Block::new(&map, &start);
     let mut draft =
         Draft { config_file: Some(file.to_owned()), digest: digest(&canonical_json(&map)), ..Draft::default() };
