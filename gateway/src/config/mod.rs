@@ -95,6 +95,20 @@ pub struct Config {
     pub from_nothing: bool,
 }
 
+impl Config {
+    /// Listeners that other machines can reach and that ask nobody who they are: to be warned of, loudly (design §7).
+    pub fn open_to_everybody(&self) -> Vec<(&'static str, &Listen)> {
+        let shared = &self.authorization;
+        let mqtt = self.mqtt.as_ref().map(|mqtt| ("mqtt", &mqtt.listen, mqtt.authorization.as_ref()));
+        let websocket = self.websocket.as_ref();
+        let websocket = websocket.map(|websocket| ("websocket", &websocket.listen, websocket.authorization.as_ref()));
+        let all = [Some(("client", &self.client.listen, None)), mqtt, websocket];
+        let open = |own: Option<&Authorization>| own.unwrap_or(shared).credentials == Credentials::None;
+        let reachable = all.into_iter().flatten().filter(|(_, listen, own)| !listen.is_loopback() && open(*own));
+        reachable.map(|(name, listen, _)| (name, listen)).collect()
+    }
+}
+
 /// A configuration, and what is to be said about it.
 #[derive(Debug)]
 pub struct Loaded {

@@ -216,6 +216,14 @@ fn authorization_in_its_forms() {
 }
 
 #[test]
+fn what_is_open_to_everybody_is_known() {
+    let names = |text: &str| -> Vec<&str> { config(text).open_to_everybody().iter().map(|(name, _)| *name).collect() };
+    assert_eq!(names("mqtt { host: \"::1\" }, websocket { no_tls: true }"), ["client", "websocket"]);
+    assert_eq!(names("host: localhost, mqtt { authorization { token: t } }"), [""; 0]);
+    assert_eq!(names("authorization { token: t }, mqtt {}"), [""; 0]);
+}
+
+#[test]
 fn files_are_looked_for_when_the_configuration_is_read() {
     check_refused(
         "tls { cert_file: /no/cert, key_file: /no/key }",
