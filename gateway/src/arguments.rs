@@ -1,7 +1,7 @@
 //! The command line: nats-server's flags in all their spellings, and subcommands of our own (drop-in §1).
 //!
 //! Go's flags take one or two dashes for every name and `-name value` or `-name=value`; booleans take a value only behind `=`. clap
-//! knows no long names behind one dash, so [`spelling`] rewrites the flags into one canonical form first, and clap does the rest.
+//! knows no long names behind one dash, so `spelling` rewrites the flags into one canonical form first, and clap does the rest.
 
 mod spelling;
 
