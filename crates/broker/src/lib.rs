@@ -13,6 +13,8 @@ mod effect;
 mod identity;
 mod jetstream_api;
 mod leaf;
+#[cfg(test)]
+mod model_tests;
 mod mqtt_client;
 mod nats_client;
 mod outbox;
@@ -20,6 +22,8 @@ mod plan;
 mod routing;
 mod settings;
 mod subscription;
+#[cfg(test)]
+mod testscripts;
 mod timers;
 
 pub use authorization::{Authorization, Credentials, Secret, User, Verdict};

@@ -13,13 +13,14 @@ use std::rc::Rc;
 
 use nats_proto::client::{ClientOp, Decoded, Limits, Publish, decode};
 use nats_proto::encode;
+use nats_proto::handshake::{ConnectOptions, Handshake};
 use nats_proto::refusal::Refusal;
 use subject::Filter;
 
 use crate::account::AccountId;
 use crate::authorization::Verdict;
 use crate::broker::{Broker, NewConnection, Received};
-use crate::connect::{self, ConnectOptions};
+use crate::connect;
 use crate::connection::{Connection, Kind, SubscriptionNames};
 use crate::effect::{CloseReason, Effect};
 use crate::identity::{ConnectionId, Now};
@@ -274,14 +275,16 @@ impl Broker {
     }
 
     fn nats_connect(&mut self, now: Now, id: ConnectionId, json: &[u8], out: &mut Outbox) -> Flow {
-        let Some(asked) = ConnectOptions::parse(json) else { return self.refuse(id, &Refusal::UnknownOperation, out) };
-        if asked.protocol > 1 {
+        let Ok(asked) = ConnectOptions::from_json(json) else {
+            return self.refuse(id, &Refusal::UnknownOperation, out);
+        };
+        let Some(protocol) = u8::try_from(asked.protocol).ok().filter(|protocol| *protocol <= 1) else {
             return self.refuse(id, &Refusal::InvalidClientProtocol, out);
-        }
+        };
         if asked.no_responders && !asked.headers {
             return self.refuse(id, &Refusal::NoRespondersNeedHeaders, out);
         }
-        let verdict = self.settings.authorization.judge(&asked.credentials());
+        let verdict = self.settings.authorization.judge(&connect::credentials(&asked));
         let user =
             |index: Option<usize>| index.and_then(|index| self.settings.authorization.user_name(index)).map(Box::from);
         let (phase, user) = match &verdict {
@@ -299,10 +302,15 @@ impl Broker {
             echo: asked.echo,
             headers: asked.headers,
             no_responders: asked.no_responders,
-            protocol: asked.protocol,
+            protocol,
             phase,
         };
-        client.about = Some(Box::new(About { name: asked.name, lang: asked.lang, version: asked.version, user }));
+        client.about = Some(Box::new(About {
+            name: asked.name.into(),
+            lang: asked.lang.into(),
+            version: asked.version.into(),
+            user,
+        }));
         if let Verdict::Pending { user, hash, password } = verdict {
             client.candidate = user.map(|index| index as u32);
             out.effect(Effect::CheckPassword { id, password, hash });
@@ -444,6 +452,16 @@ impl Broker {
         };
         self.close_with(id, refusal, reason, out);
         Flow::Stop
+    }
+
+    /// Tells a NATS client that this server is about to leave. drop-in §3
+    pub(crate) fn announce_lame_duck(&mut self, id: ConnectionId, out: &mut Outbox) {
+        let Some(connection) = self.connections.entry(id) else { return };
+        if let Kind::Nats(client) = &connection.kind
+            && client.options.protocol > 0
+        {
+            out.append(id, &connect::lame_duck_info(&self.settings, connection.number));
+        }
     }
 
     /// Tells a NATS client why, and closes it.
