@@ -69,6 +69,7 @@ impl Owed {
 }
 
 /// Who asked a [`Command::Request`], which has no room for it.
+#[allow(dead_code)] // read by the API's answers
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     /// Where the answer goes.
@@ -101,6 +102,7 @@ impl StoreSide {
     }
 
     /// Adds a request and notes who asked.
+    #[allow(dead_code)] // used by the API's requests
     pub(crate) fn ask(&mut self, request: Request, asked: Asked) {
         self.asked.push_back(asked);
         self.batch.commands.push(Command::Request(Box::new(request)));
@@ -120,6 +122,12 @@ fn weight(batch: &Batch) -> usize {
 }
 
 impl Broker {
+    /// How many streams exist, as far as the store has told.
+    #[must_use]
+    pub fn stream_count(&self) -> usize {
+        self.store.streams.len()
+    }
+
     /// Would [`Broker::take_batch`] give something?
     #[must_use]
     pub fn has_batch(&self, out: &Outbox) -> bool {
@@ -214,7 +222,6 @@ impl Broker {
         for service in &plan.services {
             match service {
                 Service::JetStreamApi => self.jetstream_request(now, origin, plan.routed_subject(), message, out),
-                Service::UserInfo => {}
             }
         }
         let stored = self.append(now, plan, message, out);
@@ -369,7 +376,9 @@ impl Broker {
         {
             self.store.push(|batch| Command::Unreachable { consumer, inbox: batch.add(to) });
         }
-        self.owe_credit(recipient, delivery.tail.len, published.last);
+        let connection =
+            published.last.and_then(|slot| self.connections.at(slot as usize)).map(|connection| connection.id);
+        self.owe_credit(recipient, delivery.tail.len, connection);
     }
 
     /// Notes bytes that are credited back once `connection` has drained.

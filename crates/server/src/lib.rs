@@ -12,6 +12,8 @@ mod passwords;
 mod shutdown;
 mod socket;
 mod store_queue;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub use clock::Clock;
