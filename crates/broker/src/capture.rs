@@ -135,6 +135,11 @@ impl Broker {
         !self.store.batch.commands.is_empty() || self.store.credits.iter().any(may_return)
     }
 
+    /// Adds a command of the shell's own (reads of `forward`, records). Its outcome is in the turn that the shell sees before the broker.
+    pub fn command(&mut self, fill: impl FnOnce(&mut Batch) -> Command) {
+        self.store.push(fill);
+    }
+
     /// The commands for the store thread since the last call, if there are any.
     pub fn take_batch(&mut self, out: &Outbox) -> Option<Batch> {
         self.return_credits(out);
@@ -221,6 +226,12 @@ impl Broker {
         }
         for service in &plan.services {
             match service {
+                Service::Shell(service) => out.effect(Effect::Request {
+                    service: *service,
+                    subject: plan.routed_subject().into(),
+                    reply: message.reply.into(),
+                    payload: message.payload().into(),
+                }),
                 Service::JetStreamApi => self.jetstream_request(now, origin, plan.routed_subject(), message, out),
             }
         }

@@ -123,6 +123,7 @@ impl Runner {
             let _ = match &effect {
                 Effect::Close { id, reason } => writeln!(output, "{} closes: {}", name(id), reason.text()),
                 Effect::WakeReader { id } => writeln!(output, "{} is read again", name(id)),
+                Effect::Request { service, subject, .. } => writeln!(output, "{service:?} {}", subject.escape_ascii()),
                 Effect::CheckPassword { id, password, hash } => {
                     writeln!(output, "{} password {} against {hash}", name(id), password.escape_ascii())
                 }

@@ -17,7 +17,7 @@ mod tests;
 mod transport;
 
 pub use clock::Clock;
-pub use core_loop::{Core, CoreHandle, run};
+pub use core_loop::{Core, CoreHandle, Request, run};
 pub use listener::{accept_plain, bind, listen};
 pub use shutdown::{PATIENCE, Shutdown};
 pub use store_queue::{StoreHandle, StoreMailbox, store_queue};
