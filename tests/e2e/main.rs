@@ -1,1 +1,3 @@
 //! The real binaries, raw bytes on the socket.
+
+mod harness_itself;

@@ -1,1 +1,3 @@
 //! Official clients against the real binaries.
+
+mod scripts;

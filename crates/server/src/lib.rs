@@ -4,10 +4,12 @@
 //! [`listen`] accepts, and [`CoreHandle::attach`] takes whatever carries bytes as a [`Transport`]. Promises: the broker is called plainly, on
 //! one thread, without locks; nothing here decides what a message means.
 
+mod announcement;
 mod clock;
 mod connection;
 mod core_loop;
 mod listener;
+mod log;
 mod passwords;
 mod shutdown;
 mod socket;
@@ -16,9 +18,11 @@ mod store_queue;
 mod tests;
 mod transport;
 
+pub use announcement::{PortsFile, write_pid_file};
 pub use clock::Clock;
 pub use core_loop::{Core, CoreHandle, Request, run};
 pub use listener::{accept_plain, bind, listen};
+pub use log::{Log, LogOptions};
 pub use shutdown::{PATIENCE, Shutdown};
 pub use store_queue::{StoreHandle, StoreMailbox, store_queue};
 pub use transport::{ByteStream, Transport};
