@@ -24,6 +24,7 @@ use crate::capture::StoreSide;
 use crate::connection::{Connections, Kind};
 use crate::effect::{CloseReason, Effect};
 use crate::identity::{ConnectionId, Now};
+use crate::mqtt_client::MqttSide;
 use crate::outbox::{Frame, Outbox, OutboxLimits, Traffic};
 use crate::plan::PlanCache;
 use crate::routing::Random;
@@ -108,6 +109,7 @@ pub struct Broker {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) plans: PlanCache,
     pub(crate) store: StoreSide,
+    pub(crate) mqtt: MqttSide,
     timers: Timers,
     pub(crate) random: Random,
     pub(crate) counters: Counters,
@@ -132,6 +134,27 @@ pub struct Counters {
     pub slow_consumers: u64,
     /// Connections closed because they did not answer pings.
     pub stale_connections: u64,
+    /// Of MQTT clients.
+    pub mqtt: MqttCounters,
+}
+
+/// What did not go as an MQTT client may have expected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MqttCounters {
+    /// Messages with the RETAIN flag, which were delivered and not kept.
+    pub not_retained: u64,
+    /// Publishes of quality 2, each of which cost its connection.
+    pub refused_quality: u64,
+    /// Publishes to the broker's own topics, acknowledged and dropped.
+    pub reserved_topics: u64,
+    /// Publishes that the store refused.
+    pub refused: u64,
+    /// Deliveries that were not made because the subject has no topic.
+    pub no_topic: u64,
+    /// Rows of stored sessions that could not be read at start.
+    pub damaged_sessions: u64,
+    /// Deliveries dropped because the client did not keep up.
+    pub dropped: u64,
 }
 
 impl Broker {
@@ -151,6 +174,7 @@ impl Broker {
             subscriptions: Subscriptions::default(),
             plans: PlanCache::new(seed),
             store: StoreSide::default(),
+            mqtt: MqttSide::default(),
             timers: Timers::default(),
             random: Random::new(seed),
             counters: Counters::default(),
@@ -246,7 +270,7 @@ impl Broker {
         connection.last_activity = now.micros;
         match &connection.kind {
             Kind::Nats(_) => self.received_nats(now, id, bytes, frame, out),
-            Kind::Mqtt(_) => self.received_mqtt(now, id, bytes, out),
+            Kind::Mqtt(_) => self.received_mqtt(now, id, bytes, frame, out),
             Kind::Leaf(_) => self.received_leaf(now, id, bytes, out),
         }
     }
@@ -271,7 +295,7 @@ impl Broker {
                     self.unsubscribe(subscription);
                 }
             }
-            Kind::Mqtt(client) => self.closed_mqtt(now, *client, out),
+            Kind::Mqtt(client) => self.closed_mqtt(now, id, *client, out),
             Kind::Leaf(link) => self.closed_leaf(now, *link, out),
         }
     }

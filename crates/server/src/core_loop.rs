@@ -249,6 +249,7 @@ impl Core {
                     }
                 }
                 Effect::WakeReader { id } => self.resume(id),
+                Effect::Warn { id, text } => tracing::warn!(slot = id.slot(), "{text}"),
                 Effect::CheckPassword { id, password, hash } => self.passwords.push((id, password, hash)),
             }
         }
