@@ -15,6 +15,7 @@ pub(crate) type AccountId = u16;
 pub(crate) const GLOBAL: AccountId = 0;
 
 /// A row's right side.
+#[allow(dead_code)] // sessions: rows of the MQTT client
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// A subscription of a connection, perhaps member of a queue group; the slab says which kind.
@@ -31,13 +32,17 @@ pub(crate) enum Target {
     Mapping(u16),
 }
 
+/// The shell's own number for something it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceId(pub u16);
+
 /// What the server itself answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     /// `$JS.API.>`
     JetStreamApi,
-    /// `$SYS.REQ.USER.INFO`
-    UserInfo,
+    /// The shell answers, see [`crate::Broker::serve`].
+    Shell(ServiceId),
 }
 
 /// A prefix that is replaced: `$JS.<domain>.API.` by `$JS.API.`.

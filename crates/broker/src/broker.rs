@@ -111,6 +111,8 @@ pub struct Broker {
     pub(crate) store: StoreSide,
     pub(crate) mqtt: MqttSide,
     timers: Timers,
+    /// When the outbox's idle buffers were last trimmed.
+    trimmed: u64,
     pub(crate) random: Random,
     pub(crate) counters: Counters,
     /// Subscriptions that reached their `max` in the publish being routed.
@@ -122,6 +124,9 @@ pub struct Broker {
     pub(crate) prefix: Vec<u8>,
     pub(crate) json: Vec<u8>,
 }
+
+/// Idle buffers are halved so often.
+const TRIM_MICROS: u64 = 1_000_000;
 
 /// Totals for `/varz`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,6 +181,7 @@ impl Broker {
             store: StoreSide::default(),
             mqtt: MqttSide::default(),
             timers: Timers::default(),
+            trimmed: 0,
             random: Random::new(seed),
             counters: Counters::default(),
             exhausted: Vec::new(),
@@ -322,7 +328,10 @@ impl Broker {
         }
         self.tick_store(now, out);
         out.tick(now.micros);
-        out.trim();
+        if now.micros.saturating_sub(self.trimmed) >= TRIM_MICROS {
+            self.trimmed = now.micros;
+            out.trim();
+        }
     }
 
     /// A password was compared, see [`Effect::CheckPassword`].
@@ -339,6 +348,14 @@ impl Broker {
         if let Some(connection) = self.connections.entry_mut(id).filter(|connection| !connection.closing) {
             connection.closing = true;
             out.effect(Effect::Close { id, reason });
+        }
+    }
+
+    /// Tells every client to look for another server; connections stay until the shell closes them.
+    pub fn become_lame_duck(&mut self, out: &mut Outbox) {
+        let ids: Vec<ConnectionId> = self.connections.iter().map(|connection| connection.id).collect();
+        for id in ids {
+            self.announce_lame_duck(id, out);
         }
     }
 

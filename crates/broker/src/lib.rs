@@ -13,19 +13,27 @@ mod effect;
 mod identity;
 mod jetstream_api;
 mod leaf;
+#[cfg(test)]
+mod model_tests;
+mod monitoring;
 mod mqtt_client;
 mod nats_client;
 mod outbox;
 mod plan;
 mod routing;
+mod services;
 mod settings;
 mod subscription;
+#[cfg(test)]
+mod testscripts;
 mod timers;
 
+pub use account::ServiceId;
 pub use authorization::{Authorization, Credentials, Secret, User, Verdict};
 pub use broker::{Broker, Counters, MqttCounters, NewConnection, Protocol, Received, Refusal, TlsFacts, Transport};
 pub use effect::{CloseReason, Effect};
 pub use identity::{ConnectionId, Now};
+pub use monitoring::{ConnectionInfo, SubscriptionInfo};
 pub use outbox::{CHUNK, CONGESTED, Frame, Outbox, OutboxLimits, Traffic};
 pub use settings::{JetStreamSettings, MqttSettings, ServerIdentity, Settings};
 pub use subscription::SubscriptionId;

@@ -22,6 +22,9 @@ use crate::subscription::{Interest, MqttGrant, Subscription, SubscriptionId, Sub
 /// Slots of the cache: beyond this many hot subjects a cold plan costs as much as the look-up (measured from 5,000 up).
 const SLOTS: usize = 1024;
 
+/// Memory of all cached plans, bytes. Reached: all are forgotten and made anew, which is cheaper than an order among them.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// How a target is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -71,6 +74,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Still what [`PlanCache::plan`] would give.
+    #[inline]
+    pub(crate) fn is_valid(&self) -> bool {
+        self.valid.get()
+    }
+
     #[inline]
     pub(crate) fn is_valid_for(&self, account: AccountId, subject: &[u8]) -> bool {
         self.valid.get() && equal_short(&self.subject, subject) && self.account == account
@@ -88,6 +97,11 @@ impl Plan {
             start = *end as usize;
             members
         })
+    }
+
+    #[inline]
+    pub(crate) fn has_targets(&self) -> bool {
+        !self.targets.is_empty()
     }
 
     #[inline]
@@ -129,6 +143,13 @@ impl Plan {
     #[inline]
     pub(crate) fn routed_subject(&self) -> &[u8] {
         self.mapped.as_ref().unwrap_or(&self.subject)
+    }
+
+    fn memory(&self) -> usize {
+        self.bytes.capacity()
+            + self.targets.capacity() * size_of::<PlanTarget>()
+            + self.subject.capacity()
+            + size_of::<Plan>()
     }
 
     /// Works the plan out, in the memory it has.
@@ -229,21 +250,16 @@ impl Plan {
             match *target {
                 Target::Stream(stream) if !self.streams.contains(&stream) => self.streams.push(stream),
                 Target::Session(session, grant) if grant.admits(self.routed_subject()) => {
-                    self.add_session(session, grant.quality);
+                    self.sessions.push((session, grant.quality));
                 }
                 Target::Ack(consumer) if !self.acks.contains(&consumer) => self.acks.push(consumer),
                 Target::Service(service) if !self.services.contains(&service) => self.services.push(service),
                 _ => {}
             }
         }
-    }
-
-    // Overlapping filters of one session: one copy, with the highest of their qualities. [MQTT-3.3.5-1]
-    fn add_session(&mut self, session: SessionId, quality: u8) {
-        match self.sessions.iter_mut().find(|entry| entry.0 == session) {
-            Some(entry) => entry.1 = entry.1.max(quality),
-            None => self.sessions.push((session, quality)),
-        }
+        // Overlapping filters of one session: one copy, with the highest of their qualities. [MQTT-3.3.5-1]
+        self.sessions.sort_unstable_by_key(|(session, quality)| (*session, std::cmp::Reverse(*quality)));
+        self.sessions.dedup_by_key(|(session, _)| *session);
     }
 }
 
@@ -297,6 +313,8 @@ pub(crate) struct PlanCache {
     /// Cached plans whose subject is mapped.
     mapped: usize,
     cached: usize,
+    /// Memory of the cached plans.
+    bytes: usize,
     /// For subjects that are not cached.
     scratch: Rc<Plan>,
     found: Found,
@@ -317,6 +335,7 @@ impl PlanCache {
             hasher: FixedState::with_seed(seed),
             mapped: 0,
             cached: 0,
+            bytes: 0,
             scratch: Rc::default(),
             found: Found::default(),
         }
@@ -344,6 +363,10 @@ impl PlanCache {
         self.evict(place);
         let mut plan = Plan::default();
         plan.build(subject, context, &mut self.found);
+        if self.bytes + plan.memory() > MAX_BYTES {
+            (0..SLOTS).for_each(|other| self.evict(other));
+        }
+        self.bytes += plan.memory();
         self.mapped += usize::from(plan.mapped.is_some());
         self.cached += 1;
         self.heads[place] = head(subject);
@@ -369,6 +392,7 @@ impl PlanCache {
             old.valid.set(false);
             self.mapped -= usize::from(old.mapped.is_some());
             self.cached -= 1;
+            self.bytes -= old.memory();
         }
     }
 

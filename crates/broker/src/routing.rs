@@ -13,7 +13,7 @@ use crate::account::AccountId;
 use crate::broker::Broker;
 use crate::capture::NO_TICKET;
 use crate::identity::{ConnectionId, Now};
-use crate::outbox::{Frame, Outbox};
+use crate::outbox::{CHUNK, Frame, Outbox};
 use crate::plan::{Plan, PlanContext, PlanTarget, Reach};
 use crate::subscription::{NewSubscription, Subscription, SubscriptionId};
 
@@ -115,8 +115,8 @@ impl<'a> Message<'a> {
 pub(crate) struct Published {
     /// Subscriptions, streams, services and the like that it went to.
     pub(crate) reached: usize,
-    /// The last connection among them.
-    pub(crate) last: Option<ConnectionId>,
+    /// The slot of the last connection among them.
+    pub(crate) last: Option<u32>,
     /// The store has it (or has refused it): the ticket's outcome follows or was given.
     pub(crate) stored: bool,
 }
@@ -132,10 +132,10 @@ impl Broker {
     #[inline]
     pub(crate) fn plan(&mut self, origin: Origin, subject: &[u8]) -> Rc<Plan> {
         if let Some(connection) = origin.connection.and_then(|id| self.connections.at(id.slot()))
-            && let Some(plan) = &connection.memo
+            && let Some(plan) = connection.memo.upgrade()
             && plan.is_valid_for(origin.account, subject)
         {
-            return Rc::clone(plan);
+            return plan;
         }
         self.plan_from_cache(origin, subject)
     }
@@ -151,7 +151,7 @@ impl Broker {
         if let Some(connection) = origin.connection.and_then(|id| self.connections.at_mut(id.slot())) {
             // Remembered only when it comes twice in a row: alternating subjects would pay for the bookkeeping alone.
             if cached && connection.last_hash == hash {
-                connection.memo = Some(Rc::clone(&plan));
+                connection.memo = Rc::downgrade(&plan);
             }
             connection.last_hash = hash;
         }
@@ -166,9 +166,7 @@ impl Broker {
         message: &Message<'_>,
         out: &mut Outbox,
     ) -> Published {
-        let mut reached = 0;
-        let mut last = None;
-        let mut stored = false;
+        let mut published = Published::default();
         let raised;
         let message = if plan.has_mqtt() {
             raised = self.prepare_for_mqtt(origin, plan, message);
@@ -176,36 +174,51 @@ impl Broker {
         } else {
             message
         };
-        let mut tail = Tail { given: message.tail, made: std::mem::take(&mut self.tail), is_made: false };
+        if plan.has_targets() {
+            self.route_to_targets(origin, plan, message, &mut published, out);
+        }
+        if plan.is_captured() || !self.mqtt.picked.is_empty() {
+            let captured = self.capture(now, origin, plan, message, out);
+            published.reached += captured.reached;
+            published.stored = captured.stored;
+        }
+        while let Some(id) = self.exhausted.pop() {
+            self.unsubscribe(id);
+        }
+        published
+    }
+
+    #[inline]
+    fn route_to_targets(
+        &mut self,
+        origin: Origin,
+        plan: &Plan,
+        message: &Message<'_>,
+        published: &mut Published,
+        out: &mut Outbox,
+    ) {
+        let mut tail = Tail::new(message, &mut self.tail);
         let skipped = origin.skipped_slot();
         for target in plan.everybody() {
             if target.slot != skipped {
                 self.deliver(plan, target, message, &mut tail, out);
-                reached += 1;
-                last = Some(target.slot);
+                published.reached += 1;
+                published.last = Some(target.slot);
             }
         }
         if plan.has_groups() {
             for members in plan.groups() {
                 if let Some(target) = self.pick(members, skipped) {
                     self.deliver(plan, &target, message, &mut tail, out);
-                    reached += 1;
-                    last = Some(target.slot);
+                    published.reached += 1;
+                    published.last = Some(target.slot);
                 }
             }
             self.deliver_to_picked_leaves(message, &mut tail, out);
         }
-        self.tail = tail.made;
-        if plan.is_captured() || !self.mqtt.picked.is_empty() {
-            let captured = self.capture(now, origin, plan, message, out);
-            reached += captured.reached;
-            stored = captured.stored;
+        if message.tail.is_none() && tail.made.capacity() <= CHUNK {
+            self.tail = tail.made;
         }
-        while let Some(id) = self.exhausted.pop() {
-            self.unsubscribe(id);
-        }
-        let last = last.and_then(|slot| self.connections.at(slot as usize)).map(|connection| connection.id);
-        Published { reached, last, stored }
     }
 
     /// One member of a queue group. Local ones first; a leaf link stands for those behind it.
@@ -404,7 +417,14 @@ pub(crate) struct Tail<'a> {
     is_made: bool,
 }
 
-impl Tail<'_> {
+impl<'a> Tail<'a> {
+    /// Borrows the memory of the last one only if it will be written to.
+    #[inline]
+    fn new(message: &Message<'a>, memory: &mut Vec<u8>) -> Tail<'a> {
+        let made = if message.tail.is_some() { Vec::new() } else { std::mem::take(memory) };
+        Tail { given: message.tail, made, is_made: false }
+    }
+
     #[inline]
     pub(crate) fn bytes(&mut self, message: &Message<'_>) -> &[u8] {
         if let Some(given) = self.given {

@@ -14,11 +14,13 @@ mod passwords;
 mod shutdown;
 mod socket;
 mod store_queue;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub use announcement::{PortsFile, write_pid_file};
 pub use clock::Clock;
-pub use core_loop::{Core, CoreHandle, run};
+pub use core_loop::{Core, CoreHandle, Request, run};
 pub use listener::{accept_plain, bind, listen};
 pub use log::{Log, LogOptions};
 pub use shutdown::{PATIENCE, Shutdown};

@@ -130,6 +130,7 @@ impl Runner {
                 Effect::CheckPassword { id, password, hash } => {
                     writeln!(output, "{} password {} against {hash}", find(id), password.escape_ascii())?;
                 }
+                Effect::Request { subject, .. } => writeln!(output, "request {}", subject.escape_ascii())?,
                 Effect::Warn { id, text } => writeln!(output, "{} warned of: {text}", find(id))?,
             }
         }
