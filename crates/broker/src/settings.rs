@@ -54,6 +54,8 @@ pub struct MqttSettings {
     pub max_receive: usize,
     /// Most filters of one client.
     pub max_filters: usize,
+    /// Most bytes of the filters of one client: a stored session's are written with each change.
+    pub max_filter_bytes: usize,
     /// Most stored sessions; a client beyond that is told "server unavailable".
     pub max_sessions: usize,
     /// Most messages of quality 1 that wait in memory for a client with a clean session; what comes then is dropped and counted.
@@ -74,6 +76,7 @@ impl Default for MqttSettings {
             max_inflight: 20,
             max_receive: 4096,
             max_filters: 1024,
+            max_filter_bytes: 64 * 1024,
             max_sessions: 65_536,
             max_waiting: 1000,
             max_waiting_bytes: 1024 * 1024,

@@ -90,6 +90,8 @@ pub(crate) struct MqttClient {
     client_id: Box<str>,
     /// By filter; the parent level of `a/#` is named by the filter and a zero byte.
     subscriptions: SubscriptionNames,
+    /// Bytes of their names.
+    filter_bytes: u32,
     /// Publishes that are not acknowledged, oldest first.
     acknowledgements: VecDeque<Acknowledgement>,
     /// What CONNECT said, until it is accepted.

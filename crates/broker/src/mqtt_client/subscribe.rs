@@ -80,7 +80,10 @@ impl Broker {
     fn remove_unless(&mut self, id: ConnectionId, text: &str, grant: MqttGrant) -> Option<Known> {
         let client = self.mqtt_client(id)?;
         let Some(known) = client.subscriptions.find(text.as_bytes(), &self.subscriptions) else {
-            return (client.subscriptions.len() < self.settings.mqtt.max_filters).then_some(Known::No);
+            let limits = &self.settings.mqtt;
+            let fits = client.subscriptions.len() < limits.max_filters
+                && client.filter_bytes as usize + text.len() <= limits.max_filter_bytes;
+            return fits.then_some(Known::No);
         };
         if self.subscriptions.entry(known).is_some_and(|entry| entry.interest == Interest::Mqtt(grant)) {
             return Some(Known::Same);
@@ -104,6 +107,7 @@ impl Broker {
             let subscription = self.subscribe(id, GLOBAL, new);
             if let Some(Connection { kind: Kind::Mqtt(client), .. }) = self.connections.entry_mut(id) {
                 client.subscriptions.insert(&token, subscription, &self.subscriptions);
+                client.filter_bytes += token.len() as u32;
             }
             // The second one is the parent level; no filter has a zero byte.
             token.push(0);
@@ -118,6 +122,7 @@ impl Broker {
             let Some(Connection { kind: Kind::Mqtt(client), .. }) = self.connections.entry_mut(id) else { return had };
             if let Some(subscription) = client.subscriptions.find(&token, &self.subscriptions) {
                 client.subscriptions.remove(&token, subscription);
+                client.filter_bytes -= token.len() as u32;
                 self.unsubscribe(subscription);
                 had = true;
             }

@@ -1,4 +1,4 @@
-//! Golden scripts of MQTT clients, packet by packet, against a store in a few maps.
+//! Golden scripts of MQTT clients, packet by packet, against the real JetStream in memory.
 //!
 //! `NAME: open` connects; `NAME: connect ID [keep|clean] [user=… password=… keep_alive=… will=TOPIC=PAYLOAD bridge]`, `publish TOPIC PAYLOAD [id=N] [retain]`,
 //! `subscribe N FILTER=QOS…`, `unsubscribe N FILTER…`, `puback N`, `pubrec N`, `pubrel N`, `pubcomp N`, `ping`, `disconnect` send a packet, `raw HEX…` bytes,
@@ -14,8 +14,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Command, Context};
-use jetstream::command::Event;
-use jetstream::identity::StreamId;
+use jetstream::command::{Event, Turn};
 use mqtt_proto::packet::{
     Acknowledgement, Connect, Delivery, Disconnect, Packet, Publish, Subscribe, SubscribeFilters, SubscriptionOptions,
     Unsubscribe, UnsubscribeFilters, Will,
@@ -30,7 +29,7 @@ use crate::{
     Broker, CloseReason, ConnectionId, Effect, JetStreamSettings, NewConnection, Now, Outbox, Protocol, Settings,
     TlsFacts, Transport,
 };
-use store::FakeStore;
+use store::TestStore;
 
 struct Runner {
     broker: Broker,
@@ -41,7 +40,7 @@ struct Runner {
     left: BTreeMap<String, Vec<u8>>,
     /// Sockets that take nothing.
     stuck: Vec<String>,
-    store: FakeStore,
+    store: TestStore,
 }
 
 fn usual() -> Settings {
@@ -69,7 +68,7 @@ impl Runner {
             names: BTreeMap::new(),
             left: BTreeMap::new(),
             stuck: Vec::new(),
-            store: FakeStore::default(),
+            store: TestStore::new(),
         };
         runner.store_all();
         runner
@@ -167,7 +166,7 @@ impl Runner {
     }
 
     fn commit(&mut self) {
-        let mut turn = self.store.commit();
+        let mut turn = self.store.commit(self.now.micros);
         self.broker.committed(self.now, &mut turn, &mut self.out);
     }
 
@@ -183,10 +182,8 @@ impl Runner {
         }
     }
 
-    fn stream(&mut self, subjects: Vec<Box<str>>) {
-        let state = jetstream::store::StreamState::default();
-        let event = Event::StreamUp { stream: StreamId(16), name: "S".into(), subjects, allow_direct: false, state };
-        let mut turn = jetstream::command::Turn { events: vec![event], ..Default::default() };
+    fn events(&mut self, events: Vec<Event>) {
+        let mut turn = Turn { events, ..Turn::default() };
         self.broker.committed(self.now, &mut turn, &mut self.out);
     }
 
@@ -239,21 +236,27 @@ impl Runner {
             "take" => output += &self.take(),
             "commit" => self.commit(),
             "store" => output += &self.store_all(),
-            "refuse" => self.store.refuses = true,
-            "reopened" => self.commit_reopened(),
+            "refuse" => self.store.refuse(),
+            "reopened" => {
+                let mut events = self.store.reopen();
+                events.insert(0, Event::Reopened { reason: "test".into() });
+                self.events(events);
+            }
             "stream" => {
                 let mut subjects = Vec::new();
                 while let Some(subject) = args.next_pos() {
-                    subjects.push(subject.into());
+                    subjects.push(subject);
                 }
-                self.stream(subjects);
+                let events = self.store.create_stream(&subjects);
+                self.events(events);
             }
             "restart" => {
                 self.broker = started(&self.settings);
                 self.out = self.broker.outbox();
                 self.names.clear();
                 self.left.clear();
-                self.store.forget_connections();
+                let events = self.store.reopen();
+                self.events(events);
             }
             "link" => {
                 let (subject, payload) = (args.next_pos().ok_or("subject")?, args.next_pos().ok_or("payload")?);
@@ -267,13 +270,6 @@ impl Runner {
         }
         args.reject_next()?;
         Ok(output + &self.drain()?)
-    }
-
-    fn commit_reopened(&mut self) {
-        self.store.forget_connections();
-        let event = Event::Reopened { reason: "test".into() };
-        let mut turn = jetstream::command::Turn { events: vec![event], ..Default::default() };
-        self.broker.committed(self.now, &mut turn, &mut self.out);
     }
 }
 
@@ -294,6 +290,7 @@ fn settings(args: &mut ArgumentConsumer<'_>) -> Result<Settings, Box<dyn Error>>
             "max_inflight" => settings.mqtt.max_inflight = value.parse()?,
             "max_receive" => settings.mqtt.max_receive = value.parse()?,
             "max_filters" => settings.mqtt.max_filters = value.parse()?,
+            "max_filter_bytes" => settings.mqtt.max_filter_bytes = value.parse()?,
             "max_sessions" => settings.mqtt.max_sessions = value.parse()?,
             "max_waiting" => settings.mqtt.max_waiting = value.parse()?,
             "max_waiting_bytes" => settings.mqtt.max_waiting_bytes = value.parse()?,
