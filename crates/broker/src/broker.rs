@@ -309,7 +309,10 @@ impl Broker {
     /// When [`Broker::tick`] is to be called, in microseconds of [`Now::micros`].
     #[must_use]
     pub fn poll_timeout(&self, out: &Outbox) -> Option<u64> {
-        [self.timers.first(), self.store.poll_timeout(), out.poll_timeout()].into_iter().flatten().min()
+        [self.timers.first(), self.store.poll_timeout(), self.mqtt.poll_timeout(), out.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Handles the deadlines that have passed.
@@ -327,6 +330,7 @@ impl Broker {
             }
         }
         self.tick_store(now, out);
+        self.tick_crowding(now, out);
         out.tick(now.micros);
         if now.micros.saturating_sub(self.trimmed) >= TRIM_MICROS {
             self.trimmed = now.micros;

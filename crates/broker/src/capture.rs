@@ -288,6 +288,7 @@ impl Broker {
             self.refuse_append(now, stream, message, out);
             return;
         }
+        self.note_queued(queues);
         self.store.push(|batch| {
             let first = batch.queues.len() as u32;
             batch.queues.extend_from_slice(queues);

@@ -101,6 +101,7 @@ impl Broker {
     /// Before a message is routed that MQTT clients or sessions want: what quality it has for them.
     pub(crate) fn prepare_for_mqtt<'a>(&mut self, origin: Origin, plan: &Plan, message: &Message<'a>) -> Message<'a> {
         self.mqtt.encoded.state = EncodedState::Unknown;
+        self.mqtt.crowding.begin();
         let comes_over_a_link = || {
             let connection = origin.connection.and_then(|id| self.connections.entry(id));
             connection.is_some_and(|connection| matches!(connection.kind, Kind::Leaf(_)))
@@ -178,6 +179,8 @@ impl Broker {
                 let packet = [&bytes, payload].concat().into();
                 outgoing.waiting.push_back(Held { packet, id_at, size: payload.len() as u32 });
                 outgoing.bytes += size;
+                let waiting = outgoing.waiting.len();
+                self.mqtt.crowding.note(id, waiting, most);
             } else {
                 self.counters.mqtt.dropped += 1;
             }
@@ -194,8 +197,13 @@ impl Broker {
         match outgoing.open.handle_puback(packet) {
             Ok(PubackOutcome::Settled(position)) if session != SessionId::default() => {
                 self.settle_queued(session, position);
+                self.note_settled(session, out);
             }
-            Ok(PubackOutcome::Settled(_)) => send_waiting(id, outgoing, out),
+            Ok(PubackOutcome::Settled(_)) => {
+                send_waiting(id, outgoing, out);
+                let waiting = outgoing.waiting.len();
+                self.relieve(id, waiting, self.settings.mqtt.max_waiting, out);
+            }
             // An identifier that nothing has: ignored.
             Ok(PubackOutcome::Unknown) => {}
             Err(_) => return self.stop_mqtt(id, CloseReason::ProtocolViolation, out),

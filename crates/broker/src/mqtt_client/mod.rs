@@ -8,6 +8,7 @@
 //!   subscribe.rs  SUBSCRIBE, UNSUBSCRIBE; of a stored session answered when its row is committed
 //!   deliver.rs    a routed message ─► PUBLISH to a live client: quality 0, or 1 of a clean session (held in memory, bounded)
 //!   queue.rs      a stored session's quality 1: always through its queue in the store, which keeps window, order and redelivery
+//!   crowding.rs   publishers wait a little for subscribers that are behind
 //!   sessions.rs   the table of stored sessions; connect.rs  CONNECT, take-over, the end of a connection
 //! ```
 //!
@@ -23,6 +24,7 @@
 //! it is the NATS queue group of that name; a member with a stored session gets its share through its queue while it is connected.
 
 mod connect;
+mod crowding;
 mod deliver;
 mod publish;
 mod queue;

@@ -117,6 +117,9 @@ impl Broker {
         if let Some(packet) = packet.filter(|_| !published.stored) {
             self.puback_is_due(id, packet, out);
         }
+        if packet.is_some() && plan.has_mqtt() && self.must_wait_for_subscriber(now, id) {
+            return Flow::Pause;
+        }
         Flow::Go
     }
 

@@ -15,6 +15,7 @@ use mqtt_proto::record::{SessionRecord, WillRecord};
 use mqtt_proto::session::{Grant, SessionExpiry, Subscriptions};
 use mqtt_proto::{Qos, Version};
 
+use super::crowding::Crowding;
 use super::deliver::Encoded;
 use super::subscribe::Interests;
 use crate::account::{GLOBAL, Target};
@@ -36,6 +37,7 @@ pub(crate) struct MqttSide {
     /// Stored sessions that are members of the shared subscriptions picked in the publish being routed.
     pub(crate) picked: Vec<QueueFor>,
     pub(super) encoded: Encoded,
+    pub(super) crowding: Crowding,
     /// Buffers kept for their memory.
     pub(super) subject: String,
     pub(super) topic: String,
@@ -59,6 +61,8 @@ struct Session {
     connection: Option<ConnectionId>,
     /// `QueueAttach` commands that are not back.
     attaching: u16,
+    /// Queued since its connection took it up, and not acknowledged.
+    queued: u32,
     /// Its row was committed once.
     committed: bool,
     bridge: bool,
@@ -146,6 +150,7 @@ impl MqttSide {
         session.connection = Some(id);
         session.bridge = bridge;
         session.attaching += 1;
+        session.queued = 0;
         !session.committed || has_will || session.row_has_will
     }
 
@@ -162,6 +167,26 @@ impl MqttSide {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.committed = true;
         }
+    }
+
+    /// One more in a session's queue: who is to take it, and how many wait.
+    pub(super) fn note_queued(&mut self, session: SessionId) -> Option<(ConnectionId, usize)> {
+        let session = self.sessions.get_mut(&session)?;
+        let connection = session.connection?;
+        session.queued = session.queued.saturating_add(1);
+        Some((connection, session.queued as usize))
+    }
+
+    /// One less.
+    pub(super) fn note_settled(&mut self, session: SessionId) -> Option<(ConnectionId, usize)> {
+        let session = self.sessions.get_mut(&session)?;
+        session.queued = session.queued.saturating_sub(1);
+        Some((session.connection?, session.queued as usize))
+    }
+
+    /// When the first publisher's patience ends.
+    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+        self.crowding.poll_timeout()
     }
 
     /// Who gets the session's deliveries now.
@@ -219,6 +244,7 @@ impl Broker {
             owner: row.owner.as_str().into(),
             connection: None,
             attaching: 0,
+            queued: 0,
             committed: true,
             bridge: row.bridge,
             row_has_will: row.will.is_some(),
@@ -249,6 +275,7 @@ impl Broker {
                 owner,
                 connection: None,
                 attaching: 0,
+                queued: 0,
                 committed: false,
                 bridge: false,
                 row_has_will: false,

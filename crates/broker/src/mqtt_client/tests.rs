@@ -40,6 +40,8 @@ struct Runner {
     left: BTreeMap<String, Vec<u8>>,
     /// Sockets that take nothing.
     stuck: Vec<String>,
+    /// Readers that were told to pause.
+    paused: Vec<String>,
     store: TestStore,
 }
 
@@ -68,6 +70,7 @@ impl Runner {
             names: BTreeMap::new(),
             left: BTreeMap::new(),
             stuck: Vec::new(),
+            paused: Vec::new(),
             store: TestStore::new(),
         };
         runner.store_all();
@@ -83,6 +86,7 @@ impl Runner {
         };
         let id = self.broker.open(self.now, &new, &mut self.out).expect("room");
         self.left.remove(name);
+        self.paused.retain(|paused| paused != name);
         self.names.insert(name.into(), (id, protocol));
     }
 
@@ -92,9 +96,12 @@ impl Runner {
         input.extend_from_slice(bytes);
         let mut output = String::new();
         let mut used = 0;
-        while used < input.len() {
+        while used < input.len() && !self.paused.contains(&name.to_string()) {
             let received = self.broker.received(self.now, id, &input[used..], &mut self.out);
             used += received.used;
+            if received.pause {
+                self.paused.push(name.into());
+            }
             if received.pause || received.used == 0 {
                 let waits = if received.pause { "pauses" } else { "waits" };
                 writeln!(output, "{name} {waits} with {} bytes, needs {}", input.len() - used, received.need)?;
@@ -124,7 +131,10 @@ impl Runner {
                 }
                 Effect::WakeReader { id } => {
                     let name = find(id);
-                    output += &self.send(&name, b"")?;
+                    self.paused.retain(|paused| *paused != name);
+                    if self.names.contains_key(&name) {
+                        output += &self.send(&name, b"")?;
+                    }
                 }
                 Effect::CheckPassword { id, password, hash } => {
                     writeln!(output, "{} password {} against {hash}", find(id), password.escape_ascii())?;
@@ -255,6 +265,7 @@ impl Runner {
                 self.out = self.broker.outbox();
                 self.names.clear();
                 self.left.clear();
+                self.paused.clear();
                 let events = self.store.reopen();
                 self.events(events);
             }
