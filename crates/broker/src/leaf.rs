@@ -2,7 +2,7 @@
 
 use subject::Filter;
 
-use crate::account::{AccountId, Target};
+use crate::account::Target;
 use crate::broker::{Broker, NewConnection, Received};
 use crate::connection::{Connection, Kind};
 use crate::identity::{ConnectionId, Now};
@@ -32,7 +32,7 @@ impl Broker {
 
     /// A row that is no subscription came or went: of those, streams and the filters of stored MQTT sessions (which sleep perhaps) are
     /// interest that the hub is to know.
-    pub(crate) fn leaf_row_changed(&mut self, _account: AccountId, _filter: &Filter, _target: Target, _added: bool) {}
+    pub(crate) fn leaf_row_changed(&mut self, _filter: &Filter, _target: &Target, _added: bool) {}
 
     /// Sends the message to every link in `leaf_picks` (pairs of slot and subscription; those with a queue name the group that is to get it
     /// there), once per link, and empties the list.

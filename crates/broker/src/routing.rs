@@ -372,7 +372,7 @@ impl Broker {
             index.remove(filter, &target);
         }
         self.plans.interest_changed(account, filter);
-        self.leaf_row_changed(account, filter, target, added);
+        self.leaf_row_changed(filter, &target, added);
     }
 
     /// Does a connection have a subscription for this subject; its name for it?
