@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use goldenscript::{Command, Context};
-use jetstream::command::{Batch, Command as StoreCommand, Event, Outcome, Turn};
+use jetstream::command::{Answer, Batch, Command as StoreCommand, Event, Outcome, Turn};
 use jetstream::identity::{ConsumerId, Sequence, StreamId};
 
 use crate::authorization::{Authorization, Secret, User};
@@ -170,6 +170,9 @@ impl Runner {
                 StoreCommand::Append(_) => {
                     self.sequence += 1;
                     Outcome::Appended { sequence: Sequence(self.sequence), duplicate: false }
+                }
+                StoreCommand::Request(_) => {
+                    Outcome::Answer(Box::new(Answer::StreamNames { names: vec!["S".into()], total: 1, offset: 0 }))
                 }
                 StoreCommand::Ack(_) => Outcome::Acknowledged { confirm: true },
                 _ => Outcome::Done,

@@ -207,7 +207,7 @@ fn a_full_store_holds_its_publisher_back_and_refuses_in_the_end() {
             )
             .await
             .unwrap();
-        let got = read_until(&mut client, b"\"seq\":0,\"stream\":\"S\"}\r\n").await;
+        let got = read_until(&mut client, b"\"stream\":\"S\",\"seq\":0}\r\n").await;
         assert!(got.windows(5).any(|window| window == b"10167"), "{}", got.escape_ascii());
     });
 }
@@ -271,7 +271,7 @@ fn a_publish_into_a_stream_is_acknowledged_by_the_store_thread() {
         client.write_all(b"PUB s.1 r.1 1\r\na\r\nPUB s.2 r.2 1\r\nb\r\n").await.unwrap();
         let got = read_until(&mut client, b"\"seq\":2}\r\n").await;
         assert!(
-            got.starts_with(b"MSG r.1 1 23\r\n{\"stream\":\"S\", \"seq\":1}\r\nMSG r.2 1"),
+            got.starts_with(b"MSG r.1 1 22\r\n{\"stream\":\"S\",\"seq\":1}\r\nMSG r.2 1"),
             "{}",
             got.escape_ascii()
         );
