@@ -413,7 +413,7 @@ impl Broker {
     fn store_deliveries(&mut self, now: Now, deliveries: &Deliveries, out: &mut Outbox) {
         for delivery in &deliveries.entries {
             match delivery.queue {
-                Some(place) => self.deliver_queued(now, delivery, place, &deliveries.arena, out),
+                Some(place) => self.deliver_queued(delivery, place, &deliveries.arena, out),
                 None => self.deliver_from_store(now, delivery, &deliveries.arena, out),
             }
         }

@@ -147,7 +147,8 @@ impl Broker {
         client.will = offer.will;
         client.session = session.unwrap_or_default();
         client.client_id = offer.client_id;
-        let present = session.is_some() && stored.is_some();
+        // A session that no client was ever told of is a new one: it has no subscriptions, and its client must not believe otherwise.
+        let present = session.is_some_and(|session| self.mqtt.is_committed(session));
         let mut held = session.is_none() && stored.is_some();
         if let Some(session) = session {
             held = self.join_session(id, session, offer.bridge, has_will);
@@ -237,8 +238,8 @@ impl Broker {
         if client.session != SessionId::default() && self.mqtt.leave(client.session, id) {
             self.store.push(|_| Command::QueueDetach { session: client.session });
         }
-        if let Some(will) = client.will {
-            // [MQTT-3.1.2-8]
+        // Who was never told that it is connected leaves no will. [MQTT-3.1.2-8]
+        if let Some(will) = client.will.filter(|_| client.phase == Phase::Ready) {
             self.publish_will(now, &will, out);
         }
         self.forget_will(client.session);

@@ -16,19 +16,12 @@ use mqtt_proto::{Qos, Version};
 use super::Phase;
 use super::deliver::{Outgoing, publish};
 use crate::broker::Broker;
-use crate::identity::{ConnectionId, Now};
+use crate::identity::ConnectionId;
 use crate::outbox::Outbox;
 
 impl Broker {
     /// A delivery from a session's queue.
-    pub(crate) fn deliver_queued(
-        &mut self,
-        _now: Now,
-        delivery: &Queued,
-        place: QueuePlace,
-        arena: &[u8],
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn deliver_queued(&mut self, delivery: &Queued, place: QueuePlace, arena: &[u8], out: &mut Outbox) {
         let Some(id) = self.mqtt.receiver(place.session) else { return };
         if self.mqtt_client(id).is_none_or(|client| client.phase != Phase::Ready) {
             return;

@@ -63,7 +63,7 @@ struct Session {
     attaching: u16,
     /// Queued since its connection took it up, and not acknowledged.
     queued: u32,
-    /// Its row was committed once.
+    /// Its row was committed once, and a client told of it.
     committed: bool,
     bridge: bool,
     /// Its row has the will of its last connection.
@@ -163,6 +163,11 @@ impl MqttSide {
         true
     }
 
+    pub(super) fn is_committed(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|session| session.committed)
+    }
+
+    /// A client was told of the session.
     pub(super) fn committed(&mut self, session: SessionId) {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.committed = true;
