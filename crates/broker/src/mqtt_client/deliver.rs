@@ -66,7 +66,10 @@ impl Outgoing {
 #[derive(Debug, Default)]
 pub(super) struct Encoded {
     state: EncodedState,
+    /// The last subject, and what it is as a topic: messages of one subject come one after the other.
+    subject: Vec<u8>,
     topic: String,
+    has_topic: bool,
     head: Vec<u8>,
 }
 
@@ -82,10 +85,12 @@ enum EncodedState {
 impl Encoded {
     fn prepare(&mut self, subject: &[u8], payload: &[u8]) -> bool {
         if self.state == EncodedState::Unknown {
-            self.state = match subject_bytes_to_topic(subject, &mut self.topic) {
-                Ok(()) => EncodedState::Ready,
-                Err(_) => EncodedState::NoTopic,
-            };
+            if self.subject != subject {
+                self.subject.clear();
+                self.subject.extend_from_slice(subject);
+                self.has_topic = subject_bytes_to_topic(subject, &mut self.topic).is_ok();
+            }
+            self.state = if self.has_topic { EncodedState::Ready } else { EncodedState::NoTopic };
             self.head.clear();
             publish(Delivery::AtMostOnce, &self.topic, payload).encode_head(Version::V311, &mut self.head);
         }
@@ -160,23 +165,23 @@ impl Broker {
     fn deliver_once_at_least(&mut self, id: ConnectionId, payload: &[u8], out: &mut Outbox) {
         let limits = &self.settings.mqtt;
         let (window, most, most_bytes) = (limits.max_inflight, limits.max_waiting, limits.max_waiting_bytes);
-        let mut bytes = std::mem::take(&mut self.mqtt.packet);
+        let Some(connection) = self.connections.entry_mut(id) else { return };
+        let Kind::Mqtt(client) = &mut connection.kind else { return };
+        let bytes = &mut self.mqtt.packet;
         bytes.clear();
-        let topic = std::mem::take(&mut self.mqtt.encoded.topic);
-        let Some(client) = self.mqtt_client_mut(id) else { return };
+        let topic = &self.mqtt.encoded.topic;
         let outgoing = client.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(window)));
         if let Some(packet) = outgoing.next_id() {
-            publish(Delivery::AtLeastOnce { id: packet, dup: false }, &topic, payload)
-                .encode_head(Version::V311, &mut bytes);
-            out.deliver(id.slot(), &bytes, payload, payload.len());
+            publish(Delivery::AtLeastOnce { id: packet, dup: false }, topic, payload).encode_head(Version::V311, bytes);
+            out.deliver(id.slot(), bytes, payload, payload.len());
         } else {
             let delivery = Delivery::new(Qos::AtLeastOnce, PacketId::of_position(0), false);
-            publish(delivery, &topic, payload).encode_head(Version::V311, &mut bytes);
+            publish(delivery, topic, payload).encode_head(Version::V311, bytes);
             let id_at = bytes.len() as u32 - 2;
             let size = bytes.len() + payload.len();
             let fits = outgoing.waiting.len() < most && outgoing.bytes + size <= most_bytes;
             if fits && out.reserve(size) {
-                let packet = [&bytes, payload].concat().into();
+                let packet = [&bytes[..], payload].concat().into();
                 outgoing.waiting.push_back(Held { packet, id_at, size: payload.len() as u32 });
                 outgoing.bytes += size;
                 let waiting = outgoing.waiting.len();
@@ -185,8 +190,6 @@ impl Broker {
                 self.counters.mqtt.dropped += 1;
             }
         }
-        self.mqtt.packet = bytes;
-        self.mqtt.encoded.topic = topic;
     }
 
     /// The client has a message.

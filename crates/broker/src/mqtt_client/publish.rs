@@ -55,16 +55,18 @@ impl Broker {
             self.owe_puback(id, packet, true, out);
             return Flow::Go;
         }
-        let mut subject = std::mem::take(&mut self.mqtt.subject);
-        subject.clear();
-        let flow = match topic_to_subject(publish.topic, &mut subject) {
-            Ok(()) => self.publish_to(now, id, &subject, packet, publish, frame, out),
-            // The decoder looked already; what is left are limits of subjects.
-            Err(_) => {
+        if self.mqtt.published != publish.topic {
+            self.mqtt.published.clear();
+            self.mqtt.subject.clear();
+            if topic_to_subject(publish.topic, &mut self.mqtt.subject).is_err() {
+                // The decoder looked already; what is left are limits of subjects.
                 let error = DecodeError::TopicName("it has no subject");
-                self.refuse_packet(id, &error, Some(Version::V311), &[], out)
+                return self.refuse_packet(id, &error, Some(Version::V311), &[], out);
             }
-        };
+            self.mqtt.published.push_str(publish.topic);
+        }
+        let subject = std::mem::take(&mut self.mqtt.subject);
+        let flow = self.publish_to(now, id, &subject, packet, publish, frame, out);
         self.mqtt.subject = subject;
         flow
     }

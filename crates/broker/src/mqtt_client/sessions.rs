@@ -40,6 +40,8 @@ pub(crate) struct MqttSide {
     pub(super) crowding: Crowding,
     /// Buffers kept for their memory.
     pub(super) subject: String,
+    /// What `subject` is the subject of.
+    pub(super) published: String,
     pub(super) topic: String,
     pub(super) body: Vec<u8>,
     pub(super) packet: Vec<u8>,
