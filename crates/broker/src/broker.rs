@@ -9,7 +9,7 @@
 //!   store thread ─ committed(Turn) ────┘                 ─► jetstream_api, acks, services
 //! ```
 //!
-//! **How a kind of client plugs in.** It has a file of its own with its state (`struct …Client`, a variant of [`Kind`]) and functions on
+//! **How a kind of client plugs in.** It has a file of its own with its state (`struct …Client`, a variant of `Kind`) and functions on
 //! `Broker`: `open_…` (its greeting), `received_…` (decode the complete frames of a slice, handle each, return [`Received`]), `closed_…` (what
 //! its end means), `tick_…` (its deadline), `deliver_…` (a message for one of its subscriptions). The dispatch to them is in this file, one
 //! call an arm. To send a message on it calls `publish(now, origin, account, &Message, out)`; for interest, `subscribe` and `unsubscribe`.
