@@ -6,7 +6,7 @@
 use jetstream::identity::{ConsumerId, SessionId, StreamId};
 use subject::{Filter, Index};
 
-use crate::subscription::SubscriptionId;
+use crate::subscription::{MqttGrant, SubscriptionId};
 
 /// Which account; the index into the broker's list.
 pub(crate) type AccountId = u16;
@@ -23,7 +23,7 @@ pub(crate) enum Target {
     /// A stream captures it.
     Stream(StreamId),
     /// A stored MQTT session has a filter of quality 1 or 2 on it.
-    Session(SessionId, u8),
+    Session(SessionId, MqttGrant),
     /// It is an acknowledgement for this consumer.
     Ack(ConsumerId),
     /// The server answers.

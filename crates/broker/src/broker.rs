@@ -9,7 +9,7 @@
 //!   store thread ─ committed(Turn) ────┘                 ─► jetstream_api, acks, services
 //! ```
 //!
-//! **How a kind of client plugs in.** It has a file of its own with its state (`struct …Client`, a variant of [`Kind`]) and functions on
+//! **How a kind of client plugs in.** It has a file of its own with its state (`struct …Client`, a variant of `Kind`) and functions on
 //! `Broker`: `open_…` (its greeting), `received_…` (decode the complete frames of a slice, handle each, return [`Received`]), `closed_…` (what
 //! its end means), `tick_…` (its deadline), `deliver_…` (a message for one of its subscriptions). The dispatch to them is in this file, one
 //! call an arm. To send a message on it calls `publish(now, origin, account, &Message, out)`; for interest, `subscribe` and `unsubscribe`.
@@ -24,6 +24,7 @@ use crate::capture::StoreSide;
 use crate::connection::{Connections, Kind};
 use crate::effect::{CloseReason, Effect};
 use crate::identity::{ConnectionId, Now};
+use crate::mqtt_client::MqttSide;
 use crate::outbox::{Frame, Outbox, OutboxLimits, Traffic};
 use crate::plan::PlanCache;
 use crate::routing::Random;
@@ -108,6 +109,7 @@ pub struct Broker {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) plans: PlanCache,
     pub(crate) store: StoreSide,
+    pub(crate) mqtt: MqttSide,
     timers: Timers,
     /// When the outbox's idle buffers were last trimmed.
     trimmed: u64,
@@ -137,6 +139,27 @@ pub struct Counters {
     pub slow_consumers: u64,
     /// Connections closed because they did not answer pings.
     pub stale_connections: u64,
+    /// Of MQTT clients.
+    pub mqtt: MqttCounters,
+}
+
+/// What did not go as an MQTT client may have expected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MqttCounters {
+    /// Messages with the RETAIN flag, which were delivered and not kept.
+    pub not_retained: u64,
+    /// Publishes of quality 2, each of which cost its connection.
+    pub refused_quality: u64,
+    /// Publishes to the broker's own topics, acknowledged and dropped.
+    pub reserved_topics: u64,
+    /// Publishes that the store refused.
+    pub refused: u64,
+    /// Deliveries that were not made because the subject has no topic.
+    pub no_topic: u64,
+    /// Rows of stored sessions that could not be read at start.
+    pub damaged_sessions: u64,
+    /// Deliveries dropped because the client did not keep up.
+    pub dropped: u64,
 }
 
 impl Broker {
@@ -156,6 +179,7 @@ impl Broker {
             subscriptions: Subscriptions::default(),
             plans: PlanCache::new(seed),
             store: StoreSide::default(),
+            mqtt: MqttSide::default(),
             timers: Timers::default(),
             trimmed: 0,
             random: Random::new(seed),
@@ -252,7 +276,7 @@ impl Broker {
         connection.last_activity = now.micros;
         match &connection.kind {
             Kind::Nats(_) => self.received_nats(now, id, bytes, frame, out),
-            Kind::Mqtt(_) => self.received_mqtt(now, id, bytes, out),
+            Kind::Mqtt(_) => self.received_mqtt(now, id, bytes, frame, out),
             Kind::Leaf(_) => self.received_leaf(now, id, bytes, out),
         }
     }
@@ -277,7 +301,7 @@ impl Broker {
                     self.unsubscribe(subscription);
                 }
             }
-            Kind::Mqtt(client) => self.closed_mqtt(now, *client, out),
+            Kind::Mqtt(client) => self.closed_mqtt(now, id, *client, out),
             Kind::Leaf(link) => self.closed_leaf(now, *link, out),
         }
     }
@@ -285,7 +309,10 @@ impl Broker {
     /// When [`Broker::tick`] is to be called, in microseconds of [`Now::micros`].
     #[must_use]
     pub fn poll_timeout(&self, out: &Outbox) -> Option<u64> {
-        [self.timers.first(), self.store.poll_timeout(), out.poll_timeout()].into_iter().flatten().min()
+        [self.timers.first(), self.store.poll_timeout(), self.mqtt.poll_timeout(), out.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Handles the deadlines that have passed.
@@ -303,6 +330,7 @@ impl Broker {
             }
         }
         self.tick_store(now, out);
+        self.tick_crowding(now, out);
         out.tick(now.micros);
         if now.micros.saturating_sub(self.trimmed) >= TRIM_MICROS {
             self.trimmed = now.micros;

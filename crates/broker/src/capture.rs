@@ -21,8 +21,10 @@ use subject::Filter;
 
 use crate::account::{GLOBAL, Service, Target};
 use crate::broker::Broker;
+use crate::connection::Kind;
 use crate::effect::Effect;
 use crate::identity::{ConnectionId, Now};
+use crate::mqtt_client::is_for_sessions;
 use crate::outbox::Outbox;
 use crate::plan::Plan;
 use crate::routing::{Message, Origin};
@@ -68,6 +70,15 @@ impl Owed {
     fn waits(&self, out: &Outbox) -> bool {
         self.connection.is_some_and(|id| out.pending_bytes(id) > CREDIT_PENDING)
     }
+}
+
+/// What [`Broker::capture`] found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Captured {
+    /// Streams, sessions, consumers and services.
+    pub(crate) reached: usize,
+    /// The store is to have it.
+    pub(crate) stored: bool,
 }
 
 /// Who asked a [`Command::Request`], which has no room for it.
@@ -197,12 +208,15 @@ impl Broker {
 
     /// Must this publish into a stream wait for room? To be asked before it is handled; never for links.
     pub(crate) fn must_wait_for_store(&mut self, now: Now, id: ConnectionId, plan: &Plan) -> bool {
-        if plan.streams.is_empty() {
+        let full = self.store.queued() > self.settings.store_queue;
+        let Some(connection) = self.connections.entry_mut(id) else { return false };
+        let (patience, wanted) = match connection.kind {
+            Kind::Mqtt(_) => (self.settings.mqtt.store_patience, !plan.streams.is_empty() || !plan.sessions.is_empty()),
+            _ => (self.settings.store_patience, !plan.streams.is_empty()),
+        };
+        if !wanted {
             return false;
         }
-        let full = self.store.queued() > self.settings.store_queue;
-        let patience = self.settings.store_patience;
-        let Some(connection) = self.connections.entry_mut(id) else { return false };
         if !full {
             connection.waiting_since = 0;
             return false;
@@ -218,7 +232,7 @@ impl Broker {
         waits
     }
 
-    /// Streams, sessions, consumers and services that want the message. Returns how many.
+    /// Streams, sessions, consumers and services that want the message.
     pub(crate) fn capture(
         &mut self,
         now: Now,
@@ -226,7 +240,7 @@ impl Broker {
         plan: &Plan,
         message: &Message<'_>,
         out: &mut Outbox,
-    ) -> usize {
+    ) -> Captured {
         for consumer in &plan.acks {
             self.store.push(|batch| {
                 let subject = batch.add(plan.routed_subject());
@@ -247,28 +261,48 @@ impl Broker {
             }
         }
         let stored = self.append(now, plan, message, out);
-        plan.acks.len() + plan.services.len() + stored
+        Captured { reached: plan.acks.len() + plan.services.len() + usize::from(stored), stored }
     }
 
-    fn append(&mut self, now: Now, plan: &Plan, message: &Message<'_>, out: &mut Outbox) -> usize {
+    /// Returns whether the store is to have it.
+    fn append(&mut self, now: Now, plan: &Plan, message: &Message<'_>, out: &mut Outbox) -> bool {
         let stream = plan.streams.first().copied();
         // reference mqtt §1: a NATS message counts as quality 1 for stored sessions when a stream captured it.
         let quality = if stream.is_some() { message.quality.max(1) } else { message.quality };
-        let wanted = stream.is_some() || (quality > 0 && !plan.sessions.is_empty());
-        if !wanted {
-            return 0;
+        let mut queues = std::mem::take(&mut self.mqtt.picked);
+        if quality > 0 {
+            let wanting = plan.sessions.iter().filter(|(session, _)| *session != message.not_for);
+            queues.extend(
+                wanting.map(|(session, granted)| QueueFor { session: *session, quality: quality.min(*granted) }),
+            );
         }
+        let stored = stream.is_some() || !queues.is_empty();
+        if stored {
+            self.append_to(now, stream, &queues, message, plan, out);
+        }
+        queues.clear();
+        self.mqtt.picked = queues;
+        stored
+    }
+
+    fn append_to(
+        &mut self,
+        now: Now,
+        stream: Option<StreamId>,
+        queues: &[QueueFor],
+        message: &Message<'_>,
+        plan: &Plan,
+        out: &mut Outbox,
+    ) {
+        let message = &message.without_mark();
         if self.store.queued() > self.settings.store_queue {
             self.refuse_append(now, stream, message, out);
-            return 1;
+            return;
         }
+        self.note_queued(queues);
         self.store.push(|batch| {
             let first = batch.queues.len() as u32;
-            if quality > 0 {
-                let entry =
-                    |(session, granted): &(_, u8)| QueueFor { session: *session, quality: quality.min(*granted) };
-                batch.queues.extend(plan.sessions.iter().map(entry));
-            }
+            batch.queues.extend_from_slice(queues);
             Command::Append(Append {
                 stream: stream.unwrap_or(StreamId::NONE),
                 ticket: message.ticket,
@@ -279,7 +313,6 @@ impl Broker {
                 queues: (first, batch.queues.len() as u32),
             })
         });
-        1
     }
 
     fn refuse_append(&mut self, now: Now, stream: Option<StreamId>, message: &Message<'_>, out: &mut Outbox) {
@@ -302,6 +335,8 @@ impl Broker {
             (Command::Ack(ack), Outcome::Acknowledged { confirm: true }) if !ack.reply.is_empty() => {
                 self.publish(now, Origin::server(GLOBAL), &Message::new(ack.reply.of(arena), b""), out);
             }
+            (Command::QueueAttach { session, .. }, _) => self.session_attached(*session),
+            (Command::Request(request), outcome) if is_for_sessions(request) => self.sessions_loaded(now, outcome, out),
             // Those two are never asked for over the API.
             (Command::Request(request), _) if matches!(**request, Request::Records { .. } | Request::Statistics) => {}
             (Command::Request(_), outcome) => {
@@ -356,7 +391,8 @@ impl Broker {
             }
             Event::ConsumerDown { consumer } => self.consumer_down(consumer),
             // `forward` and the log take these from the turn before it comes here.
-            Event::Slice { .. } | Event::Removed { .. } | Event::Reopened { .. } | Event::Full(_) => {}
+            Event::Reopened { .. } => self.attach_sessions_again(),
+            Event::Slice { .. } | Event::Removed { .. } | Event::Full(_) => {}
         }
     }
 
@@ -377,7 +413,7 @@ impl Broker {
     fn store_deliveries(&mut self, now: Now, deliveries: &Deliveries, out: &mut Outbox) {
         for delivery in &deliveries.entries {
             match delivery.queue {
-                Some(place) => self.deliver_queued(now, delivery, place, &deliveries.arena, out),
+                Some(place) => self.deliver_queued(delivery, place, &deliveries.arena, out),
                 None => self.deliver_from_store(now, delivery, &deliveries.arena, out),
             }
         }

@@ -19,6 +19,13 @@ pub enum Effect {
         /// Which connection.
         id: ConnectionId,
     },
+    /// Tell the operator, once per connection, what a client asks for and does not get.
+    Warn {
+        /// Whose client.
+        id: ConnectionId,
+        /// The sentence.
+        text: &'static str,
+    },
     /// A request came for a service of the shell, see [`crate::Broker::serve`]. The answer is published with [`crate::Broker::answer`].
     Request {
         /// Which.
@@ -61,6 +68,10 @@ pub enum CloseReason {
     MaxControlLineExceeded,
     /// Too many connections.
     MaxConnectionsExceeded,
+    /// An MQTT client published with quality of service 2, which is not served yet.
+    QualityNotServed,
+    /// The store refused a publish of an MQTT client, which has no other way to learn of it.
+    PublishRefused,
     /// More was pending for it than allowed.
     SlowConsumerPendingBytes,
     /// It took nothing for the write deadline.
@@ -94,6 +105,8 @@ impl CloseReason {
             CloseReason::MaxPayloadExceeded => "Maximum Message Payload Exceeded",
             CloseReason::MaxControlLineExceeded => "Maximum Control Line Exceeded",
             CloseReason::MaxConnectionsExceeded => "Maximum Connections Exceeded",
+            CloseReason::QualityNotServed => "MQTT QoS 2 Publish Rejected",
+            CloseReason::PublishRefused => "MQTT Publish Refused By Store",
             CloseReason::SlowConsumerPendingBytes => "Slow Consumer (Pending Bytes)",
             CloseReason::SlowConsumerWriteDeadline => "Slow Consumer (Write Deadline)",
             CloseReason::OutOfMemory => "Slow Consumer (Memory Budget)",

@@ -1,5 +1,8 @@
 //! Leaf links that the gateway dialled: interest and messages in both directions.
 
+use subject::Filter;
+
+use crate::account::Target;
 use crate::broker::{Broker, NewConnection, Received};
 use crate::connection::{Connection, Kind};
 use crate::identity::{ConnectionId, Now};
@@ -26,6 +29,10 @@ impl Broker {
 
     /// A local subscription (see [`crate::subscription::Subscriptions`]) came or is about to go: LS+ or LS- towards every link, batched.
     pub(crate) fn leaf_interest_changed(&mut self, _subscription: SubscriptionId, _added: bool) {}
+
+    /// A row that is no subscription came or went: of those, streams and the filters of stored MQTT sessions (which sleep perhaps) are
+    /// interest that the hub is to know.
+    pub(crate) fn leaf_row_changed(&mut self, _filter: &Filter, _target: &Target, _added: bool) {}
 
     /// Sends the message to every link in `leaf_picks` (pairs of slot and subscription; those with a queue name the group that is to get it
     /// there), once per link, and empties the list.

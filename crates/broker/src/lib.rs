@@ -30,10 +30,10 @@ mod timers;
 
 pub use account::ServiceId;
 pub use authorization::{Authorization, Credentials, Secret, User, Verdict};
-pub use broker::{Broker, Counters, NewConnection, Protocol, Received, Refusal, TlsFacts, Transport};
+pub use broker::{Broker, Counters, MqttCounters, NewConnection, Protocol, Received, Refusal, TlsFacts, Transport};
 pub use effect::{CloseReason, Effect};
 pub use identity::{ConnectionId, Now};
 pub use monitoring::{ConnectionInfo, SubscriptionInfo};
 pub use outbox::{CHUNK, CONGESTED, Frame, Outbox, OutboxLimits, Traffic};
-pub use settings::{JetStreamSettings, ServerIdentity, Settings};
+pub use settings::{JetStreamSettings, MqttSettings, ServerIdentity, Settings};
 pub use subscription::SubscriptionId;

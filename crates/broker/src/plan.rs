@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use subject::Filter;
 
 use crate::account::{Account, AccountId, Service, Target};
-use crate::subscription::{Interest, SubscriptionId, Subscriptions};
+use crate::subscription::{Interest, MqttGrant, Subscription, SubscriptionId, Subscriptions};
 
 /// Slots of the cache: beyond this many hot subjects a cold plan costs as much as the look-up (measured from 5,000 up).
 const SLOTS: usize = 1024;
@@ -34,8 +34,8 @@ pub(crate) enum Reach {
     ClientWithoutHeaders,
     /// Over a leaf link; members of the queue group behind it.
     Leaf(u32),
-    /// An MQTT connection; its own number.
-    Mqtt(u32),
+    /// An MQTT connection, with the best grant of its filters.
+    Mqtt(MqttGrant),
 }
 
 /// One subscription that gets the message.
@@ -64,6 +64,9 @@ pub(crate) struct Plan {
     everybody: usize,
     /// Where each group ends in `targets`.
     groups: Vec<u32>,
+    /// Are there NATS clients among the targets, MQTT clients or sessions?
+    clients: bool,
+    mqtt: bool,
     pub(crate) streams: SmallVec<[StreamId; 1]>,
     pub(crate) sessions: Vec<(SessionId, u8)>,
     pub(crate) acks: SmallVec<[ConsumerId; 1]>,
@@ -112,6 +115,18 @@ impl Plan {
         !(self.streams.is_empty() && self.sessions.is_empty() && self.acks.is_empty() && self.services.is_empty())
     }
 
+    /// Does a NATS client get it?
+    #[inline]
+    pub(crate) fn has_clients(&self) -> bool {
+        self.clients
+    }
+
+    /// Does an MQTT client or a stored session get it?
+    #[inline]
+    pub(crate) fn has_mqtt(&self) -> bool {
+        self.mqtt
+    }
+
     /// `HMSG subject sid `
     #[inline]
     pub(crate) fn prefix(&self, target: &PlanTarget) -> &[u8] {
@@ -151,6 +166,8 @@ impl Plan {
         self.acks.clear();
         self.services.clear();
         self.mapped = None;
+        self.clients = false;
+        self.mqtt = false;
         found.collect(subject, context);
         if let Some(mapping) = found.mapping {
             self.mapped = context.account.mappings[mapping as usize].apply(subject);
@@ -162,10 +179,26 @@ impl Plan {
         if !found.own.is_empty() && subject::is_literal(self.routed_subject()) {
             self.add_own(found);
         }
+        let reaches = |wanted: fn(Reach) -> bool| self.targets.iter().any(|target| wanted(target.reach));
+        self.clients = reaches(|reach| matches!(reach, Reach::Client | Reach::ClientWithoutHeaders));
+        self.mqtt = !self.sessions.is_empty() || reaches(|reach| matches!(reach, Reach::Mqtt(_)));
     }
 
     fn add_targets(&mut self, context: &PlanContext<'_>, found: &mut Found) {
         for id in &found.everybody {
+            match context.subscriptions.entry(*id) {
+                Some(Subscription { interest: Interest::Mqtt(grant), connection, .. }) => {
+                    if grant.admits(self.routed_subject()) {
+                        found.mqtt.push((connection.slot(), std::cmp::Reverse(grant.quality), *id));
+                    }
+                }
+                _ => self.add_target(*id, context),
+            }
+        }
+        // Overlapping filters of a client: one copy, with the highest of their qualities. [MQTT-3.3.5-1]
+        found.mqtt.sort_unstable();
+        found.mqtt.dedup_by_key(|(slot, ..)| *slot);
+        for (_, _, id) in &found.mqtt {
             self.add_target(*id, context);
         }
         self.everybody = self.targets.len();
@@ -206,7 +239,8 @@ impl Plan {
                 }
                 Reach::Leaf(weight)
             }
-            Interest::Mqtt(number) => Reach::Mqtt(number),
+            Interest::Mqtt(grant) if !grant.admits(self.routed_subject()) => return,
+            Interest::Mqtt(grant) => Reach::Mqtt(grant),
         };
         self.targets.push(PlanTarget { slot, subscription: id, reach, prefix: (start, self.bytes.len() as u32) });
     }
@@ -215,20 +249,17 @@ impl Plan {
         for target in &found.own {
             match *target {
                 Target::Stream(stream) if !self.streams.contains(&stream) => self.streams.push(stream),
-                Target::Session(session, quality) => self.add_session(session, quality),
+                Target::Session(session, grant) if grant.admits(self.routed_subject()) => {
+                    self.sessions.push((session, grant.quality));
+                }
                 Target::Ack(consumer) if !self.acks.contains(&consumer) => self.acks.push(consumer),
                 Target::Service(service) if !self.services.contains(&service) => self.services.push(service),
                 _ => {}
             }
         }
-    }
-
-    // Overlapping filters of one session: one copy, with the highest of their qualities. [MQTT-3.3.5-1]
-    fn add_session(&mut self, session: SessionId, quality: u8) {
-        match self.sessions.iter_mut().find(|entry| entry.0 == session) {
-            Some(entry) => entry.1 = entry.1.max(quality),
-            None => self.sessions.push((session, quality)),
-        }
+        // Overlapping filters of one session: one copy, with the highest of their qualities. [MQTT-3.3.5-1]
+        self.sessions.sort_unstable_by_key(|(session, quality)| (*session, std::cmp::Reverse(*quality)));
+        self.sessions.dedup_by_key(|(session, _)| *session);
     }
 }
 
@@ -245,6 +276,8 @@ struct Found {
     everybody: Vec<SubscriptionId>,
     members: Vec<SubscriptionId>,
     own: Vec<Target>,
+    /// MQTT subscriptions: slot, quality (best first), id.
+    mqtt: Vec<(usize, std::cmp::Reverse<u8>, SubscriptionId)>,
     mapping: Option<u16>,
 }
 
@@ -253,6 +286,7 @@ impl Found {
         self.everybody.clear();
         self.members.clear();
         self.own.clear();
+        self.mqtt.clear();
         self.mapping = None;
         if has_empty_token(subject) {
             // Nobody can have asked for it, but `>` would match.

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use jetstream::command::Ticket;
+use jetstream::identity::SessionId;
 
 use crate::account::AccountId;
 use crate::broker::Broker;
@@ -60,8 +61,13 @@ pub(crate) struct Message<'a> {
     pub(crate) tail: Option<&'a [u8]>,
     /// The buffer that `tail` lies in, when it is large enough to be shared.
     pub(crate) frame: Option<&'a Rc<Frame>>,
-    /// MQTT quality of service of the publisher; 0 for everybody else.
+    /// MQTT quality of service: the publisher's, 0 for everybody else. Routing raises it to 1 for what a stream captures or a link brings.
     pub(crate) quality: u8,
+    /// The header block is nothing but `Nmqtt-Pub`, which is for NATS clients here: neither stored nor sent over links, see
+    /// [`Message::without_mark`].
+    pub(crate) marked: bool,
+    /// The session that published it and does not want it back: a mosquitto bridge's.
+    pub(crate) not_for: SessionId,
     /// Whom the store's verdict is for, see [`crate::capture`].
     pub(crate) ticket: Ticket,
 }
@@ -78,6 +84,8 @@ impl<'a> Message<'a> {
             tail: None,
             frame: None,
             quality: 0,
+            marked: false,
+            not_for: SessionId::default(),
             ticket: NO_TICKET,
         }
     }
@@ -85,6 +93,15 @@ impl<'a> Message<'a> {
     /// Header block; may be empty.
     pub(crate) fn headers(&self) -> &'a [u8] {
         &self.body[..self.header_len]
+    }
+
+    /// As streams and links get it: without `Nmqtt-Pub`. A stock MQTT subscriber behind a link would ignore a message that says 1 or 2, and
+    /// wait for another one (reference mqtt §1.1).
+    pub(crate) fn without_mark(&self) -> Message<'a> {
+        if !self.marked {
+            return *self;
+        }
+        Message { body: self.payload(), header_len: 0, tail: None, marked: false, ..*self }
     }
 
     /// Without headers.
@@ -100,6 +117,8 @@ pub(crate) struct Published {
     pub(crate) reached: usize,
     /// The slot of the last connection among them.
     pub(crate) last: Option<u32>,
+    /// The store has it (or has refused it): the ticket's outcome follows or was given.
+    pub(crate) stored: bool,
 }
 
 impl Broker {
@@ -148,11 +167,20 @@ impl Broker {
         out: &mut Outbox,
     ) -> Published {
         let mut published = Published::default();
+        let raised;
+        let message = if plan.has_mqtt() {
+            raised = self.prepare_for_mqtt(origin, plan, message);
+            &raised
+        } else {
+            message
+        };
         if plan.has_targets() {
-            self.route_to_targets(now, origin, plan, message, &mut published, out);
+            self.route_to_targets(origin, plan, message, &mut published, out);
         }
-        if plan.is_captured() {
-            published.reached += self.capture(now, origin, plan, message, out);
+        if plan.is_captured() || !self.mqtt.picked.is_empty() {
+            let captured = self.capture(now, origin, plan, message, out);
+            published.reached += captured.reached;
+            published.stored = captured.stored;
         }
         while let Some(id) = self.exhausted.pop() {
             self.unsubscribe(id);
@@ -163,7 +191,6 @@ impl Broker {
     #[inline]
     fn route_to_targets(
         &mut self,
-        now: Now,
         origin: Origin,
         plan: &Plan,
         message: &Message<'_>,
@@ -174,7 +201,7 @@ impl Broker {
         let skipped = origin.skipped_slot();
         for target in plan.everybody() {
             if target.slot != skipped {
-                self.deliver(now, plan, target, message, &mut tail, out);
+                self.deliver(plan, target, message, &mut tail, out);
                 published.reached += 1;
                 published.last = Some(target.slot);
             }
@@ -182,7 +209,7 @@ impl Broker {
         if plan.has_groups() {
             for members in plan.groups() {
                 if let Some(target) = self.pick(members, skipped) {
-                    self.deliver(now, plan, &target, message, &mut tail, out);
+                    self.deliver(plan, &target, message, &mut tail, out);
                     published.reached += 1;
                     published.last = Some(target.slot);
                 }
@@ -225,7 +252,6 @@ impl Broker {
     #[inline]
     fn deliver(
         &mut self,
-        now: Now,
         plan: &Plan,
         target: &PlanTarget,
         message: &Message<'_>,
@@ -244,13 +270,12 @@ impl Broker {
             out.deliver(target.slot as usize, prefix, tail.bytes(message), message.body.len());
             return;
         }
-        self.deliver_specially(now, plan, target, message, tail, out);
+        self.deliver_specially(plan, target, message, tail, out);
     }
 
     /// Everything but a small message with its own subject to a client that takes it as it is.
     fn deliver_specially(
         &mut self,
-        now: Now,
         plan: &Plan,
         target: &PlanTarget,
         message: &Message<'_>,
@@ -266,7 +291,7 @@ impl Broker {
                     self.deliver_to_picked_leaves(message, tail, out);
                 }
             }
-            Reach::Mqtt(number) => self.deliver_to_mqtt(now, slot, number, plan.routed_subject(), message, out),
+            Reach::Mqtt(grant) => self.deliver_to_mqtt(slot, grant, plan.routed_subject(), message, out),
             Reach::Client | Reach::ClientWithoutHeaders => {
                 let mut prefix = std::mem::take(&mut self.prefix);
                 prefix.clear();
@@ -347,6 +372,7 @@ impl Broker {
             index.remove(filter, &target);
         }
         self.plans.interest_changed(account, filter);
+        self.leaf_row_changed(filter, &target, added);
     }
 
     /// Does a connection have a subscription for this subject; its name for it?

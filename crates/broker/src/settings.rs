@@ -37,6 +37,53 @@ pub struct Settings {
     pub store_patience: Duration,
     /// Is JetStream on; its domain.
     pub jetstream: Option<JetStreamSettings>,
+    /// MQTT clients.
+    pub mqtt: MqttSettings,
+}
+
+/// What is particular to MQTT clients.
+#[derive(Clone, Debug)]
+pub struct MqttSettings {
+    /// Who may connect over MQTT (`mqtt { authorization { … } }`); `None`: the same as NATS clients.
+    pub authorization: Option<Authorization>,
+    /// From the accept to the last byte of CONNECT.
+    pub connect_timeout: Duration,
+    /// Most messages of quality 1 that a client is sent before it acknowledges one.
+    pub max_inflight: u16,
+    /// Most publishes of quality 1 of one client that wait for their commit; a client with more is not read for a while.
+    pub max_receive: usize,
+    /// Most filters of one client.
+    pub max_filters: usize,
+    /// Most bytes of the filters of one client: a stored session's are written with each change.
+    pub max_filter_bytes: usize,
+    /// Most stored sessions; a client beyond that is told "server unavailable".
+    pub max_sessions: usize,
+    /// Most messages of quality 1 that wait in memory for a client with a clean session; what comes then is dropped and counted.
+    pub max_waiting: usize,
+    /// The same in bytes.
+    pub max_waiting_bytes: usize,
+    /// Bytes unsent beyond which messages of quality 0 are dropped for a client, and counted.
+    pub max_unsent: usize,
+    /// How long a client that publishes into a full store is not read, before it is closed without PUBACK.
+    pub store_patience: Duration,
+}
+
+impl Default for MqttSettings {
+    fn default() -> MqttSettings {
+        MqttSettings {
+            authorization: None,
+            connect_timeout: Duration::from_secs(10),
+            max_inflight: 20,
+            max_receive: 4096,
+            max_filters: 1024,
+            max_filter_bytes: 64 * 1024,
+            max_sessions: 65_536,
+            max_waiting: 1000,
+            max_waiting_bytes: 1024 * 1024,
+            max_unsent: 8 * 1024 * 1024,
+            store_patience: Duration::from_secs(10),
+        }
+    }
 }
 
 /// What INFO says of the server.
@@ -86,6 +133,7 @@ impl Default for Settings {
             store_queue: 4 * 1024 * 1024,
             store_patience: Duration::from_millis(200),
             jetstream: None,
+            mqtt: MqttSettings::default(),
         }
     }
 }

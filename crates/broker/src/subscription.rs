@@ -36,8 +36,27 @@ pub(crate) enum Interest {
         /// Members behind the link; 0 for plain interest.
         weight: u32,
     },
-    /// An MQTT connection. The number is the kind's own (index of the filter in its session).
-    Mqtt(u32),
+    /// An MQTT connection, once per message whatever matches.
+    Mqtt(MqttGrant),
+}
+
+/// How an MQTT filter was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MqttGrant {
+    /// Highest quality of service of its deliveries.
+    pub(crate) quality: u8,
+    /// It begins with a wildcard, and so is not for subjects that begin with `$`. [MQTT-4.7.2-1]
+    pub(crate) hides_dollar: bool,
+    /// `$share/…`
+    pub(crate) shared: bool,
+}
+
+impl MqttGrant {
+    /// Is a subject that the filter matches really for it?
+    #[inline]
+    pub(crate) fn admits(self, subject: &[u8]) -> bool {
+        !(self.hides_dollar && subject.first() == Some(&b'$'))
+    }
 }
 
 #[derive(Debug)]

@@ -122,6 +122,7 @@ impl Runner {
                 |id: &ConnectionId| self.names.iter().find(|(_, other)| *other == id).map_or("?", |(name, _)| name);
             let _ = match &effect {
                 Effect::Close { id, reason } => writeln!(output, "{} closes: {}", name(id), reason.text()),
+                Effect::Warn { id, text } => writeln!(output, "{} warned of: {text}", name(id)),
                 Effect::WakeReader { id } => writeln!(output, "{} is read again", name(id)),
                 Effect::Request { service, subject, .. } => writeln!(output, "{service:?} {}", subject.escape_ascii()),
                 Effect::CheckPassword { id, password, hash } => {

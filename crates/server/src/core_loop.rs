@@ -225,9 +225,12 @@ impl CoreHandle {
     }
 
     /// Connects the store thread's queue. `look` sees each turn before the broker does: the gateway takes from its events what is not the
-    /// broker's (slices for `forward`, removals, reports).
+    /// broker's (slices for `forward`, removals, reports). The first thing the store is asked for are the MQTT sessions.
     pub fn connect_store(&self, store: StoreHandle, look: impl FnMut(&CoreHandle, &mut Turn) + 'static) {
-        self.with(|core| core.store = Some(store.clone()));
+        self.with(|core| {
+            core.store = Some(store.clone());
+            core.broker.load_mqtt_sessions();
+        });
         tokio::task::spawn_local(store_task(self.clone(), store, look));
     }
 
@@ -303,6 +306,7 @@ impl Core {
                     }
                 }
                 Effect::WakeReader { id } => self.resume(id),
+                Effect::Warn { id, text } => tracing::warn!(slot = id.slot(), "{text}"),
                 Effect::Request { service, subject, reply, payload } => {
                     self.requests.push(Request { service, subject, reply, payload });
                 }

@@ -182,6 +182,11 @@ impl Outbound {
         Some(PacketId::of_position(position))
     }
 
+    /// Whether the message at `position` is open.
+    pub fn is_open(&self, position: u64) -> bool {
+        self.open.binary_search_by_key(&position, |&(position, _)| position).is_ok()
+    }
+
     /// The lowest position that may be sent next.
     pub const fn next_position(&self) -> u64 {
         self.next_position
