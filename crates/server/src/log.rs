@@ -170,6 +170,7 @@ fn local(seconds: i64) -> Civil {
 /// Seconds that local time is ahead of UTC.
 #[allow(unsafe_code)] // the C library alone knows the time zone; one call per line, no allocation
 fn local_offset(seconds: i64) -> i64 {
+    #[allow(irrefutable_let_patterns)] // where time_t has 32 bits it can fail
     let Ok(time) = libc::time_t::try_from(seconds) else { return 0 };
     // SAFETY: both pointers are to live locals of the right types; `localtime_r` writes only through the second. `tm` is plain data, for which
     // zeroes are valid.

@@ -1,0 +1,437 @@
+//! WebSocket: the upgrade request, and frames that become a stream of bytes.
+//!
+//! `/mqtt` speaks MQTT and wants the sub-protocol of that name, `/leafnode` is refused, every other path is NATS (drop-in §7, reference mqtt §2).
+//! Binary frames go out, one for each write; text or binary ones come in (MQTT: binary only). Compression is declined. The broker sees plain bytes.
+//!
+//! Bounds: the request's header in bytes, in fields and in time, and the line of handshakes (`handshake`); a frame may be as large as a message with
+//! its control line. A frame's claimed length reserves address space up to that, memory follows the bytes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use broker::{CloseReason, NewConnection, Protocol, TlsFacts};
+use bytes::{Buf, Bytes};
+use futures_util::{Sink, Stream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::handshake::machine::TryParse;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response, create_response, write_response};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+
+use crate::core_loop::CoreHandle;
+use crate::handshake::Handshakes;
+use crate::tls::{ServerTls, TlsSession};
+use crate::transport::{SessionStream, Transport};
+
+/// Largest header of an upgrade request, bytes.
+const MAX_REQUEST: usize = 8 * 1024;
+/// Read at most of a refused request, bytes.
+const MAX_LAST_READ: u64 = 64 * 1024;
+/// Read at a time, and kept by each connection while it is open.
+const READ_BUFFER: usize = 2 * 1024;
+/// Largest frame that we send.
+const MAX_SENT_FRAME: usize = 64 * 1024;
+/// What may wait in the frame layer: a frame that the socket did not take, and answers to pings.
+const MAX_WRITE_BUFFER: usize = 2 * MAX_SENT_FRAME;
+/// A frame may be larger than `max_payload` by a control line and an MQTT header.
+const FRAME_EXTRA: usize = 64 * 1024;
+
+/// A listener's rules.
+#[derive(Clone, Debug)]
+pub struct WebSocketOptions {
+    /// TLS comes first; `None`: in clear.
+    pub tls: Option<ServerTls>,
+    /// From accept to the answer, TLS not counted.
+    pub handshake_timeout: Duration,
+    /// A page may connect only to the host that it comes from.
+    pub same_origin: bool,
+    /// Pages of these origins may connect; empty: of all.
+    pub allowed_origins: Vec<String>,
+    /// Fields added to the answer.
+    pub headers: Vec<(String, String)>,
+    /// Is MQTT served at `/mqtt`?
+    pub mqtt: bool,
+}
+
+impl Default for WebSocketOptions {
+    fn default() -> WebSocketOptions {
+        WebSocketOptions {
+            tls: None,
+            handshake_timeout: Duration::from_secs(2),
+            same_origin: false,
+            allowed_origins: Vec::new(),
+            headers: Vec::new(),
+            mqtt: true,
+        }
+    }
+}
+
+/// For WebSocket listeners.
+pub fn accept_websocket(
+    core: CoreHandle,
+    options: WebSocketOptions,
+    handshakes: Handshakes,
+) -> impl FnMut(TcpStream, SocketAddr) {
+    let options = Rc::new(options);
+    move |stream, peer| {
+        let (core, options, handshakes) = (core.clone(), Rc::clone(&options), handshakes.clone());
+        tokio::task::spawn_local(async move {
+            if let Err(error) = serve(&core, &options, &handshakes, stream, peer).await {
+                tracing::debug!(%peer, %error, "WebSocket handshake error");
+            }
+        });
+    }
+}
+
+async fn serve(
+    core: &CoreHandle,
+    options: &WebSocketOptions,
+    handshakes: &Handshakes,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> io::Result<()> {
+    let max_frame = core.with(|core| core.broker.settings().max_payload) + FRAME_EXTRA;
+    match &options.tls {
+        None => {
+            let upgrade = handshakes.run(options.handshake_timeout, upgrade(stream, options, max_frame));
+            let (protocol, stream) = Box::pin(upgrade).await?;
+            attach(core, protocol, Transport::session(stream), peer);
+        }
+        Some(tls) => {
+            let stream = Box::pin(handshakes.accept(tls, stream)).await?;
+            let session = TlsSession::of(stream.get_ref().1);
+            let upgrade = handshakes.run(options.handshake_timeout, upgrade(stream, options, max_frame));
+            let (protocol, mut stream) = Box::pin(upgrade).await?;
+            stream.tls = Some(session);
+            attach(core, protocol, Transport::session(stream), peer);
+        }
+    }
+    Ok(())
+}
+
+fn attach(core: &CoreHandle, protocol: Protocol, transport: Transport, peer: SocketAddr) {
+    // What INFO says of TLS is about upgrading, which is not possible here.
+    let new = NewConnection { protocol, transport: broker::Transport::WebSocket, peer, tls: TlsFacts::default() };
+    if let Err(refusal) = core.attach(transport, &new) {
+        tracing::debug!(%peer, %refusal, "connection refused");
+    }
+}
+
+/// Reads the request and answers it.
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    options: &WebSocketOptions,
+    max_frame: usize,
+) -> io::Result<(Protocol, WebSocketBytes<S>)> {
+    let mut buffer = Vec::with_capacity(1024);
+    let (used, request) = loop {
+        match Request::try_parse(&buffer) {
+            Ok(Some(parsed)) => break parsed,
+            Ok(None) if buffer.len() < MAX_REQUEST => {}
+            Ok(None) => return refuse(&mut stream, "431 Request Header Fields Too Large", "request too large").await,
+            Err(Error::Protocol(ProtocolError::WrongHttpMethod)) => {
+                return refuse(&mut stream, "405 Method Not Allowed", "request method must be GET").await;
+            }
+            Err(_) => return refuse(&mut stream, "400 Bad Request", "not an HTTP request").await,
+        }
+        if (&mut stream).take(MAX_REQUEST as u64).read_buf(&mut buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    };
+    let (protocol, response) = match judge(&request, options) {
+        Ok(accepted) => accepted,
+        Err((status, reason)) => return refuse(&mut stream, status, reason).await,
+    };
+    let mut answer = Vec::with_capacity(256);
+    write_response(&mut answer, &response).map_err(io::Error::other)?;
+    stream.write_all(&answer).await?;
+    stream.flush().await?;
+    buffer.drain(..used);
+    let frames = WebSocketStream::from_partially_read(stream, buffer, Role::Server, Some(config(max_frame))).await;
+    Ok((protocol, WebSocketBytes::new(frames, protocol)))
+}
+
+fn config(max_frame: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(MAX_WRITE_BUFFER)
+        .max_message_size(Some(max_frame))
+        .max_frame_size(Some(max_frame))
+}
+
+async fn refuse<T>(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    status: &str,
+    reason: &'static str,
+) -> io::Result<T> {
+    let length = reason.len() + 1;
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{reason}\n"
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    // What is unread would make the close a reset, which may overtake the answer.
+    let _ = tokio::io::copy(&mut stream.take(MAX_LAST_READ), &mut tokio::io::sink()).await;
+    Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+}
+
+type Refused = (&'static str, &'static str);
+
+/// What the path asks for, and the answer that grants it.
+fn judge(request: &Request, options: &WebSocketOptions) -> Result<(Protocol, Response), Refused> {
+    let Ok(mut response) = create_response(request) else {
+        return Err(("400 Bad Request", "this port speaks WebSocket: the request is no upgrade to it"));
+    };
+    check_origin(request, options)?;
+    let protocol = match request.uri().path() {
+        "/mqtt" if options.mqtt => {
+            // [MQTT-6.0.0-3], [MQTT-6.0.0-4]
+            let Some(name) = mqtt_name(request) else {
+                return Err(("400 Bad Request", "sub-protocol 'mqtt' was not offered"));
+            };
+            response.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(name));
+            Protocol::Mqtt
+        }
+        "/mqtt" => return Err(("404 Not Found", "MQTT is not enabled")),
+        "/leafnode" => return Err(("404 Not Found", "leafnode connections are not accepted here")),
+        _ => Protocol::Nats,
+    };
+    for (name, value) in &options.headers {
+        let name = tokio_tungstenite::tungstenite::http::HeaderName::try_from(name.as_str());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value.as_str())) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    Ok((protocol, response))
+}
+
+fn mqtt_name(request: &Request) -> Option<&'static str> {
+    let offered = request.headers().get_all("Sec-WebSocket-Protocol");
+    let mut names = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    names.find_map(|name| match name.trim() {
+        "mqtt" => Some("mqtt"),
+        "mqttv3.1" => Some("mqttv3.1"),
+        _ => None,
+    })
+}
+
+/// Browsers send `Origin`, programs don't and are let in, as nats-server does.
+fn check_origin(request: &Request, options: &WebSocketOptions) -> Result<(), Refused> {
+    const NOT_ALLOWED: Refused = ("403 Forbidden", "origin not allowed");
+    if !options.same_origin && options.allowed_origins.is_empty() {
+        return Ok(());
+    }
+    let Some(origin) = request.headers().get("Origin") else { return Ok(()) };
+    let scheme_of_ours = if options.tls.is_some() { "https" } else { "http" };
+    let origin = origin.to_str().ok().and_then(Place::parse).ok_or(NOT_ALLOWED)?;
+    if options.same_origin {
+        let host = request.headers().get("Host").and_then(|host| host.to_str().ok());
+        let ours = host.and_then(|host| Place::new(scheme_of_ours, host)).ok_or(NOT_ALLOWED)?;
+        if origin.host != ours.host || origin.port != ours.port {
+            return Err(NOT_ALLOWED);
+        }
+    }
+    let allowed = &options.allowed_origins;
+    if !allowed.is_empty() && !allowed.iter().filter_map(|text| Place::parse(text)).any(|place| place == origin) {
+        return Err(NOT_ALLOWED);
+    }
+    Ok(())
+}
+
+/// An origin: `https://example.com:8443`.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    scheme: String,
+    host: String,
+    port: u16,
+}
+
+impl Place {
+    fn parse(text: &str) -> Option<Place> {
+        let (scheme, authority) = text.split_once("://")?;
+        Place::new(scheme, authority.trim_end_matches('/'))
+    }
+
+    fn new(scheme: &str, authority: &str) -> Option<Place> {
+        let scheme = scheme.to_ascii_lowercase();
+        let usual = if scheme == "https" { 443 } else { 80 };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+            _ => (authority, usual),
+        };
+        Some(Place { scheme, host: host.to_ascii_lowercase(), port })
+    }
+}
+
+/// A WebSocket as a stream of bytes. Also for the dialling side, made with [`WebSocketBytes::dialled`].
+pub struct WebSocketBytes<S> {
+    frames: WebSocketStream<S>,
+    /// Of a received frame, not read yet.
+    rest: Bytes,
+    protocol: Protocol,
+    /// Something may lie in the frame layer that the socket did not take.
+    unflushed: bool,
+    tls: Option<TlsSession>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
+    fn new(frames: WebSocketStream<S>, protocol: Protocol) -> WebSocketBytes<S> {
+        WebSocketBytes { frames, rest: Bytes::new(), protocol, unflushed: false, tls: None }
+    }
+
+    /// Wraps a connection that we dialled and upgraded; `received` came behind the answer already.
+    pub async fn dialled(stream: S, received: Vec<u8>, max_payload: usize) -> WebSocketBytes<S> {
+        let config = config(max_payload + FRAME_EXTRA);
+        let frames = WebSocketStream::from_partially_read(stream, received, Role::Client, Some(config)).await;
+        WebSocketBytes::new(frames, Protocol::Leaf)
+    }
+
+    fn poll_unflushed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(&mut self.frames).poll_flush(context)).map_err(to_io)?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes with a code, as far as the socket takes it at once.
+    fn close(&mut self, context: &mut Context<'_>, code: CloseCode, reason: &'static str) {
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        if Pin::new(&mut self.frames).poll_ready(context).is_ready() {
+            let _ = Pin::new(&mut self.frames).start_send(Message::Close(Some(frame)));
+            let _ = Pin::new(&mut self.frames).poll_flush(context);
+        }
+    }
+
+    /// The next frame with something in it; `Ok(false)` is the end.
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            let Some(received) = ready!(Pin::new(&mut self.frames).poll_next(context)) else {
+                return Poll::Ready(Ok(false));
+            };
+            match received {
+                Ok(Message::Binary(bytes)) => self.rest = bytes,
+                Ok(Message::Text(_)) if self.protocol == Protocol::Mqtt => {
+                    // [MQTT-6.0.0-1]
+                    self.close(context, CloseCode::Unsupported, "MQTT needs binary frames");
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "text frame")));
+                }
+                Ok(Message::Text(text)) => self.rest = text.into(),
+                // Pings are answered by the frame layer, with its next read or write.
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => self.unflushed = true,
+                Ok(Message::Close(_)) => {
+                    let _ = Pin::new(&mut self.frames).poll_flush(context);
+                    return Poll::Ready(Ok(false));
+                }
+                Err(error) => return Poll::Ready(self.fail(context, error)),
+            }
+            if !self.rest.is_empty() {
+                return Poll::Ready(Ok(true));
+            }
+        }
+    }
+
+    fn fail(&mut self, context: &mut Context<'_>, error: Error) -> io::Result<bool> {
+        match &error {
+            Error::ConnectionClosed | Error::AlreadyClosed => return Ok(false),
+            Error::Capacity(_) => self.close(context, CloseCode::Size, "frame too large"),
+            Error::Protocol(_) => self.close(context, CloseCode::Protocol, "protocol error"),
+            Error::Utf8(_) => self.close(context, CloseCode::Invalid, "no UTF-8"),
+            _ => {}
+        }
+        Err(to_io(error))
+    }
+}
+
+fn to_io(error: Error) -> io::Error {
+    match error {
+        Error::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketBytes<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // The task that waits for a full socket comes here too.
+        if let Poll::Ready(Err(error)) = this.poll_unflushed(context) {
+            return Poll::Ready(Err(error));
+        }
+        if this.rest.is_empty() && !ready!(this.poll_frame(context))? {
+            return Poll::Ready(Ok(()));
+        }
+        let count = this.rest.len().min(buffer.remaining());
+        buffer.put_slice(&this.rest[..count]);
+        this.rest.advance(count);
+        if this.rest.is_empty() {
+            // An idle connection keeps no frame.
+            this.rest = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketBytes<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.frames).poll_ready(context)).map_err(to_io)?;
+        let wanted: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut payload = Vec::with_capacity(wanted.min(MAX_SENT_FRAME));
+        for piece in pieces {
+            let room = MAX_SENT_FRAME - payload.len();
+            payload.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+        let count = payload.len();
+        this.unflushed = true;
+        Pin::new(&mut this.frames).start_send(Message::Binary(payload.into())).map_err(to_io)?;
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_unflushed(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().frames).poll_close(context).map_err(to_io)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> SessionStream for WebSocketBytes<S> {
+    fn end(self: Pin<&mut Self>, context: &mut Context<'_>, reason: CloseReason) {
+        let code = match reason {
+            CloseReason::ClientClosed | CloseReason::Kicked => CloseCode::Normal,
+            CloseReason::ServerShutdown => CloseCode::Away,
+            CloseReason::ProtocolViolation | CloseReason::MaxControlLineExceeded => CloseCode::Protocol,
+            CloseReason::MaxPayloadExceeded => CloseCode::Size,
+            CloseReason::ReadError | CloseReason::WriteError | CloseReason::TlsHandshakeError => CloseCode::Away,
+            _ => CloseCode::Policy,
+        };
+        self.get_mut().close(context, code, reason.text());
+    }
+
+    fn tls(&self) -> Option<TlsSession> {
+        self.tls
+    }
+}
