@@ -18,7 +18,7 @@ const WINDOW: u64 = 4 * 1024 * 1024;
 const SUBJECT: &str = "bench.subject";
 
 /// Deliveries are the operations.
-pub fn run(server: &Server, subscribers: usize, size: usize, scale: f64) -> Result<Outcome> {
+pub(crate) fn run(server: &Server, subscribers: usize, size: usize, scale: f64) -> Result<Outcome> {
     let deliveries = (DELIVERIES.min(BYTES / size as f64)) * scale;
     let (bytes, count) = batch(&publish_frame(SUBJECT, size));
     let batches = (deliveries / subscribers as f64 / count as f64).ceil() as u64;

@@ -10,7 +10,7 @@ use crate::{Outcome, stopwatch};
 const CONNECTIONS: f64 = 5_000.0;
 
 /// Connections are the operations; they are open when the caller looks at the server's memory, because they are leaked.
-pub fn run(server: &Server, scale: f64) -> Result<Outcome> {
+pub(crate) fn run(server: &Server, scale: f64) -> Result<Outcome> {
     let count = (CONNECTIONS * scale) as u64;
     let begin = stopwatch::now();
     let wires: Vec<Wire> = (0..count).map(|_| Wire::connect(server)).collect::<Result<_>>()?;

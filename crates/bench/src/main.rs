@@ -20,13 +20,13 @@ use crate::report::Report;
 
 /// What a workload did.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Messages, deliveries or requests.
-    pub operations: u64,
+    pub(crate) operations: u64,
     /// Wall time of the measured part.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Median latency of one operation in microseconds, where that is what is measured.
-    pub p50_micros: Option<f64>,
+    pub(crate) p50_micros: Option<f64>,
 }
 
 /// One row of the table.

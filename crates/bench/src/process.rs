@@ -12,24 +12,24 @@ use crate::stopwatch;
 const TICKS: f64 = 100.0;
 
 /// A running server.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Where clients connect.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 /// What a process has used.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// User and system time, seconds.
-    pub cpu: f64,
+    pub(crate) cpu: f64,
     /// Resident memory, KiB.
-    pub rss: u64,
+    pub(crate) rss: u64,
 }
 
 impl Server {
     /// Starts a command line and waits until its port answers.
-    pub fn start(command: &str) -> Result<Server> {
+    pub(crate) fn start(command: &str) -> Result<Server> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let command = command.replace("{port}", &port.to_string());
         let mut words = command.split_whitespace();
@@ -52,7 +52,7 @@ impl Server {
     }
 
     /// What it has used so far.
-    pub fn usage(&self) -> Result<Usage> {
+    pub(crate) fn usage(&self) -> Result<Usage> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);

@@ -10,7 +10,7 @@ use crate::{Outcome, stopwatch};
 const MESSAGES: f64 = 8_000_000.0;
 
 /// Publishes on one connection, then waits for the PONG behind it.
-pub fn run(server: &Server, size: usize, scale: f64) -> Result<Outcome> {
+pub(crate) fn run(server: &Server, size: usize, scale: f64) -> Result<Outcome> {
     let mut wire = Wire::connect(server)?;
     let (bytes, count) = batch(&publish_frame("bench.subject", size));
     let begin = stopwatch::now();

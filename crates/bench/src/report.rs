@@ -5,7 +5,7 @@ use crate::process::Usage;
 
 /// One run of a workload against one server.
 #[derive(Clone, Copy, Debug)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Operations per second.
     rate: f64,
     /// Server CPU per operation, microseconds.
@@ -19,7 +19,7 @@ pub struct Sample {
 
 impl Sample {
     /// From what the workload and the process say.
-    pub fn new(outcome: &Outcome, before: &Usage, after: &Usage) -> Sample {
+    pub(crate) fn new(outcome: &Outcome, before: &Usage, after: &Usage) -> Sample {
         let operations = outcome.operations.max(1) as f64;
         Sample {
             rate: operations / outcome.seconds,
@@ -32,7 +32,7 @@ impl Sample {
 }
 
 /// All rounds of a workload.
-pub struct Report {
+pub(crate) struct Report {
     name: &'static str,
     ours: Vec<Sample>,
     peer: Vec<Sample>,
@@ -40,22 +40,22 @@ pub struct Report {
 
 impl Report {
     /// Empty.
-    pub fn new(name: &'static str) -> Report {
+    pub(crate) fn new(name: &'static str) -> Report {
         Report { name, ours: Vec::new(), peer: Vec::new() }
     }
 
     /// A round of ours.
-    pub fn add_ours(&mut self, sample: Sample) {
+    pub(crate) fn add_ours(&mut self, sample: Sample) {
         self.ours.push(sample);
     }
 
     /// A round of the peer.
-    pub fn add_peer(&mut self, sample: Sample) {
+    pub(crate) fn add_peer(&mut self, sample: Sample) {
         self.peer.push(sample);
     }
 
     /// One line a figure.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         println!("{}", self.name);
         self.line("CPU µs/op", |sample| Some(sample.cpu_micros), false);
         self.line("ops/s", |sample| Some(sample.rate), true);

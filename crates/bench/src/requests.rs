@@ -13,7 +13,7 @@ const REQUESTS: f64 = 40_000.0;
 const PAYLOAD: &[u8; 16] = b"0123456789abcdef";
 
 /// Requests are the operations; the latency is a requester's.
-pub fn run(server: &Server, requesters: usize, scale: f64) -> Result<Outcome> {
+pub(crate) fn run(server: &Server, requesters: usize, scale: f64) -> Result<Outcome> {
     let mut responder = Wire::connect(server)?;
     responder.send(b"SUB bench.service 1\r\n")?;
     responder.ping()?;

@@ -12,13 +12,13 @@ use crate::process::Server;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connection that has been greeted.
-pub struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
 }
 
 impl Wire {
     /// Connects, says CONNECT and waits for the PONG.
-    pub fn connect(server: &Server) -> Result<Wire> {
+    pub(crate) fn connect(server: &Server) -> Result<Wire> {
         let stream = TcpStream::connect(server.address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -29,12 +29,12 @@ impl Wire {
     }
 
     /// Writes all.
-    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.stream.write_all(bytes)?)
     }
 
     /// Reads what is there, at least one byte.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         match self.stream.read(buffer)? {
             0 => bail!("the server closed the connection"),
             read => Ok(read),
@@ -42,7 +42,7 @@ impl Wire {
     }
 
     /// PING, and everything up to the PONG.
-    pub fn ping(&mut self) -> Result<()> {
+    pub(crate) fn ping(&mut self) -> Result<()> {
         self.send(b"PING\r\n")?;
         let mut seen = Vec::new();
         let mut buffer = [0; 4096];
@@ -56,7 +56,7 @@ impl Wire {
 }
 
 /// `PUB subject size` with a payload of that size.
-pub fn publish_frame(subject: &str, size: usize) -> Vec<u8> {
+pub(crate) fn publish_frame(subject: &str, size: usize) -> Vec<u8> {
     let mut frame = format!("PUB {subject} {size}\r\n").into_bytes();
     frame.resize(frame.len() + size, b'x');
     frame.extend_from_slice(b"\r\n");
@@ -64,7 +64,7 @@ pub fn publish_frame(subject: &str, size: usize) -> Vec<u8> {
 }
 
 /// As many frames as fit 64 KiB, at least one; and how many they are.
-pub fn batch(frame: &[u8]) -> (Vec<u8>, u64) {
+pub(crate) fn batch(frame: &[u8]) -> (Vec<u8>, u64) {
     let count = (64 * 1024 / frame.len()).max(1);
     (frame.repeat(count), count as u64)
 }

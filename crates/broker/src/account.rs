@@ -15,6 +15,7 @@ pub(crate) type AccountId = u16;
 pub(crate) const GLOBAL: AccountId = 0;
 
 /// A row's right side.
+#[allow(dead_code)] // sessions: rows of the MQTT client
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// A subscription of a connection, perhaps member of a queue group; the slab says which kind.
@@ -36,8 +37,6 @@ pub(crate) enum Target {
 pub(crate) enum Service {
     /// `$JS.API.>`
     JetStreamApi,
-    /// `$SYS.REQ.USER.INFO`
-    UserInfo,
 }
 
 /// A prefix that is replaced: `$JS.<domain>.API.` by `$JS.API.`.

@@ -318,6 +318,14 @@ impl Broker {
         }
     }
 
+    /// Tells every client to look for another server; connections stay until the shell closes them.
+    pub fn become_lame_duck(&mut self, out: &mut Outbox) {
+        let ids: Vec<ConnectionId> = self.connections.iter().map(|connection| connection.id).collect();
+        for id in ids {
+            self.announce_lame_duck(id, out);
+        }
+    }
+
     // ---- for the client kinds
 
     /// Moves a connection's deadline (microseconds; 0: none).

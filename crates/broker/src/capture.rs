@@ -11,9 +11,9 @@
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
 //! and API calls have a quarter more.
 
-use jetstream::api_error::ApiError;
+use jetstream::api_error::{self, ApiError};
 use jetstream::command::{
-    Ack, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, QueueFor, Recipient, Span, Ticket, Turn,
+    Ack, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, QueueFor, Recipient, Request, Span, Ticket, Turn,
 };
 use jetstream::identity::{ConsumerId, StreamId};
 use subject::Filter;
@@ -46,6 +46,8 @@ pub(crate) struct StoreSide {
     in_flight: usize,
     streams: std::collections::BTreeMap<StreamId, StreamRow>,
     consumers: std::collections::BTreeMap<ConsumerId, Vec<Filter>>,
+    /// Who asked the requests that are at the store, in their order; answers come in the same.
+    asked: std::collections::VecDeque<Asked>,
     /// Clients that wait for room, by the time their patience ends.
     waiters: std::collections::VecDeque<(u64, ConnectionId)>,
     /// Bytes delivered and not credited back yet, and the connection that must drain first.
@@ -64,6 +66,16 @@ impl Owed {
     fn waits(&self, out: &Outbox) -> bool {
         self.connection.is_some_and(|id| out.pending_bytes(id) > CREDIT_PENDING)
     }
+}
+
+/// Who asked a [`Command::Request`], which has no room for it.
+#[allow(dead_code)] // read by the API's answers
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// Where the answer goes.
+    pub(crate) reply: Box<[u8]>,
+    /// What was asked, for the answer's type and for errors.
+    pub(crate) subject: Box<[u8]>,
 }
 
 #[derive(Debug)]
@@ -89,6 +101,13 @@ impl StoreSide {
         self.batch.commands.push(command);
     }
 
+    /// Adds a request and notes who asked.
+    #[allow(dead_code)] // used by the API's requests
+    pub(crate) fn ask(&mut self, request: Request, asked: Asked) {
+        self.asked.push_back(asked);
+        self.batch.commands.push(Command::Request(Box::new(request)));
+    }
+
     fn recycle(&mut self, mut batch: Batch) {
         self.in_flight = self.in_flight.saturating_sub(weight(&batch));
         batch.clear();
@@ -103,6 +122,12 @@ fn weight(batch: &Batch) -> usize {
 }
 
 impl Broker {
+    /// How many streams exist, as far as the store has told.
+    #[must_use]
+    pub fn stream_count(&self) -> usize {
+        self.store.streams.len()
+    }
+
     /// Would [`Broker::take_batch`] give something?
     #[must_use]
     pub fn has_batch(&self, out: &Outbox) -> bool {
@@ -197,7 +222,6 @@ impl Broker {
         for service in &plan.services {
             match service {
                 Service::JetStreamApi => self.jetstream_request(now, origin, plan.routed_subject(), message, out),
-                Service::UserInfo => {}
             }
         }
         let stored = self.append(now, plan, message, out);
@@ -237,8 +261,7 @@ impl Broker {
     }
 
     fn refuse_append(&mut self, now: Now, stream: Option<StreamId>, message: &Message<'_>, out: &mut Outbox) {
-        // errors.json: JSStreamTooManyRequests
-        let error = ApiError { code: 429, err_code: 10167, description: "too many requests".into() };
+        let error = api_error::STREAM_TOO_MANY_REQUESTS;
         if message.ticket == NO_TICKET {
             self.acknowledge(now, stream.unwrap_or_default(), message.reply, &Outcome::Refused(error), out);
         } else {
@@ -257,7 +280,12 @@ impl Broker {
             (Command::Ack(ack), Outcome::Acknowledged { confirm: true }) if !ack.reply.is_empty() => {
                 self.publish(now, Origin::server(GLOBAL), &Message::new(ack.reply.of(arena), b""), out);
             }
-            (Command::Request(request), Outcome::Answer(answer)) => self.jetstream_answer(now, request, answer, out),
+            (Command::Request(request), outcome) => {
+                let asked = self.store.asked.pop_front();
+                if let (Some(asked), Outcome::Answer(answer)) = (asked, outcome) {
+                    self.jetstream_answer(now, request, &asked, answer, out);
+                }
+            }
             _ => {}
         }
     }
@@ -348,7 +376,9 @@ impl Broker {
         {
             self.store.push(|batch| Command::Unreachable { consumer, inbox: batch.add(to) });
         }
-        self.owe_credit(recipient, delivery.tail.len, published.last);
+        let connection =
+            published.last.and_then(|slot| self.connections.at(slot as usize)).map(|connection| connection.id);
+        self.owe_credit(recipient, delivery.tail.len, connection);
     }
 
     /// Notes bytes that are credited back once `connection` has drained.

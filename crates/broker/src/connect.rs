@@ -1,124 +1,80 @@
-//! INFO and CONNECT: what the server says of itself, and what a client asks for.
+//! INFO and CONNECT as this server uses them.
 
-use serde_json::{Map, Value};
+use nats_proto::handshake::{ConnectOptions, Handshake, ServerInfo};
 
 use crate::authorization::Credentials;
 use crate::broker::NewConnection;
 use crate::settings::Settings;
 
-/// CONNECT as far as it is used; unknown fields and nulls are fine.
-#[derive(Clone, Debug)]
-pub(crate) struct ConnectOptions {
-    pub(crate) verbose: bool,
-    pub(crate) pedantic: bool,
-    pub(crate) echo: bool,
-    pub(crate) headers: bool,
-    pub(crate) no_responders: bool,
-    pub(crate) protocol: u8,
-    pub(crate) name: Box<str>,
-    pub(crate) lang: Box<str>,
-    pub(crate) version: Box<str>,
-    user: Option<Box<str>>,
-    password: Option<Box<str>>,
-    token: Option<Box<str>>,
-}
+/// The API level that clients switch features on: what is really met. drop-in §7
+const API_LEVEL: u64 = 1;
 
-impl ConnectOptions {
-    /// `None`: no JSON object, or a field of another type.
-    pub(crate) fn parse(json: &[u8]) -> Option<ConnectOptions> {
-        let Value::Object(fields) = serde_json::from_slice(json).ok()? else { return None };
-        Some(ConnectOptions {
-            verbose: flag(&fields, "verbose", true)?,
-            pedantic: flag(&fields, "pedantic", true)?,
-            echo: flag(&fields, "echo", true)?,
-            headers: flag(&fields, "headers", false)?,
-            no_responders: flag(&fields, "no_responders", false)?,
-            protocol: match fields.get("protocol") {
-                None | Some(Value::Null) => 0,
-                Some(value) => u8::try_from(value.as_i64()?).unwrap_or(u8::MAX),
-            },
-            name: text(&fields, "name")?.unwrap_or_default(),
-            lang: text(&fields, "lang")?.unwrap_or_default(),
-            version: text(&fields, "version")?.unwrap_or_default(),
-            user: text(&fields, "user")?,
-            password: text(&fields, "pass")?,
-            token: text(&fields, "auth_token")?,
-        })
-    }
-
-    pub(crate) fn credentials(&self) -> Credentials<'_> {
-        Credentials { user: self.user.as_deref(), password: self.password.as_deref(), token: self.token.as_deref() }
-    }
-}
-
-fn flag(fields: &Map<String, Value>, name: &str, default: bool) -> Option<bool> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Some(default),
-        Some(value) => value.as_bool(),
-    }
-}
-
-fn text(fields: &Map<String, Value>, name: &str) -> Option<Option<Box<str>>> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Some(None),
-        Some(value) => value.as_str().map(|text| Some(text.into())),
+/// The credentials of a CONNECT.
+pub(crate) fn credentials(options: &ConnectOptions) -> Credentials<'_> {
+    Credentials {
+        user: options.user.as_deref(),
+        password: options.pass.as_ref().map(|password| &*password.0),
+        token: Some(&*options.auth_token.0).filter(|token| !token.is_empty()),
     }
 }
 
 /// The first INFO of a connection, with its line end. drop-in §7
 pub(crate) fn info(settings: &Settings, number: u64, new: &NewConnection) -> Vec<u8> {
-    let mut fields = common(settings, number);
-    fields.insert("client_ip".into(), new.peer.ip().to_string().into());
-    for (name, value) in [
-        ("auth_required", settings.authorization.is_required()),
-        ("tls_required", new.tls.required),
-        ("tls_verify", new.tls.verify),
-        ("tls_available", new.tls.available),
-    ] {
-        if value {
-            fields.insert(name.into(), true.into());
-        }
-    }
-    line(fields)
+    let fields = ServerInfo {
+        client_ip: new.peer.ip().to_string(),
+        auth_required: settings.authorization.is_required(),
+        tls_required: new.tls.required,
+        tls_verify: new.tls.verify,
+        tls_available: new.tls.available,
+        ..general(settings, number)
+    };
+    line(settings, &fields)
 }
 
 /// The INFO that follows the first PONG.
 pub(crate) fn second_info(settings: &Settings, number: u64, account: &str) -> Vec<u8> {
-    let mut fields = common(settings, number);
-    fields.insert("connect_info".into(), true.into());
-    fields.insert("remote_account".into(), account.into());
-    line(fields)
+    line(settings, &ServerInfo { connect_info: true, remote_account: account.into(), ..general(settings, number) })
 }
 
-/// The API level that clients switch features on.
-const API_LEVEL: u32 = 1;
+/// The INFO of a server that is about to leave.
+pub(crate) fn lame_duck_info(settings: &Settings, number: u64) -> Vec<u8> {
+    line(settings, &ServerInfo { ldm: true, ..general(settings, number) })
+}
 
-fn common(settings: &Settings, number: u64) -> Map<String, Value> {
+fn general(settings: &Settings, number: u64) -> ServerInfo {
     let server = &settings.server;
-    let mut fields = Map::new();
-    let mut set = |name: &str, value: Value| fields.insert(name.into(), value);
-    set("server_id", (&*server.id).into());
-    set("server_name", (&*server.name).into());
-    set("version", (&*server.version).into());
-    set("tributary", (&*server.software).into());
-    set("proto", 1.into());
-    set("host", (&*server.host).into());
-    set("port", server.port.into());
-    set("headers", true.into());
-    set("max_payload", settings.max_payload.into());
-    set("client_id", number.into());
-    set("api_lvl", API_LEVEL.into());
-    if let Some(jetstream) = &settings.jetstream {
-        set("jetstream", true.into());
-        if let Some(domain) = &jetstream.domain {
-            set("domain", (&**domain).into());
-        }
+    ServerInfo {
+        server_id: server.id.to_string(),
+        server_name: server.name.to_string(),
+        version: server.version.to_string(),
+        proto: 1,
+        host: server.host.to_string(),
+        port: server.port,
+        headers: true,
+        max_payload: settings.max_payload as u64,
+        client_id: number,
+        api_lvl: API_LEVEL,
+        jetstream: settings.jetstream.is_some(),
+        domain: settings
+            .jetstream
+            .as_ref()
+            .and_then(|jetstream| jetstream.domain.as_deref())
+            .unwrap_or_default()
+            .into(),
+        ..ServerInfo::default()
     }
-    fields
 }
 
-fn line(fields: Map<String, Value>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(512);
-    nats_proto::encode::info(Value::Object(fields).to_string().as_bytes(), &mut bytes);
+/// INFO with the key of our own at its end.
+fn line(settings: &Settings, info: &ServerInfo) -> Vec<u8> {
+    let mut json = info.to_json();
+    if !settings.server.software.is_empty() && json.pop() == Some(b'}') {
+        let software = serde_json::Value::from(&*settings.server.software).to_string();
+        json.extend_from_slice(b",\"tributary\":");
+        json.extend_from_slice(software.as_bytes());
+        json.push(b'}');
+    }
+    let mut bytes = Vec::with_capacity(json.len() + 8);
+    nats_proto::encode::info(&json, &mut bytes);
     bytes
 }

@@ -4,6 +4,7 @@ use subject::Filter;
 
 use crate::account::{GLOBAL, Service, Target};
 use crate::broker::Broker;
+use crate::capture::Asked;
 use crate::identity::Now;
 use crate::outbox::Outbox;
 use crate::routing::{Message, Origin};
@@ -36,6 +37,7 @@ impl Broker {
         &mut self,
         _now: Now,
         _request: &jetstream::command::Request,
+        _asked: &Asked,
         _answer: &jetstream::command::Answer,
         _out: &mut Outbox,
     ) {

@@ -13,6 +13,9 @@ mod effect;
 mod identity;
 mod jetstream_api;
 mod leaf;
+#[cfg(test)]
+mod model_tests;
+mod monitoring;
 mod mqtt_client;
 mod nats_client;
 mod outbox;
@@ -20,12 +23,15 @@ mod plan;
 mod routing;
 mod settings;
 mod subscription;
+#[cfg(test)]
+mod testscripts;
 mod timers;
 
 pub use authorization::{Authorization, Credentials, Secret, User, Verdict};
 pub use broker::{Broker, Counters, NewConnection, Protocol, Received, Refusal, TlsFacts, Transport};
 pub use effect::{CloseReason, Effect};
 pub use identity::{ConnectionId, Now};
+pub use monitoring::{ConnectionInfo, SubscriptionInfo};
 pub use outbox::{CHUNK, CONGESTED, Frame, Outbox, OutboxLimits, Traffic};
 pub use settings::{JetStreamSettings, ServerIdentity, Settings};
 pub use subscription::SubscriptionId;

@@ -11,19 +11,21 @@
 
 use std::rc::Rc;
 
-use nats_proto::client::{ClientOp, Decoded, Limits, Publish, decode};
+use nats_proto::client::{ClientOp, Decoded, Limits, Publish, decode, decode_same};
 use nats_proto::encode;
+use nats_proto::handshake::{ConnectOptions, Handshake};
 use nats_proto::refusal::Refusal;
 use subject::Filter;
 
 use crate::account::AccountId;
 use crate::authorization::Verdict;
 use crate::broker::{Broker, NewConnection, Received};
-use crate::connect::{self, ConnectOptions};
+use crate::connect;
 use crate::connection::{Connection, Kind, SubscriptionNames};
 use crate::effect::{CloseReason, Effect};
 use crate::identity::{ConnectionId, Now};
 use crate::outbox::{Frame, Outbox, Traffic};
+use crate::plan::Plan;
 use crate::routing::{Message, Origin};
 use crate::subscription::{Interest, NewSubscription, Subscription, SubscriptionId};
 
@@ -77,6 +79,13 @@ pub(crate) struct NatsClient {
     pub(crate) about: Option<Box<About>>,
     /// Index of the user that the password being compared would make it.
     candidate: Option<u32>,
+}
+
+/// A PUB or HPUB, its length on the wire, and the buffer of its own that it may have come in.
+struct Published<'a> {
+    publish: &'a Publish<'a>,
+    length: usize,
+    frame: Option<&'a Rc<Frame>>,
 }
 
 /// What to do after an operation.
@@ -137,33 +146,41 @@ impl Broker {
         let mut limits = Limits { headers: options.headers, ..self.limits };
         let mut traffic = Traffic::default();
         let mut result = Received::default();
+        let mut memo = self.memo(id);
         while result.used < bytes.len() {
-            let flow = match decode(&bytes[result.used..], &limits) {
-                Ok(Decoded::Op(ClientOp::Pub(publish), length)) if options.phase == Phase::Ready => {
-                    let flow = self.nats_publish(now, id, account, &options, &publish, frame, out);
-                    if flow != Flow::Wait {
+            let rest = &bytes[result.used..];
+            let same = memo.as_ref().filter(|plan| plan.is_valid() && options.phase == Phase::Ready);
+            let flow = if let Some(plan) = same
+                && let Some((publish, length)) = decode_same(rest, &plan.subject, &limits)
+            {
+                let published = Published { publish: &publish, length, frame };
+                self.nats_publish(now, id, account, &options, plan, &published, &mut result, &mut traffic, out)
+            } else {
+                match decode(rest, &limits) {
+                    Ok(Decoded::Op(ClientOp::Pub(publish), length)) if options.phase == Phase::Ready => {
+                        let origin = Origin { connection: Some(id), account, skip_own: !options.echo };
+                        let plan = self.plan(origin, publish.subject);
+                        memo = self.memo(id);
+                        let published = Published { publish: &publish, length, frame };
+                        self.nats_publish(now, id, account, &options, &plan, &published, &mut result, &mut traffic, out)
+                    }
+                    Ok(Decoded::Op(operation, length)) => {
                         result.used += length;
-                        traffic.messages += 1;
-                        traffic.bytes += publish.message.len() as u64;
+                        let flow = self.nats_operation(now, id, &options, &operation, out);
+                        if matches!(operation, ClientOp::Connect(_))
+                            && let Some((_, changed)) = self.nats_options(id)
+                        {
+                            options = changed;
+                            limits.headers = changed.headers;
+                        }
+                        flow
                     }
-                    flow
-                }
-                Ok(Decoded::Op(operation, length)) => {
-                    result.used += length;
-                    let flow = self.nats_operation(now, id, &options, &operation, out);
-                    if matches!(operation, ClientOp::Connect(_))
-                        && let Some((_, changed)) = self.nats_options(id)
-                    {
-                        options = changed;
-                        limits.headers = changed.headers;
+                    Ok(Decoded::Incomplete { need }) => {
+                        result.need = need;
+                        break;
                     }
-                    flow
+                    Err(error) => self.refuse(id, &error.refusal(), out),
                 }
-                Ok(Decoded::Incomplete { need }) => {
-                    result.need = need;
-                    break;
-                }
-                Err(error) => self.refuse(id, &error.refusal(), out),
             };
             match flow {
                 Flow::Go if out.wants_flush() => break,
@@ -194,35 +211,44 @@ impl Broker {
         }
     }
 
-    #[inline]
-    #[allow(clippy::too_many_arguments)] // the hot path: a struct of them would be built per message
+    fn memo(&self, id: ConnectionId) -> Option<Rc<Plan>> {
+        self.connections.at(id.slot()).and_then(|connection| connection.memo.clone())
+    }
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // the hot path: inlined into its loop, in two places
     fn nats_publish(
         &mut self,
         now: Now,
         id: ConnectionId,
         account: AccountId,
         options: &Options,
-        publish: &Publish<'_>,
-        frame: Option<&Rc<Frame>>,
+        plan: &Plan,
+        published: &Published<'_>,
+        result: &mut Received,
+        traffic: &mut Traffic,
         out: &mut Outbox,
     ) -> Flow {
-        let origin = Origin { connection: Some(id), account, skip_own: !options.echo };
+        if plan.is_captured() && self.must_wait_for_store(now, id, plan) {
+            return Flow::Wait;
+        }
+        let publish = published.publish;
+        result.used += published.length;
+        traffic.messages += 1;
+        traffic.bytes += publish.message.len() as u64;
         let message = Message {
             reply: publish.reply.unwrap_or_default(),
             header_len: publish.header_len,
             tail: publish.tail,
-            frame,
+            frame: published.frame,
             ..Message::new(publish.subject, publish.message)
         };
-        let plan = self.plan(origin, publish.subject);
-        if plan.is_captured() && self.must_wait_for_store(now, id, &plan) {
-            return Flow::Wait;
-        }
         if options.pedantic && !subject::is_literal(publish.subject) {
             reply_error(id, &Refusal::InvalidPublishSubject, out);
         }
-        let published = self.route(now, origin, &plan, &message, out);
-        if published.reached == 0 && options.no_responders && publish.reply.is_some() {
+        let origin = Origin { connection: Some(id), account, skip_own: !options.echo };
+        let reached = self.route(now, origin, plan, &message, out).reached;
+        if reached == 0 && options.no_responders && publish.reply.is_some() {
             self.answer_no_responders(id, account, &message, out);
         }
         if options.verbose {
@@ -274,14 +300,16 @@ impl Broker {
     }
 
     fn nats_connect(&mut self, now: Now, id: ConnectionId, json: &[u8], out: &mut Outbox) -> Flow {
-        let Some(asked) = ConnectOptions::parse(json) else { return self.refuse(id, &Refusal::UnknownOperation, out) };
-        if asked.protocol > 1 {
+        let Ok(asked) = ConnectOptions::from_json(json) else {
+            return self.refuse(id, &Refusal::UnknownOperation, out);
+        };
+        let Some(protocol) = u8::try_from(asked.protocol).ok().filter(|protocol| *protocol <= 1) else {
             return self.refuse(id, &Refusal::InvalidClientProtocol, out);
-        }
+        };
         if asked.no_responders && !asked.headers {
             return self.refuse(id, &Refusal::NoRespondersNeedHeaders, out);
         }
-        let verdict = self.settings.authorization.judge(&asked.credentials());
+        let verdict = self.settings.authorization.judge(&connect::credentials(&asked));
         let user =
             |index: Option<usize>| index.and_then(|index| self.settings.authorization.user_name(index)).map(Box::from);
         let (phase, user) = match &verdict {
@@ -299,10 +327,15 @@ impl Broker {
             echo: asked.echo,
             headers: asked.headers,
             no_responders: asked.no_responders,
-            protocol: asked.protocol,
+            protocol,
             phase,
         };
-        client.about = Some(Box::new(About { name: asked.name, lang: asked.lang, version: asked.version, user }));
+        client.about = Some(Box::new(About {
+            name: asked.name.into(),
+            lang: asked.lang.into(),
+            version: asked.version.into(),
+            user,
+        }));
         if let Verdict::Pending { user, hash, password } = verdict {
             client.candidate = user.map(|index| index as u32);
             out.effect(Effect::CheckPassword { id, password, hash });
@@ -444,6 +477,16 @@ impl Broker {
         };
         self.close_with(id, refusal, reason, out);
         Flow::Stop
+    }
+
+    /// Tells a NATS client that this server is about to leave. drop-in §3
+    pub(crate) fn announce_lame_duck(&mut self, id: ConnectionId, out: &mut Outbox) {
+        let Some(connection) = self.connections.entry(id) else { return };
+        if let Kind::Nats(client) = &connection.kind
+            && client.options.protocol > 0
+        {
+            out.append(id, &connect::lame_duck_info(&self.settings, connection.number));
+        }
     }
 
     /// Tells a NATS client why, and closes it.

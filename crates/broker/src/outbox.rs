@@ -8,7 +8,7 @@
 //! used next is still in the cache. Beyond [`MAX_LARGE`] buffers in use at once, small ones are given, so that a message to ten thousand idle
 //! connections does not take 64 KiB for each. Payloads that the shell read into a buffer of their own are shared, not copied.
 //!
-//! Promises: nothing is queued beyond `max_pending` per connection and `budget` in sum. What exceeds the first is cut as a slow consumer; when
+//! Promises: nothing is queued beyond `max_pending` per connection (rounded up to a chunk) and `budget` in sum. What exceeds the first is cut as a slow consumer; when
 //! the budget is used up, the connection that holds most is cut. The shell drives it with [`Outbox::take_dirty`], [`Outbox::pending`] and
 //! [`Outbox::sent`]. No socket, no clock here.
 

@@ -68,6 +68,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Still what [`PlanCache::plan`] would give.
+    #[inline]
+    pub(crate) fn is_valid(&self) -> bool {
+        self.valid.get()
+    }
+
     #[inline]
     pub(crate) fn is_valid_for(&self, account: AccountId, subject: &[u8]) -> bool {
         self.valid.get() && equal_short(&self.subject, subject) && self.account == account
@@ -85,6 +91,11 @@ impl Plan {
             start = *end as usize;
             members
         })
+    }
+
+    #[inline]
+    pub(crate) fn has_targets(&self) -> bool {
+        !self.targets.is_empty()
     }
 
     #[inline]

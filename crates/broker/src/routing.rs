@@ -12,7 +12,7 @@ use crate::account::AccountId;
 use crate::broker::Broker;
 use crate::capture::NO_TICKET;
 use crate::identity::{ConnectionId, Now};
-use crate::outbox::{Frame, Outbox};
+use crate::outbox::{CHUNK, Frame, Outbox};
 use crate::plan::{Plan, PlanContext, PlanTarget, Reach};
 use crate::subscription::{NewSubscription, Subscription, SubscriptionId};
 
@@ -98,8 +98,8 @@ impl<'a> Message<'a> {
 pub(crate) struct Published {
     /// Subscriptions, streams, services and the like that it went to.
     pub(crate) reached: usize,
-    /// The last connection among them.
-    pub(crate) last: Option<ConnectionId>,
+    /// The slot of the last connection among them.
+    pub(crate) last: Option<u32>,
 }
 
 impl Broker {
@@ -147,36 +147,51 @@ impl Broker {
         message: &Message<'_>,
         out: &mut Outbox,
     ) -> Published {
-        let mut reached = 0;
-        let mut last = None;
-        let mut tail = Tail { given: message.tail, made: std::mem::take(&mut self.tail), is_made: false };
+        let mut published = Published::default();
+        if plan.has_targets() {
+            self.route_to_targets(now, origin, plan, message, &mut published, out);
+        }
+        if plan.is_captured() {
+            published.reached += self.capture(now, origin, plan, message, out);
+        }
+        while let Some(id) = self.exhausted.pop() {
+            self.unsubscribe(id);
+        }
+        published
+    }
+
+    #[inline]
+    fn route_to_targets(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        plan: &Plan,
+        message: &Message<'_>,
+        published: &mut Published,
+        out: &mut Outbox,
+    ) {
+        let mut tail = Tail::new(message, &mut self.tail);
         let skipped = origin.skipped_slot();
         for target in plan.everybody() {
             if target.slot != skipped {
                 self.deliver(now, plan, target, message, &mut tail, out);
-                reached += 1;
-                last = Some(target.slot);
+                published.reached += 1;
+                published.last = Some(target.slot);
             }
         }
         if plan.has_groups() {
             for members in plan.groups() {
                 if let Some(target) = self.pick(members, skipped) {
                     self.deliver(now, plan, &target, message, &mut tail, out);
-                    reached += 1;
-                    last = Some(target.slot);
+                    published.reached += 1;
+                    published.last = Some(target.slot);
                 }
             }
             self.deliver_to_picked_leaves(message, &mut tail, out);
         }
-        self.tail = tail.made;
-        if plan.is_captured() {
-            reached += self.capture(now, origin, plan, message, out);
+        if message.tail.is_none() && tail.made.capacity() <= CHUNK {
+            self.tail = tail.made;
         }
-        while let Some(id) = self.exhausted.pop() {
-            self.unsubscribe(id);
-        }
-        let last = last.and_then(|slot| self.connections.at(slot as usize)).map(|connection| connection.id);
-        Published { reached, last }
     }
 
     /// One member of a queue group. Local ones first; a leaf link stands for those behind it.
@@ -376,7 +391,14 @@ pub(crate) struct Tail<'a> {
     is_made: bool,
 }
 
-impl Tail<'_> {
+impl<'a> Tail<'a> {
+    /// Borrows the memory of the last one only if it will be written to.
+    #[inline]
+    fn new(message: &Message<'a>, memory: &mut Vec<u8>) -> Tail<'a> {
+        let made = if message.tail.is_some() { Vec::new() } else { std::mem::take(memory) };
+        Tail { given: message.tail, made, is_made: false }
+    }
+
     #[inline]
     pub(crate) fn bytes(&mut self, message: &Message<'_>) -> &[u8] {
         if let Some(given) = self.given {

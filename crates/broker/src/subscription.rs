@@ -23,6 +23,7 @@ pub(crate) struct NewSubscription {
 }
 
 /// How a subscription is delivered to.
+#[allow(dead_code)] // made by the leaf link and the MQTT client
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interest {
     /// `MSG subject sid …`, and `HMSG` if it understands headers.
@@ -86,6 +87,13 @@ impl Subscriptions {
     #[inline]
     pub(crate) fn entry_mut(&mut self, id: SubscriptionId) -> Option<&mut Subscription> {
         self.entries.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// All of them, by place.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SubscriptionId, &Subscription)> {
+        let named =
+            |(place, entry): (usize, &'_ Option<Subscription>)| entry.is_some().then_some(SubscriptionId(place as u32));
+        self.entries.iter().enumerate().filter_map(move |entry| named(entry).zip(entry.1.as_ref()))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -113,6 +113,25 @@ pub fn decode<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, Proto
     decode_other(bytes, limits)
 }
 
+/// Takes a PUB without reply subject off the input, if it is complete, written in the canonical way, and on `subject`: what a publisher
+/// that stays on its subject sends. `None` says nothing about the input: [`decode`] does.
+#[inline(always)]
+pub fn decode_same<'a>(bytes: &'a [u8], subject: &[u8], limits: &Limits) -> Option<(Publish<'a>, usize)> {
+    let start = subject.len() + b"PUB  ".len();
+    let (head, _) = bytes.split_at_checked(start)?;
+    if head[..4] != *b"PUB " || head[start - 1] != b' ' || !line::equal(&head[4..start - 1], subject) {
+        return None;
+    }
+    let (total, line_end) = line::canonical_size(bytes, start).filter(|(total, _)| *total <= limits.max_payload)?;
+    let end = line_end + total + 2;
+    let tail = bytes.get(start..end)?;
+    if !tail.ends_with(b"\r\n") {
+        return None;
+    }
+    let message = &bytes[line_end..end - 2];
+    Some((Publish { subject: &bytes[4..start - 1], reply: None, header_len: 0, message, tail: Some(tail) }, end))
+}
+
 fn decode_other<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
     let Some(first) = bytes.first() else { return Ok(Decoded::Incomplete { need: 1 }) };
     match first.to_ascii_uppercase() {

@@ -15,6 +15,8 @@ mod passwords;
 mod shutdown;
 mod socket;
 mod store_queue;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 mod transport;
 mod upgrade;
