@@ -1,1 +1,29 @@
-//! The JSON of the JetStream API, and nothing else.
+//! The JSON of the JetStream API, and nothing else: requests to [`jetstream::command`]s, answers to bytes.
+//!
+//! Texts, numbers and the order of keys are those of nats-server 2.15, because clients compare the numbers and some of them the texts. Only here
+//! is this JSON known: the types of `jetstream` are not serializable. No state, no clock: what needs the streams is judged in `apply`.
+//!
+//! Requests are strict as stock's are: an unknown field is refused by name. Fields that stock knows and this version does not build are accepted
+//! with their default value and refused with a text that names them otherwise: silence would promise what is not kept.
+
+mod consumer_config;
+mod direct_get;
+mod json;
+mod publish_ack;
+mod pull;
+mod request;
+mod response;
+mod stream_check;
+mod stream_config;
+mod wire;
+
+pub use direct_get::direct_message;
+pub use publish_ack::{publish_ack, publish_refused};
+pub use request::{Kind, Parsed, parse};
+pub use response::{Server, encode, encode_error};
+
+/// The level of the API that is spoken: what INFO's `api_lvl` and every config's `_nats.level` say.
+pub const API_LEVEL: u32 = 5;
+
+#[cfg(test)]
+mod testscripts;

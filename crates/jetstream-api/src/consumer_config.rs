@@ -1,0 +1,399 @@
+//! A consumer's configuration: JSON to [`ConsumerConfig`] and back, complete as stock prints it.
+
+use crate::json::Object;
+use crate::stream_check::{MAX_DESCRIPTION, MAX_METADATA, MAX_NAME, is_token, metadata_size};
+use crate::stream_config::metadata;
+use crate::wire::{Time, is_zero};
+use jetstream::api_error::{self, ApiError};
+use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy};
+use jetstream::identity::{Sequence, Timestamp};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use subject::Filter;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Fields of stock that this version does not build, besides those that have an error of their own.
+const UNSUPPORTED: [&str; 7] = [
+    "deliver_subject",
+    "deliver_group",
+    "sample_freq",
+    "priority_groups",
+    "priority_policy",
+    "priority_timeout",
+    "pause_until",
+];
+
+/// An ephemeral that nobody uses is kept for so long, nanoseconds.
+const EPHEMERAL_THRESHOLD: u64 = 5_000_000_000;
+
+/// The word for a deliver policy, before its start is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deliver {
+    All,
+    Last,
+    New,
+    StartSequence,
+    StartTime,
+    LastPerSubject,
+}
+
+/// A consumer as it was asked for.
+pub(crate) struct Draft {
+    pub(crate) name: String,
+    pub(crate) durable_name: String,
+    pub(crate) filter_subject: String,
+    pub(crate) filter_subjects: Vec<String>,
+    config: ConsumerConfig,
+    deliver: Deliver,
+    start_sequence: u64,
+    start_time: Option<String>,
+    ack_wait: i64,
+    backoff: Vec<i64>,
+    max_expires: i64,
+    inactive_threshold: i64,
+    replicas: i64,
+    /// Heartbeat, flow control, rate limit, direct: for push consumers only.
+    push_only: Option<ApiError>,
+    unsupported: Option<&'static str>,
+}
+
+/// Reads `config` of a create request: types and fields, no meaning yet.
+pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
+    let mut config = ConsumerConfig::named("");
+    let name = body.text_or_empty("name")?;
+    let durable_name = body.text_or_empty("durable_name")?;
+    config.description = body.text_or_empty("description")?.into();
+    let deliver = body.word(
+        "deliver_policy",
+        &[
+            ("all", Deliver::All),
+            ("last", Deliver::Last),
+            ("new", Deliver::New),
+            ("by_start_sequence", Deliver::StartSequence),
+            ("by_start_time", Deliver::StartTime),
+            ("last_per_subject", Deliver::LastPerSubject),
+        ],
+    )?;
+    let start_sequence = body.unsigned("opt_start_seq")?;
+    let start_time = body.text("opt_start_time")?;
+    let ack_policy = body.word(
+        "ack_policy",
+        &[
+            ("none", Some(AckPolicy::None)),
+            ("all", Some(AckPolicy::All)),
+            ("explicit", Some(AckPolicy::Explicit)),
+            ("flow_control", None),
+        ],
+    )?;
+    config.ack_policy = ack_policy.unwrap_or(AckPolicy::None);
+    let ack_wait = body.duration("ack_wait")?;
+    let backoff = body.durations("backoff")?;
+    config.max_deliver = unlimited(body.count("max_deliver")?);
+    config.max_ack_pending = body.count("max_ack_pending")?;
+    config.max_waiting = body.count("max_waiting")?;
+    let filter_subject = body.text_or_empty("filter_subject")?;
+    let filter_subjects = body.texts("filter_subjects")?;
+    config.headers_only = body.flag("headers_only")?;
+    config.max_request_batch = body.count("max_batch")?.max(0);
+    let max_expires = body.duration("max_expires")?;
+    config.max_request_max_bytes = body.count("max_bytes")?.max(0);
+    let inactive_threshold = body.duration("inactive_threshold")?;
+    config.memory_storage = body.flag("mem_storage")?;
+    config.metadata = body.pairs("metadata")?;
+    let replicas = body.count("num_replicas")?;
+    let push_only = read_push_only(&mut body, ack_policy.is_none())?;
+    let replay = body.word("replay_policy", &[("instant", false), ("original", true)])?;
+    body.refuse_value("replay_policy", replay);
+    for key in UNSUPPORTED {
+        body.unsupported(key);
+    }
+    let unsupported = body.finish()?;
+    Ok(Draft {
+        name,
+        durable_name,
+        filter_subject,
+        filter_subjects,
+        config,
+        deliver,
+        start_sequence,
+        start_time,
+        ack_wait,
+        backoff,
+        max_expires,
+        inactive_threshold,
+        replicas,
+        push_only,
+        unsupported,
+    })
+}
+
+/// What pull consumers can't have.
+fn read_push_only(body: &mut Object, acknowledged_by_flow_control: bool) -> Result<Option<ApiError>, ApiError> {
+    let rules = [
+        (body.duration("idle_heartbeat")? != 0, api_error::CONSUMER_HB_REQUIRES_PUSH),
+        (body.flag("flow_control")?, api_error::CONSUMER_FC_REQUIRES_PUSH),
+        (body.unsigned("rate_limit_bps")? != 0, api_error::CONSUMER_PULL_WITH_RATE_LIMIT),
+        (body.flag("direct")?, api_error::CONSUMER_DIRECT_REQUIRES_PUSH),
+        (acknowledged_by_flow_control, api_error::CONSUMER_ACK_FC_REQUIRES_PUSH),
+    ];
+    Ok(rules.into_iter().find(|(set, _)| *set).map(|(_, error)| error))
+}
+
+/// 0 and everything below means "no limit".
+fn unlimited(value: i64) -> i64 {
+    if value > 0 { value } else { -1 }
+}
+
+/// Could it be a consumer's name?
+pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
+    if name.contains(['/', '\\']) {
+        return Err(api_error::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS);
+    }
+    if !is_token(name) {
+        return Err(api_error::stream_invalid_config("consumer name can not contain '.', '*', '>', '\\', '/'"));
+    }
+    if name.len() > MAX_NAME {
+        return Err(api_error::consumer_name_too_long(MAX_NAME));
+    }
+    Ok(())
+}
+
+impl Draft {
+    /// Judges what needs no state, and fills in the defaults. Its name has been settled by the request.
+    pub(crate) fn finish(mut self) -> Result<ConsumerConfig, ApiError> {
+        if !self.name.is_empty() {
+            check_name(&self.name)?;
+        }
+        self.config.durable = !self.durable_name.is_empty();
+        self.config.name = std::mem::take(&mut self.name).into();
+        self.check_texts()?;
+        if let Some(field) = self.unsupported {
+            let text = format_args!("{field}: this value is not supported by this server");
+            return Err(api_error::consumer_create(text));
+        }
+        if let Some(error) = self.push_only.take() {
+            return Err(error);
+        }
+        self.finish_acknowledgements()?;
+        self.finish_requests()?;
+        self.config.filters = self.filters()?;
+        self.config.deliver_policy = self.deliver_policy()?;
+        // Those are the server's, and told anew in each answer.
+        self.config.metadata.retain(|key, _| !key.starts_with("_nats."));
+        Ok(self.config)
+    }
+
+    fn check_texts(&self) -> Result<(), ApiError> {
+        if self.config.description.len() > MAX_DESCRIPTION {
+            return Err(api_error::consumer_description_too_long(MAX_DESCRIPTION));
+        }
+        if metadata_size(&self.config.metadata) > MAX_METADATA {
+            return Err(api_error::consumer_metadata_length("128KB"));
+        }
+        if self.replicas < 0 {
+            return Err(api_error::REPLICAS_COUNT_CANNOT_BE_NEGATIVE);
+        }
+        if self.replicas > 1 {
+            return Err(api_error::STREAM_REPLICAS_NOT_SUPPORTED);
+        }
+        Ok(())
+    }
+
+    fn finish_acknowledgements(&mut self) -> Result<(), ApiError> {
+        let defaults = ConsumerConfig::named("");
+        let config = &mut self.config;
+        if self.ack_wait < 0 {
+            return Err(api_error::CONSUMER_ACK_WAIT_NEGATIVE);
+        }
+        if self.backoff.iter().any(|wait| *wait < 0) {
+            return Err(api_error::CONSUMER_BACK_OFF_NEGATIVE);
+        }
+        if config.max_deliver > 0 && (config.max_deliver as usize) < self.backoff.len() {
+            return Err(api_error::CONSUMER_MAX_DELIVER_BACKOFF);
+        }
+        let acknowledges = config.ack_policy != AckPolicy::None;
+        config.backoff_ns = self.backoff.iter().map(|wait| wait.unsigned_abs()).collect();
+        config.ack_wait_ns = match (self.ack_wait.unsigned_abs(), config.backoff_ns.first()) {
+            (_, Some(first)) => *first,
+            (0, None) if acknowledges => defaults.ack_wait_ns,
+            (wait, None) => wait,
+        };
+        config.max_ack_pending = match config.max_ack_pending {
+            0 if acknowledges => defaults.max_ack_pending,
+            given => given.max(-1),
+        };
+        Ok(())
+    }
+
+    fn finish_requests(&mut self) -> Result<(), ApiError> {
+        let config = &mut self.config;
+        if config.max_waiting <= 0 {
+            config.max_waiting = ConsumerConfig::named("").max_waiting;
+        }
+        if self.max_expires != 0 && self.max_expires < 1_000_000 {
+            return Err(api_error::CONSUMER_MAX_REQUEST_EXPIRES_TOO_SMALL);
+        }
+        config.max_request_expires_ns = self.max_expires.unsigned_abs();
+        config.inactive_threshold_ns = match u64::try_from(self.inactive_threshold).unwrap_or(0) {
+            0 if !config.durable => EPHEMERAL_THRESHOLD,
+            threshold => threshold,
+        };
+        Ok(())
+    }
+
+    fn filters(&self) -> Result<Vec<Filter>, ApiError> {
+        let parse = |text: &str| Filter::parse(text).map_err(|_| api_error::stream_invalid_config("invalid subject"));
+        if !self.filter_subject.is_empty() {
+            if !self.filter_subjects.is_empty() {
+                return Err(api_error::CONSUMER_DUPLICATE_FILTER_SUBJECTS);
+            }
+            return Ok(vec![parse(&self.filter_subject)?]);
+        }
+        let mut filters: Vec<Filter> = Vec::new();
+        for text in &self.filter_subjects {
+            if text.is_empty() {
+                return Err(api_error::CONSUMER_EMPTY_FILTER);
+            }
+            let filter = parse(text)?;
+            if filters.iter().any(|other| other.overlaps(&filter)) {
+                return Err(api_error::CONSUMER_OVERLAPPING_SUBJECT_FILTERS);
+            }
+            filters.push(filter);
+        }
+        Ok(filters)
+    }
+
+    fn deliver_policy(&self) -> Result<DeliverPolicy, ApiError> {
+        let wrong = |policy: &str, what: &str| {
+            let text = format_args!("consumer delivery policy is deliver {policy}, but optional {what}");
+            Err(api_error::consumer_invalid_policy(text))
+        };
+        let (sequence, time) = (self.start_sequence, self.start_time.as_deref());
+        let without_start = |name: &str, policy| match (sequence, time) {
+            (0, None) => Ok(policy),
+            (0, Some(_)) => wrong(name, "start time is also set"),
+            _ => wrong(name, "start sequence is also set"),
+        };
+        match self.deliver {
+            Deliver::All => without_start("all", DeliverPolicy::All),
+            Deliver::Last => without_start("last", DeliverPolicy::Last),
+            Deliver::New => without_start("new", DeliverPolicy::New),
+            Deliver::LastPerSubject if self.filter_subject.is_empty() && self.filter_subjects.is_empty() => {
+                wrong("last per subject", "filter subject is not set")
+            }
+            Deliver::LastPerSubject => without_start("last per subject", DeliverPolicy::LastPerSubject),
+            Deliver::StartSequence => match (sequence, time) {
+                (0, _) => wrong("by start sequence", "start sequence is not set"),
+                (_, Some(_)) => wrong("by start sequence", "start time is also set"),
+                (sequence, None) => Ok(DeliverPolicy::FromSequence(Sequence(sequence))),
+            },
+            Deliver::StartTime => match (sequence, time) {
+                (_, None) => wrong("by start time", "start time is not set"),
+                // Stock's text stutters, and it is its text that tools know.
+                (1.., Some(_)) => wrong("by start time", "start start sequence is also set"),
+                (0, Some(text)) => Ok(DeliverPolicy::FromTime(time_of(text)?)),
+            },
+        }
+    }
+}
+
+fn time_of(text: &str) -> Result<Timestamp, ApiError> {
+    let parsed = OffsetDateTime::parse(text, &Rfc3339).ok();
+    let nanos = parsed.map(|at| at.unix_timestamp_nanos().clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64);
+    nanos.map(Timestamp).ok_or_else(|| {
+        let text = format_args!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse it");
+        api_error::invalid_json(text)
+    })
+}
+
+/// A configuration as it stands in an answer, in stock's order of keys.
+#[derive(Serialize)]
+pub(crate) struct WireConsumerConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durable_name: Option<&'a str>,
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
+    deliver_policy: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    opt_start_seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opt_start_time: Option<Time>,
+    ack_policy: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    ack_wait: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_deliver: i64,
+    #[serde(skip_serializing_if = "<[u64]>::is_empty")]
+    backoff: &'a [u64],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter_subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    filter_subjects: Vec<&'a str>,
+    replay_policy: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_waiting: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_ack_pending: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    headers_only: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_batch: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_expires: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_bytes: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    inactive_threshold: u64,
+    num_replicas: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    mem_storage: bool,
+    metadata: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> WireConsumerConfig<'a> {
+    pub(crate) fn new(config: &'a ConsumerConfig, version: &'a str) -> WireConsumerConfig<'a> {
+        let (deliver_policy, opt_start_seq, opt_start_time) = match config.deliver_policy {
+            DeliverPolicy::All => ("all", 0, None),
+            DeliverPolicy::Last => ("last", 0, None),
+            DeliverPolicy::New => ("new", 0, None),
+            DeliverPolicy::FromSequence(sequence) => ("by_start_sequence", sequence.0, None),
+            DeliverPolicy::FromTime(time) => ("by_start_time", 0, Some(Time(time))),
+            DeliverPolicy::LastPerSubject => ("last_per_subject", 0, None),
+        };
+        let (filter_subject, filter_subjects) = match &config.filters[..] {
+            [one] => (Some(one.as_str()), Vec::new()),
+            many => (None, many.iter().map(Filter::as_str).collect()),
+        };
+        WireConsumerConfig {
+            durable_name: config.durable.then_some(&*config.name),
+            name: &config.name,
+            description: &config.description,
+            deliver_policy,
+            opt_start_seq,
+            opt_start_time,
+            ack_policy: match config.ack_policy {
+                AckPolicy::None => "none",
+                AckPolicy::All => "all",
+                AckPolicy::Explicit => "explicit",
+            },
+            ack_wait: config.ack_wait_ns,
+            max_deliver: config.max_deliver,
+            backoff: &config.backoff_ns,
+            filter_subject,
+            filter_subjects,
+            replay_policy: "instant",
+            max_waiting: config.max_waiting,
+            max_ack_pending: config.max_ack_pending,
+            headers_only: config.headers_only,
+            max_batch: config.max_request_batch,
+            max_expires: config.max_request_expires_ns,
+            max_bytes: config.max_request_max_bytes,
+            inactive_threshold: config.inactive_threshold_ns,
+            num_replicas: 0,
+            mem_storage: config.memory_storage,
+            metadata: metadata(&config.metadata, version),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Strict reading of request bodies, with the error texts of Go's decoder: people search the web for them, and some tools match them.
+
+use jetstream::api_error::{self, ApiError};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// Largest request body. A million-byte list of small values would be many times that in memory.
+const MAX_BODY: usize = 256 * 1024;
+
+/// A JSON object that is read field by field; what is left over at the end is unknown.
+pub(crate) struct Object {
+    /// As Go names it in errors: `StreamConfigRequest`, `CreateConsumerRequest.config`.
+    path: String,
+    fields: Map<String, Value>,
+    /// The first field with a value that is not built.
+    unsupported: Option<&'static str>,
+}
+
+/// Parses a body. An empty one is an empty object, as for stock.
+pub(crate) fn parse(payload: &[u8], go_type: &str) -> Result<Object, ApiError> {
+    if payload.len() > MAX_BODY {
+        return Err(api_error::invalid_json(format_args!("request is larger than {MAX_BODY} bytes")));
+    }
+    if payload.trim_ascii().is_empty() {
+        return Object::new(Value::Null, go_type.to_owned(), go_type);
+    }
+    let value = serde_json::from_slice(payload).map_err(|error| api_error::invalid_json(syntax(payload, &error)))?;
+    match value {
+        Value::Null | Value::Object(_) => Object::new(value, go_type.to_owned(), go_type),
+        other => Err(mismatch(&other, &format!("Go value of type server.{go_type}"))),
+    }
+}
+
+/// Like [`parse`], for the few requests whose unknown fields stock ignores; a plain text as error.
+pub(crate) fn parse_lenient(payload: &[u8]) -> Result<Object, String> {
+    if payload.len() > MAX_BODY {
+        return Err(format!("request is larger than {MAX_BODY} bytes"));
+    }
+    let value: Value = serde_json::from_slice(payload).map_err(|error| {
+        if error.is_eof() { "unexpected end of JSON input".to_owned() } else { syntax(payload, &error) }
+    })?;
+    match value {
+        Value::Object(_) => Ok(Object { path: String::new(), fields: into_map(value), unsupported: None }),
+        _ => Err("json: not an object".to_owned()),
+    }
+}
+
+fn into_map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// What Go's decoder says about the same mistake.
+fn syntax(payload: &[u8], error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        return "unexpected EOF".to_owned();
+    }
+    let before: usize = payload.split_inclusive(|byte| *byte == b'\n').take(error.line() - 1).map(<[u8]>::len).sum();
+    let offset = before + error.column();
+    let found = offset.checked_sub(1).and_then(|at| payload.get(at)).map_or('?', |byte| char::from(*byte));
+    let text = error.to_string();
+    let place = [
+        ("expected value", "looking for beginning of value"),
+        ("trailing characters", "looking for beginning of value"),
+        ("key must be a string", "looking for beginning of object key string"),
+        ("trailing comma", "looking for beginning of object key string"),
+        ("expected `:`", "after object key"),
+        ("expected `,` or `}`", "after object key:value pair"),
+        ("expected `,` or `]`", "after array element"),
+    ];
+    match place.iter().find(|(begin, _)| text.starts_with(begin)) {
+        Some((_, place)) => format!("invalid character '{found}' {place} at offset {offset}"),
+        None => text,
+    }
+}
+
+/// `json: cannot unmarshal …` of Go. Numbers are only shown when it is their value that does not fit.
+fn mismatch(value: &Value, target: &str) -> ApiError {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    api_error::invalid_json(format_args!("json: cannot unmarshal {kind} into {target}"))
+}
+
+impl Object {
+    fn new(value: Value, path: String, go_type: &str) -> Result<Object, ApiError> {
+        match value {
+            Value::Null | Value::Object(_) => Ok(Object { path, fields: into_map(value), unsupported: None }),
+            other => Err(mismatch(&other, &format!("Go struct field {path} of type server.{go_type}"))),
+        }
+    }
+
+    /// Takes a field; `null` is as good as none. Names are compared as Go does, without regard to case.
+    fn take(&mut self, key: &str) -> Option<Value> {
+        let name = if self.fields.contains_key(key) {
+            key.to_owned()
+        } else {
+            self.fields.keys().find(|name| name.eq_ignore_ascii_case(key))?.clone()
+        };
+        self.fields.remove(&name).filter(|value| !value.is_null())
+    }
+
+    fn wrong<T>(&self, key: &str, value: &Value, go_type: &str) -> Result<T, ApiError> {
+        Err(mismatch(value, &format!("Go struct field {}.{key} of type {go_type}", self.path)))
+    }
+
+    fn out_of_range<T>(&self, key: &str, value: &Value, go_type: &str) -> Result<T, ApiError> {
+        let path = &self.path;
+        let text =
+            format_args!("json: cannot unmarshal number {value} into Go struct field {path}.{key} of type {go_type}");
+        Err(api_error::invalid_json(text))
+    }
+
+    /// A text, if it is there.
+    pub(crate) fn text(&mut self, key: &str) -> Result<Option<String>, ApiError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => self.wrong(key, &other, "string"),
+        }
+    }
+
+    /// A text; empty when it is not there.
+    pub(crate) fn text_or_empty(&mut self, key: &str) -> Result<String, ApiError> {
+        Ok(self.text(key)?.unwrap_or_default())
+    }
+
+    /// A boolean; false when it is not there.
+    pub(crate) fn flag(&mut self, key: &str) -> Result<bool, ApiError> {
+        match self.take(key) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(other) => self.wrong(key, &other, "bool"),
+        }
+    }
+
+    fn integer(&mut self, key: &str, go_type: &str) -> Result<i64, ApiError> {
+        match self.take(key) {
+            None => Ok(0),
+            Some(Value::Number(number)) => match number.as_i64() {
+                Some(value) => Ok(value),
+                None => self.out_of_range(key, &Value::Number(number), go_type),
+            },
+            Some(other) => self.wrong(key, &other, go_type),
+        }
+    }
+
+    /// An integer; 0 when it is not there.
+    pub(crate) fn signed(&mut self, key: &str) -> Result<i64, ApiError> {
+        self.integer(key, "int64")
+    }
+
+    /// A count, which Go calls `int`; 0 when it is not there.
+    pub(crate) fn count(&mut self, key: &str) -> Result<i64, ApiError> {
+        self.integer(key, "int")
+    }
+
+    /// A 32-bit integer; 0 when it is not there.
+    pub(crate) fn short(&mut self, key: &str) -> Result<i32, ApiError> {
+        let value = self.integer(key, "int32")?;
+        i32::try_from(value).or_else(|_| self.out_of_range(key, &value.into(), "int32"))
+    }
+
+    /// Nanoseconds, perhaps negative; 0 when it is not there.
+    pub(crate) fn duration(&mut self, key: &str) -> Result<i64, ApiError> {
+        self.integer(key, "time.Duration")
+    }
+
+    /// A sequence; 0 when it is not there.
+    pub(crate) fn unsigned(&mut self, key: &str) -> Result<u64, ApiError> {
+        match self.take(key) {
+            None => Ok(0),
+            Some(Value::Number(number)) => match number.as_u64() {
+                Some(value) => Ok(value),
+                None => self.out_of_range(key, &Value::Number(number), "uint64"),
+            },
+            Some(other) => self.wrong(key, &other, "uint64"),
+        }
+    }
+
+    fn list<T>(
+        &mut self,
+        key: &str,
+        go_type: &str,
+        each: impl Fn(Value) -> Result<T, Value>,
+    ) -> Result<Vec<T>, ApiError> {
+        match self.take(key) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(values)) => {
+                let path = &self.path;
+                let element = |(n, value)| {
+                    each(value).map_err(|value| mismatch(&value, &format!("{path}.{key}.{n} of type {go_type}")))
+                };
+                values.into_iter().enumerate().map(element).collect()
+            }
+            Some(other) => self.wrong(key, &other, &format!("[]{go_type}")),
+        }
+    }
+
+    /// A list of texts.
+    pub(crate) fn texts(&mut self, key: &str) -> Result<Vec<String>, ApiError> {
+        self.list(key, "string", |value| match value {
+            Value::String(text) => Ok(text),
+            other => Err(other),
+        })
+    }
+
+    /// A list of nanoseconds.
+    pub(crate) fn durations(&mut self, key: &str) -> Result<Vec<i64>, ApiError> {
+        self.list(key, "time.Duration", |value| value.as_i64().ok_or(value))
+    }
+
+    /// Key-value pairs of texts.
+    pub(crate) fn pairs(&mut self, key: &str) -> Result<BTreeMap<String, String>, ApiError> {
+        let path = format!("{}.{key}", self.path);
+        match self.take(key) {
+            None => Ok(BTreeMap::new()),
+            Some(Value::Object(fields)) => fields
+                .into_iter()
+                .map(|(name, value)| match value {
+                    Value::String(text) => Ok((name, text)),
+                    Value::Null => Ok((name, String::new())),
+                    other => Err(mismatch(&other, &format!("Go struct field {path}.{name} of type string"))),
+                })
+                .collect(),
+            Some(other) => self.wrong(key, &other, "map[string]string"),
+        }
+    }
+
+    /// An object inside; empty when it is not there.
+    pub(crate) fn object(&mut self, key: &str, go_type: &str) -> Result<Object, ApiError> {
+        let value = self.take(key).unwrap_or(Value::Null);
+        Object::new(value, format!("{}.{key}", self.path), go_type)
+    }
+
+    /// One of a few words; the first when it is not there.
+    pub(crate) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
+        let value = self.take(key);
+        let found = match &value {
+            None => words.first(),
+            Some(Value::String(text)) => words.iter().find(|(word, _)| word == text),
+            Some(_) => None,
+        };
+        let unknown = || api_error::invalid_json(format_args!("can not unmarshal {:?}", value_text(value.as_ref())));
+        found.map(|(_, value)| *value).ok_or_else(unknown)
+    }
+
+    /// A field that stock knows and this version does not build: any value but an empty one is remembered for [`Object::finish`].
+    pub(crate) fn unsupported(&mut self, key: &'static str) {
+        if self.take(key).is_some_and(|value| !is_default(&value)) {
+            self.unsupported.get_or_insert(key);
+        }
+    }
+
+    /// Notes that a field has a value that is not built.
+    pub(crate) fn refuse_value(&mut self, key: &'static str, refused: bool) {
+        if refused {
+            self.unsupported.get_or_insert(key);
+        }
+    }
+
+    /// Was there a field with a value that is not built?
+    pub(crate) fn has_unsupported(&self) -> bool {
+        self.unsupported.is_some()
+    }
+
+    /// Nothing may be left. Gives the first field with a value that is not built.
+    pub(crate) fn finish(self) -> Result<Option<&'static str>, ApiError> {
+        match self.fields.keys().next() {
+            Some(name) => Err(api_error::invalid_json(format_args!("json: unknown field {name:?}"))),
+            None => Ok(self.unsupported),
+        }
+    }
+}
+
+fn value_text(value: Option<&Value>) -> String {
+    value.map(Value::to_string).unwrap_or_default()
+}
+
+/// Zero, false, empty, or an object with nothing but such values. The depth is bounded by the parser.
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty() || text == "none" || text == "default",
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.values().all(is_default),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(payload: &str, expected: &str) {
+        let error = parse(payload.as_bytes(), "R").and_then(|mut object| {
+            object.signed("n")?;
+            object.text("t")?;
+            object.texts("l")?;
+            object.short("s")?;
+            object.unsigned("u")?;
+            object.pairs("p")?;
+            object.word("w", &[("a", 1), ("b", 2)])?;
+            object.finish()
+        });
+        let text = error.map_or_else(|error| error.description.into_owned(), |found| format!("{found:?}"));
+        assert_eq!(text.strip_prefix("invalid JSON: ").unwrap_or(&text), expected, "{payload}");
+    }
+
+    #[test]
+    fn go_texts() {
+        check("{}", "None");
+        check("", "None");
+        check("null", "None");
+        check(r#"{"N":1,"T":null,"l":["a"],"s":-1,"u":1,"p":{"a":"b"},"w":"b"}"#, "None");
+        check("{", "unexpected EOF");
+        check("[", "unexpected EOF");
+        check("[]", "json: cannot unmarshal array into Go value of type server.R");
+        check("xx", "invalid character 'x' looking for beginning of value at offset 1");
+        check(r#"{"n":1} x"#, "invalid character 'x' looking for beginning of value at offset 9");
+        check(r#"{"n":1,}"#, "invalid character '}' looking for beginning of object key string at offset 8");
+        check(r#"{"a" 1}"#, "invalid character '1' after object key at offset 6");
+        check(r#"{"bogus":1}"#, "json: unknown field \"bogus\"");
+        check(r#"{"n":"x"}"#, "json: cannot unmarshal string into Go struct field R.n of type int64");
+        check(r#"{"n":1.5}"#, "json: cannot unmarshal number 1.5 into Go struct field R.n of type int64");
+        check(
+            r#"{"s":99999999999}"#,
+            "json: cannot unmarshal number 99999999999 into Go struct field R.s of type int32",
+        );
+        check(r#"{"u":-1}"#, "json: cannot unmarshal number -1 into Go struct field R.u of type uint64");
+        check(r#"{"l":[1]}"#, "json: cannot unmarshal number into R.l.0 of type string");
+        check(r#"{"l":"x"}"#, "json: cannot unmarshal string into Go struct field R.l of type []string");
+        check(r#"{"p":{"a":1}}"#, "json: cannot unmarshal number into Go struct field R.p.a of type string");
+        check(r#"{"w":"zzz"}"#, r#"can not unmarshal "\"zzz\"""#);
+    }
+
+    #[test]
+    fn depth_and_size_are_bounded() {
+        assert!(parse("[".repeat(100_000).as_bytes(), "R").is_err());
+        assert!(parse(format!("{{\"a\":{}", "{\"a\":".repeat(500)).as_bytes(), "R").is_err());
+        assert!(parse(&vec![b' '; MAX_BODY + 1], "R").is_err());
+    }
+}

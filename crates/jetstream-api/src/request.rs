@@ -1,0 +1,358 @@
+//! From an API subject and body to what is asked of the store, or to the refusal that needs no store.
+
+use crate::consumer_config;
+use crate::json;
+use crate::pull;
+use crate::stream_config::{self, Purpose};
+use jetstream::api_error::{self, ApiError};
+use jetstream::command::{ConsumerAction, MessageGet, Pull, Request};
+use jetstream::identity::Sequence;
+
+/// Which answer a request gets: its `type`, and what an error of it carries besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the variants are the API's own operations
+pub enum Kind {
+    AccountInfo,
+    StreamCreate,
+    StreamUpdate,
+    /// With the offset into the list of subjects.
+    StreamInfo {
+        offset: u64,
+    },
+    StreamNames,
+    StreamList,
+    StreamDelete,
+    StreamPurge,
+    StreamSnapshot,
+    StreamRestore,
+    StreamLeaderStepdown,
+    StreamPeerRemove,
+    /// With or without the message's headers.
+    MessageGet {
+        headers: bool,
+    },
+    MessageDelete,
+    ConsumerCreate,
+    ConsumerInfo,
+    ConsumerNames,
+    ConsumerList,
+    ConsumerDelete,
+    ConsumerPause,
+    ConsumerReset,
+    ConsumerUnpin,
+    ConsumerLeaderStepdown,
+}
+
+/// What a request turned out to be.
+#[derive(Debug)]
+pub enum Parsed {
+    /// Ask the store; the answer is written by [`crate::encode`] with this kind.
+    Request(Kind, Request),
+    /// Messages are wanted. Its inbox is empty: it is the request's reply subject.
+    Pull(Box<Pull>),
+    /// A message is wanted as it is: [`crate::direct_message`], or its payload alone without `headers`. Nothing found is the status
+    /// `404 Message Not Found`; a stream that does not allow it is as good as no responder.
+    DirectGet {
+        /// The stream.
+        stream: Box<str>,
+        /// Which message.
+        get: MessageGet,
+        /// With headers.
+        headers: bool,
+    },
+    /// Answer with this status line, that begins with its code and follows `NATS/1.0 `. `consumer` is there for a pull: when it does not exist
+    /// there is no answer but "no responders".
+    Status {
+        /// The status line.
+        line: String,
+        /// The stream.
+        stream: Box<str>,
+        /// The consumer of a pull request.
+        consumer: Option<Box<str>>,
+    },
+    /// Refused without looking at the store: [`crate::encode_error`].
+    Refused(Kind, ApiError),
+    /// No such operation: silence.
+    Unknown,
+}
+
+/// Reads a request. `subject` is what stands behind `$JS.API.` or `$JS.<domain>.API.`.
+#[must_use]
+pub fn parse(subject: &[u8], payload: &[u8]) -> Parsed {
+    let Ok(subject) = std::str::from_utf8(subject) else { return Parsed::Unknown };
+    let (group, rest) = subject.split_once('.').unwrap_or((subject, ""));
+    match (group, rest) {
+        ("INFO", "") => Parsed::Request(Kind::AccountInfo, Request::AccountInfo),
+        ("STREAM", rest) => stream(rest, payload),
+        ("CONSUMER", rest) => consumer(rest, payload),
+        ("DIRECT", rest) => direct(rest, payload),
+        _ => Parsed::Unknown,
+    }
+}
+
+/// The result of reading a body, for an answer of this kind.
+fn settle(kind: Kind, request: Result<Request, ApiError>) -> Parsed {
+    match request {
+        Ok(request) => Parsed::Request(kind, request),
+        Err(error) => Parsed::Refused(kind, error),
+    }
+}
+
+fn stream(rest: &str, payload: &[u8]) -> Parsed {
+    let mut tokens = rest.split('.');
+    let operation = (tokens.next(), tokens.next(), tokens.next(), tokens.next());
+    match operation {
+        (Some("NAMES"), None, ..) => settle(
+            Kind::StreamNames,
+            stream_page(payload).map(|(subject, offset)| Request::StreamNames { subject, offset }),
+        ),
+        (Some("LIST"), None, ..) => settle(
+            Kind::StreamList,
+            stream_page(payload).map(|(subject, offset)| Request::StreamList { subject, offset }),
+        ),
+        (Some("MSG"), Some("GET"), Some(name), None) => message_get(name, payload),
+        (Some("MSG"), Some("DELETE"), Some(name), None) => settle(Kind::MessageDelete, message_delete(name, payload)),
+        (Some("LEADER"), Some("STEPDOWN"), Some(_), None) => {
+            Parsed::Refused(Kind::StreamLeaderStepdown, api_error::CLUSTER_REQUIRED)
+        }
+        (Some("PEER"), Some("REMOVE"), Some(_), None) => {
+            Parsed::Refused(Kind::StreamPeerRemove, api_error::CLUSTER_REQUIRED)
+        }
+        (Some(verb), Some(name), None, _) => stream_by_name(verb, name, payload),
+        _ => Parsed::Unknown,
+    }
+}
+
+fn stream_by_name(verb: &str, name: &str, payload: &[u8]) -> Parsed {
+    const ABSENT: &str = "not supported by this server";
+    match verb {
+        "CREATE" => {
+            let request = stream_request(name, payload, Purpose::Create);
+            settle(Kind::StreamCreate, request.map(|config| Request::StreamCreate { config }))
+        }
+        "UPDATE" => {
+            let request = stream_request(name, payload, Purpose::Update);
+            settle(Kind::StreamUpdate, request.map(|config| Request::StreamUpdate { config }))
+        }
+        "INFO" => stream_info(name, payload),
+        "DELETE" => settle(Kind::StreamDelete, no_body(payload).map(|()| Request::StreamDelete { name: name.into() })),
+        "PURGE" => settle(Kind::StreamPurge, stream_purge(name, payload)),
+        "SNAPSHOT" => Parsed::Refused(Kind::StreamSnapshot, api_error::stream_snapshot(ABSENT)),
+        "RESTORE" => Parsed::Refused(Kind::StreamRestore, api_error::stream_restore(ABSENT)),
+        _ => Parsed::Unknown,
+    }
+}
+
+fn no_body(payload: &[u8]) -> Result<(), ApiError> {
+    if payload.is_empty() { Ok(()) } else { Err(api_error::NOT_EMPTY_REQUEST) }
+}
+
+/// Some requests take a body only when it looks like JSON, and ignore any other.
+fn optional(payload: &[u8], go_type: &str) -> Result<json::Object, ApiError> {
+    let looks = matches!(payload.trim_ascii_start().first(), Some(b'{' | b'['));
+    json::parse(if looks { payload } else { b"" }, go_type)
+}
+
+fn some(text: String) -> Option<Box<str>> {
+    if text.is_empty() { None } else { Some(text.into()) }
+}
+
+fn offset(body: &mut json::Object) -> Result<u64, ApiError> {
+    Ok(u64::try_from(body.count("offset")?).unwrap_or(0))
+}
+
+fn stream_request(
+    name: &str,
+    payload: &[u8],
+    purpose: Purpose,
+) -> Result<Box<jetstream::config::StreamConfig>, ApiError> {
+    let draft = stream_config::read(json::parse(payload, "StreamConfigRequest")?)?;
+    if draft.name() != name {
+        return Err(api_error::STREAM_MISMATCH);
+    }
+    draft.finish(purpose).map(Box::new)
+}
+
+fn stream_info(name: &str, payload: &[u8]) -> Parsed {
+    let read = || {
+        let mut body = optional(payload, "JSApiStreamInfoRequest")?;
+        let subjects_filter = some(body.text_or_empty("subjects_filter")?);
+        let deleted_details = body.flag("deleted_details")?;
+        let offset = offset(&mut body)?;
+        body.finish()?;
+        Ok((offset, Request::StreamInfo { name: name.into(), subjects_filter, deleted_details, offset }))
+    };
+    match read() {
+        Ok((offset, request)) => Parsed::Request(Kind::StreamInfo { offset }, request),
+        Err(error) => Parsed::Refused(Kind::StreamInfo { offset: 0 }, error),
+    }
+}
+
+fn stream_page(payload: &[u8]) -> Result<(Option<Box<str>>, u64), ApiError> {
+    let mut body = optional(payload, "JSApiStreamNamesRequest")?;
+    let subject = some(body.text_or_empty("subject")?);
+    let offset = offset(&mut body)?;
+    body.finish()?;
+    Ok((subject, offset))
+}
+
+fn stream_purge(name: &str, payload: &[u8]) -> Result<Request, ApiError> {
+    let mut body = optional(payload, "JSApiStreamPurgeRequest")?;
+    let filter = some(body.text_or_empty("filter")?);
+    let below = Some(body.unsigned("seq")?).filter(|sequence| *sequence > 0).map(Sequence);
+    let keep = Some(body.unsigned("keep")?).filter(|keep| *keep > 0);
+    body.finish()?;
+    if below.is_some() && keep.is_some() {
+        return Err(api_error::BAD_REQUEST);
+    }
+    Ok(Request::StreamPurge { name: name.into(), filter, below, keep })
+}
+
+fn message_get(name: &str, payload: &[u8]) -> Parsed {
+    let read = || {
+        if payload.is_empty() {
+            return Err(api_error::BAD_REQUEST);
+        }
+        let mut body = json::parse(payload, "JSApiMsgGetRequest")?;
+        let fields = pull::read_get(&mut body)?;
+        body.finish()?;
+        let get = fields.which().ok_or(api_error::BAD_REQUEST)?;
+        Ok((!fields.no_headers, Request::MessageGet { name: name.into(), get }))
+    };
+    match read() {
+        Ok((headers, request)) => Parsed::Request(Kind::MessageGet { headers }, request),
+        Err(error) => Parsed::Refused(Kind::MessageGet { headers: true }, error),
+    }
+}
+
+fn message_delete(name: &str, payload: &[u8]) -> Result<Request, ApiError> {
+    let mut body = json::parse(payload, "JSApiMsgDeleteRequest")?;
+    let sequence = Sequence(body.unsigned("seq")?);
+    let erase = !body.flag("no_erase")?;
+    body.finish()?;
+    if sequence == Sequence(0) {
+        return Err(api_error::BAD_REQUEST);
+    }
+    Ok(Request::MessageDelete { name: name.into(), sequence, erase })
+}
+
+fn consumer(rest: &str, payload: &[u8]) -> Parsed {
+    let (verb, rest) = rest.split_once('.').unwrap_or((rest, ""));
+    let mut tokens = rest.split('.');
+    let places = (tokens.next().filter(|token| !token.is_empty()), tokens.next(), tokens.next(), tokens.next());
+    match (verb, places) {
+        ("CREATE", (Some(_), ..)) => consumer_create(rest, payload),
+        ("DURABLE", (Some("CREATE"), Some(stream), Some(name), None)) => {
+            let request = consumer_request(stream, Some(name), None, true, payload);
+            settle(Kind::ConsumerCreate, request)
+        }
+        ("MSG", (Some("NEXT"), Some(stream), Some(name), None)) => match pull::pull(stream, name, payload) {
+            Ok(pull) => Parsed::Pull(Box::new(pull)),
+            Err(line) => Parsed::Status { line, stream: stream.into(), consumer: Some(name.into()) },
+        },
+        ("LEADER", (Some("STEPDOWN"), Some(_), Some(_), None)) => {
+            Parsed::Refused(Kind::ConsumerLeaderStepdown, api_error::CLUSTER_REQUIRED)
+        }
+        ("NAMES", (Some(stream), None, ..)) => {
+            let request = |offset| Request::ConsumerNames { stream: stream.into(), offset };
+            settle(Kind::ConsumerNames, consumer_page(payload).map(request))
+        }
+        ("LIST", (Some(stream), None, ..)) => {
+            let request = |offset| Request::ConsumerList { stream: stream.into(), offset };
+            settle(Kind::ConsumerList, consumer_page(payload).map(request))
+        }
+        (verb, (Some(stream), Some(name), None, _)) => consumer_by_name(verb, stream, name, payload),
+        _ => Parsed::Unknown,
+    }
+}
+
+fn consumer_by_name(verb: &str, stream: &str, name: &str, payload: &[u8]) -> Parsed {
+    const ABSENT: &str = "not supported by this server";
+    let (stream, name) = (stream.into(), name.into());
+    match verb {
+        "INFO" => settle(Kind::ConsumerInfo, no_body(payload).map(|()| Request::ConsumerInfo { stream, name })),
+        "DELETE" => settle(Kind::ConsumerDelete, no_body(payload).map(|()| Request::ConsumerDelete { stream, name })),
+        "PAUSE" => Parsed::Refused(Kind::ConsumerPause, api_error::consumer_create(ABSENT)),
+        "RESET" => Parsed::Refused(Kind::ConsumerReset, api_error::consumer_invalid_reset(ABSENT)),
+        // There are no groups.
+        "UNPIN" => Parsed::Refused(Kind::ConsumerUnpin, api_error::CONSUMER_INVALID_PRIORITY_GROUP),
+        _ => Parsed::Unknown,
+    }
+}
+
+fn consumer_page(payload: &[u8]) -> Result<u64, ApiError> {
+    let mut body = optional(payload, "JSApiConsumersRequest")?;
+    let offset = offset(&mut body)?;
+    body.finish()?;
+    Ok(offset)
+}
+
+/// `CONSUMER.CREATE.<stream>[.<name>[.<filter>]]`
+fn consumer_create(rest: &str, payload: &[u8]) -> Parsed {
+    let mut parts = rest.splitn(3, '.');
+    let (stream, name, filter) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    settle(Kind::ConsumerCreate, consumer_request(stream, name, filter, false, payload))
+}
+
+fn consumer_request(
+    stream: &str,
+    name: Option<&str>,
+    filter: Option<&str>,
+    durable: bool,
+    payload: &[u8],
+) -> Result<Request, ApiError> {
+    let mut body = json::parse(payload, "CreateConsumerRequest")?;
+    let stream_name = body.text_or_empty("stream_name")?;
+    let mut draft = consumer_config::read(body.object("config", "ConsumerConfig")?)?;
+    let action = action(body.text("action")?.as_deref())?;
+    // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
+    body.flag("pedantic")?;
+    body.finish()?;
+    if stream_name != stream {
+        return Err(api_error::STREAM_MISMATCH);
+    }
+    match name {
+        None if !draft.durable_name.is_empty() => return Err(api_error::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME),
+        None => {}
+        Some(name) => {
+            if durable && draft.durable_name.is_empty() {
+                return Err(api_error::CONSUMER_DURABLE_NAME_NOT_SET);
+            }
+            if !draft.durable_name.is_empty() && draft.durable_name != name {
+                return Err(api_error::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT);
+            }
+            // What stands in the subject counts.
+            name.clone_into(&mut draft.name);
+        }
+    }
+    if let Some(filter) = filter {
+        if !draft.filter_subjects.is_empty() {
+            return Err(api_error::CONSUMER_MULTIPLE_FILTERS_NOT_ALLOWED);
+        }
+        if draft.filter_subject != filter {
+            return Err(api_error::CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH);
+        }
+    }
+    Ok(Request::ConsumerCreate { stream: stream.into(), config: Box::new(draft.finish()?), action })
+}
+
+fn action(word: Option<&str>) -> Result<ConsumerAction, ApiError> {
+    match word {
+        None | Some("") => Ok(ConsumerAction::CreateOrUpdate),
+        Some("create") => Ok(ConsumerAction::Create),
+        Some("update") => Ok(ConsumerAction::Update),
+        Some(other) => Err(api_error::invalid_json(format_args!("unknown consumer action: {other:?}"))),
+    }
+}
+
+/// `DIRECT.GET.<stream>[.<subject>]`
+fn direct(rest: &str, payload: &[u8]) -> Parsed {
+    let mut parts = rest.splitn(3, '.');
+    let (Some("GET"), Some(stream), subject) = (parts.next(), parts.next(), parts.next()) else {
+        return Parsed::Unknown;
+    };
+    match pull::direct_get(subject, payload) {
+        Ok((get, headers)) => Parsed::DirectGet { stream: stream.into(), get, headers },
+        Err(line) => Parsed::Status { line: line.to_owned(), stream: stream.into(), consumer: None },
+    }
+}

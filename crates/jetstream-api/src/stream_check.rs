@@ -1,0 +1,124 @@
+//! What can be said against a stream's configuration without knowing the streams. Texts and order are stock's.
+
+use crate::stream_config::Purpose;
+use jetstream::api_error::{self, ApiError};
+use jetstream::config::{Discard, StreamConfig};
+use std::collections::BTreeMap;
+use subject::Filter;
+
+/// Longest name of a stream or consumer, bytes.
+pub(crate) const MAX_NAME: usize = 255;
+/// Longest description, bytes.
+pub(crate) const MAX_DESCRIPTION: usize = 4096;
+/// Largest metadata, keys and values together, bytes.
+pub(crate) const MAX_METADATA: usize = 128 * 1024;
+
+/// Shortest age and duplicate window, nanoseconds.
+const SHORTEST: i64 = 100_000_000;
+
+fn invalid(text: impl std::fmt::Display) -> ApiError {
+    api_error::stream_invalid_config(text)
+}
+
+/// Is the name one that a subject can hold as a token, and a file system as a file?
+pub(crate) fn name(name: &str) -> Result<(), ApiError> {
+    if name.contains(['/', '\\']) {
+        return Err(api_error::STREAM_NAME_CONTAINS_PATH_SEPARATORS);
+    }
+    if !is_token(name) {
+        return Err(invalid("stream name is required and can not contain '.', '*', '>', '\\', '/'"));
+    }
+    if name.len() > MAX_NAME {
+        return Err(invalid(format_args!("stream name is too long, maximum allowed is {MAX_NAME}")));
+    }
+    Ok(())
+}
+
+/// A name without what would make it more than one token, or no token.
+pub(crate) fn is_token(name: &str) -> bool {
+    let bad = |letter: char| matches!(letter, '.' | '*' | '>' | ' ') || letter.is_control() || letter.is_whitespace();
+    !name.is_empty() && !name.contains(bad)
+}
+
+/// Description and metadata within their limits?
+pub(crate) fn texts(description: &str, metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    if description.len() > MAX_DESCRIPTION {
+        return Err(invalid(format_args!("stream description is too long, maximum allowed is {MAX_DESCRIPTION}")));
+    }
+    if metadata_size(metadata) > MAX_METADATA {
+        return Err(invalid(format_args!("stream metadata exceeds maximum size of {MAX_METADATA} bytes")));
+    }
+    Ok(())
+}
+
+pub(crate) fn metadata_size(metadata: &BTreeMap<String, String>) -> usize {
+    metadata.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
+/// Age and duplicate window, nanoseconds; 0: not given.
+pub(crate) fn ages(max_age: i64, duplicate_window: i64) -> Result<(), ApiError> {
+    if max_age < 0 {
+        return Err(invalid("max age can not be negative"));
+    }
+    if max_age != 0 && max_age < SHORTEST {
+        return Err(invalid("max age needs to be >= 100ms"));
+    }
+    if duplicate_window < 0 {
+        return Err(invalid("duplicates window can not be negative"));
+    }
+    if max_age != 0 && duplicate_window > max_age {
+        return Err(invalid("duplicates window can not be larger then max age"));
+    }
+    if duplicate_window != 0 && duplicate_window < SHORTEST {
+        return Err(invalid("duplicates window needs to be >= 100ms"));
+    }
+    Ok(())
+}
+
+/// Fields that forbid each other.
+pub(crate) fn rules(config: &StreamConfig, purpose: Purpose) -> Result<(), ApiError> {
+    if config.discard_new_per_subject {
+        if config.discard != Discard::New {
+            return Err(invalid("discard new per subject requires discard new policy to be set"));
+        }
+        if config.max_messages_per_subject <= 0 {
+            return Err(invalid("discard new per subject requires max msgs per subject > 0"));
+        }
+    }
+    if config.allow_rollup && config.deny_purge {
+        return Err(invalid("roll-ups require the purge permission"));
+    }
+    if config.sealed && purpose == Purpose::Create {
+        return Err(invalid("stream configuration for create can not be sealed"));
+    }
+    Ok(())
+}
+
+/// Valid, apart from each other, and apart from what the server itself speaks on?
+pub(crate) fn subjects(texts: &[String]) -> Result<Vec<Filter>, ApiError> {
+    let mut filters: Vec<Filter> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let filter = Filter::parse(text).map_err(|_| invalid("invalid subject"))?;
+        reserved(&filter)?;
+        if let Some(other) = filters.iter().find(|other| other.overlaps(&filter)) {
+            return Err(invalid(format_args!("subject \"{other}\" overlaps with \"{filter}\"")));
+        }
+        filters.push(filter);
+    }
+    Ok(filters)
+}
+
+fn reserved(filter: &Filter) -> Result<(), ApiError> {
+    if filter.as_str() == ">" {
+        return Err(invalid("capturing all subjects requires no-ack to be true"));
+    }
+    let overlaps = |text: &str| Filter::parse(text).is_ok_and(|other| other.overlaps(filter));
+    let within = |text: &str| Filter::parse(text).is_ok_and(|other| other.covers(filter));
+    if ["$JS.>", "$JSC.>", "$NRG.>"].iter().any(|text| overlaps(text)) && !within("$JS.EVENT.>") {
+        return Err(invalid("subjects that overlap with jetstream api require no-ack to be true"));
+    }
+    if overlaps("$SYS.>") && !within("$SYS.ACCOUNT.>") {
+        return Err(invalid("subjects that overlap with system api require no-ack to be true"));
+    }
+    Ok(())
+}

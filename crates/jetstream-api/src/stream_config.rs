@@ -1,0 +1,221 @@
+//! A stream's configuration: JSON to [`StreamConfig`] and back, complete as stock prints it.
+
+use crate::API_LEVEL;
+use crate::json::Object;
+use crate::stream_check;
+use crate::wire::is_zero;
+use jetstream::api_error::{self, ApiError};
+use jetstream::config::{Discard, StreamConfig};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Fields of stock that this version does not build.
+const UNSUPPORTED: [&str; 14] = [
+    "no_ack",
+    "mirror",
+    "sources",
+    "placement",
+    "republish",
+    "subject_transform",
+    "mirror_direct",
+    "consumer_limits",
+    "allow_msg_ttl",
+    "subject_delete_marker_ttl",
+    "allow_atomic",
+    "allow_batched",
+    "allow_msg_counter",
+    "allow_msg_schedules",
+];
+
+/// What a stream request holds besides the finished configuration.
+pub(crate) struct Draft {
+    config: StreamConfig,
+    subjects: Vec<String>,
+    max_age: i64,
+    duplicate_window: i64,
+    replicas: i64,
+    unsupported: Option<&'static str>,
+}
+
+/// Is the stream made or changed?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Create,
+    Update,
+}
+
+/// Reads the body of STREAM.CREATE or STREAM.UPDATE: types and fields, no meaning yet.
+pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
+    let mut config = StreamConfig::named("");
+    config.name = body.text_or_empty("name")?.into();
+    config.description = body.text_or_empty("description")?.into();
+    let subjects = body.texts("subjects")?;
+    config.max_consumers = unlimited(body.count("max_consumers")?);
+    config.max_messages = unlimited(body.signed("max_msgs")?);
+    config.max_bytes = unlimited(body.signed("max_bytes")?);
+    config.max_messages_per_subject = unlimited(body.signed("max_msgs_per_subject")?);
+    let max_message_size = body.short("max_msg_size")?;
+    config.max_message_size = if max_message_size > 0 { max_message_size } else { -1 };
+    let max_age = body.duration("max_age")?;
+    let duplicate_window = body.duration("duplicate_window")?;
+    config.discard = body.word("discard", &[("old", Discard::Old), ("new", Discard::New)])?;
+    config.discard_new_per_subject = body.flag("discard_new_per_subject")?;
+    config.deny_delete = body.flag("deny_delete")?;
+    config.deny_purge = body.flag("deny_purge")?;
+    config.allow_rollup = body.flag("allow_rollup_hdrs")?;
+    config.allow_direct = body.flag("allow_direct")?;
+    config.sealed = body.flag("sealed")?;
+    config.first_sequence = body.unsigned("first_seq")?;
+    config.metadata = body.pairs("metadata")?;
+    let replicas = body.count("num_replicas")?;
+    // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
+    body.flag("pedantic")?;
+    read_unsupported(&mut body)?;
+    Ok(Draft { config, subjects, max_age, duplicate_window, replicas, unsupported: body.finish()? })
+}
+
+fn read_unsupported(body: &mut Object) -> Result<(), ApiError> {
+    let retention = body.word("retention", &[("limits", false), ("interest", true), ("workqueue", true)])?;
+    body.refuse_value("retention", retention);
+    let storage = body.word("storage", &[("file", false), ("memory", true)])?;
+    body.refuse_value("storage", storage);
+    let unknown = |_| api_error::invalid_json("unknown compression algorithm");
+    let compression = body.word("compression", &[("none", false), ("s2", true)]).map_err(unknown)?;
+    body.refuse_value("compression", compression);
+    let persist_mode = body.word("persist_mode", &[("default", false), ("", false), ("async", true)])?;
+    body.refuse_value("persist_mode", persist_mode);
+    for key in UNSUPPORTED {
+        body.unsupported(key);
+    }
+    Ok(())
+}
+
+/// 0 and everything below means "no limit".
+fn unlimited(value: i64) -> i64 {
+    if value > 0 { value } else { -1 }
+}
+
+impl Draft {
+    /// The name in the body.
+    pub(crate) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Judges what needs no state, in stock's order, and fills in the defaults.
+    pub(crate) fn finish(mut self, purpose: Purpose) -> Result<StreamConfig, ApiError> {
+        stream_check::name(&self.config.name)?;
+        stream_check::texts(&self.config.description, &self.config.metadata)?;
+        if self.replicas < 0 {
+            return Err(api_error::REPLICAS_COUNT_CANNOT_BE_NEGATIVE);
+        }
+        if self.replicas > 1 {
+            return Err(api_error::STREAM_REPLICAS_NOT_SUPPORTED);
+        }
+        stream_check::ages(self.max_age, self.duplicate_window)?;
+        let config = &mut self.config;
+        // Checked to be positive.
+        config.max_age_ns = self.max_age.unsigned_abs();
+        config.duplicate_window_ns = match (self.duplicate_window.unsigned_abs(), config.max_age_ns) {
+            (0, 0) => StreamConfig::named("").duplicate_window_ns,
+            (0, max_age) => StreamConfig::named("").duplicate_window_ns.min(max_age),
+            (window, _) => window,
+        };
+        stream_check::rules(config, purpose)?;
+        if self.subjects.is_empty() {
+            self.subjects.push(config.name.clone().into());
+        }
+        config.subjects = stream_check::subjects(&self.subjects)?;
+        if let Some(field) = self.unsupported {
+            return Err(api_error::stream_invalid_config(format_args!(
+                "{field}: this value is not supported by this server"
+            )));
+        }
+        // Those are the server's, and told anew in each answer.
+        config.metadata.retain(|key, _| !key.starts_with("_nats."));
+        Ok(self.config)
+    }
+}
+
+/// A configuration as it stands in an answer, in stock's order of keys.
+#[derive(Serialize)]
+pub(crate) struct WireStreamConfig<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subjects: Vec<&'a str>,
+    retention: &'static str,
+    max_consumers: i64,
+    max_msgs: i64,
+    max_bytes: i64,
+    max_age: u64,
+    max_msgs_per_subject: i64,
+    max_msg_size: i32,
+    discard: &'static str,
+    storage: &'static str,
+    num_replicas: u32,
+    duplicate_window: u64,
+    compression: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    first_seq: u64,
+    allow_direct: bool,
+    mirror_direct: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    discard_new_per_subject: bool,
+    sealed: bool,
+    deny_delete: bool,
+    deny_purge: bool,
+    allow_rollup_hdrs: bool,
+    consumer_limits: Empty,
+    allow_msg_ttl: bool,
+    metadata: BTreeMap<&'a str, &'a str>,
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+impl<'a> WireStreamConfig<'a> {
+    pub(crate) fn new(config: &'a StreamConfig, version: &'a str) -> WireStreamConfig<'a> {
+        WireStreamConfig {
+            name: &config.name,
+            description: &config.description,
+            subjects: config.subjects.iter().map(subject::Filter::as_str).collect(),
+            retention: "limits",
+            max_consumers: config.max_consumers,
+            max_msgs: config.max_messages,
+            max_bytes: config.max_bytes,
+            max_age: config.max_age_ns,
+            max_msgs_per_subject: config.max_messages_per_subject,
+            max_msg_size: config.max_message_size,
+            discard: match config.discard {
+                Discard::Old => "old",
+                Discard::New => "new",
+            },
+            storage: "file",
+            num_replicas: 1,
+            duplicate_window: config.duplicate_window_ns,
+            compression: "none",
+            first_seq: config.first_sequence,
+            allow_direct: config.allow_direct,
+            mirror_direct: false,
+            discard_new_per_subject: config.discard_new_per_subject,
+            sealed: config.sealed,
+            deny_delete: config.deny_delete,
+            deny_purge: config.deny_purge,
+            allow_rollup_hdrs: config.allow_rollup,
+            consumer_limits: Empty {},
+            allow_msg_ttl: false,
+            metadata: metadata(&config.metadata, version),
+        }
+    }
+}
+
+/// A user's pairs and the server's: its API level, its version, and the level that this configuration needs (0: nothing here needs more).
+pub(crate) fn metadata<'a>(own: &'a BTreeMap<String, String>, version: &'a str) -> BTreeMap<&'a str, &'a str> {
+    const { assert!(API_LEVEL == 5, "the text below says so as well") };
+    let mut pairs: BTreeMap<&str, &str> = own.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    pairs.insert("_nats.level", "5");
+    pairs.insert("_nats.req.level", "0");
+    pairs.insert("_nats.ver", version);
+    pairs
+}
