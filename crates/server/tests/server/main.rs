@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // tests; the lint's own exception knows only functions marked as such
 
+mod monitoring;
 mod place;
 mod secure;
 mod websocket;
