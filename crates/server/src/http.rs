@@ -68,9 +68,8 @@ pub(crate) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(MAX_HEADER).max_headers(MAX_FIELDS);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(LIFE, pin!(connection)).await {
-        Ok(Err(error)) => tracing::debug!(%error, "monitoring connection"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = tokio::time::timeout(LIFE, pin!(connection)).await {
+        tracing::debug!(%error, "monitoring connection");
     }
 }
 

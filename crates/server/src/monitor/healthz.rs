@@ -4,7 +4,7 @@
 //! down is no illness of an edge: that is what it is for.
 
 use jetstream::command::Statistics;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::query::Query;
 use super::{BadQuery, JSON, Page};
@@ -16,20 +16,40 @@ pub(super) fn page(status: &Status, query: &Query, statistics: Option<&Statistic
     // Without assets to look at beyond the server itself the two are the same here.
     query.flag("js-server-only")?;
     let (code, error) = judge(status, only_enabled, query, statistics);
-    let page = match (&error, code) {
-        (None, _) => json!({ "status": "ok" }),
-        (Some(error), 503) => body("unavailable", code, error, details),
-        (Some(error), _) => body("error", code, error, details),
+    let status = match (&error, code) {
+        (None, _) => "ok",
+        (Some(_), 503) => "unavailable",
+        (Some(_), _) => "error",
+    };
+    let body = match (&error, details) {
+        (Some(error), true) => Body { status, status_code: Some(code), error: None, errors: vec![Trouble::new(error)] },
+        _ => Body { status, status_code: None, error: error.as_deref(), errors: Vec::new() },
     };
     // Stock does not indent this one, and scripts compare it.
-    Ok(Page { status: code, content_type: JSON, body: page.to_string().into_bytes() })
+    Ok(Page { status: code, content_type: JSON, body: serde_json::to_vec(&body).unwrap_or_default() })
 }
 
-fn body(status: &str, code: u16, error: &str, details: bool) -> Value {
-    if details {
-        json!({ "status": status, "status_code": code, "errors": [{ "type": "JETSTREAM", "error": error }] })
-    } else {
-        json!({ "status": status, "error": error })
+/// In stock's order.
+#[derive(Serialize)]
+struct Body<'a> {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_code: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Trouble<'a>>,
+}
+
+#[derive(Serialize)]
+struct Trouble<'a> {
+    r#type: &'static str,
+    error: &'a str,
+}
+
+impl Trouble<'_> {
+    fn new(error: &str) -> Trouble<'_> {
+        Trouble { r#type: "JETSTREAM", error }
     }
 }
 

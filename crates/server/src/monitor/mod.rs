@@ -120,12 +120,15 @@ impl Monitor {
             "/connz" => Page::json(&self.view(|core, _| connz::page(core, query))?),
             "/routez" => Page::json(&self.view(|core, _| routez(core))),
             "/gatewayz" => Page::json(&self.view(|core, _| gatewayz(core))),
-            "/leafz" => Page::json(&self.view(|core, status| leafz::page(core, status))),
+            "/leafz" => Page::json(&self.view(leafz::page)),
             "/subsz" => Page::json(&self.view(|core, _| subsz::page(core, query))?),
             "/accountz" => Page::json(&self.view(|core, status| accountz::page(core, status, query))?),
             "/accstatz" => Page::json(&self.view(|core, _| accountz::statistics(core))),
             "/jsz" => Page::json(&jsz::page(self, query, self.core.statistics().await.as_deref())?),
-            "/healthz" => healthz::page(&self.status.borrow(), query, self.needed_statistics(query).await.as_deref())?,
+            "/healthz" => {
+                let statistics = self.needed_statistics(query).await;
+                healthz::page(&self.status.borrow(), query, statistics.as_deref())?
+            }
             "/raftz" => Page::text(404, "No Raft nodes registered"),
             "/metrics" => {
                 let body = metrics::page(self, self.core.statistics().await.as_deref());

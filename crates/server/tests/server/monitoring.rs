@@ -226,7 +226,7 @@ fn health_is_not_ok_before_recovery_is_done_nor_in_trouble() {
         let http = place.listen(accept_http(monitor(&place, &status)));
         let (line, body) = fetch(http, "/healthz").await;
         assert_eq!(line, "503 Service Unavailable");
-        assert_eq!(body, "{\"error\":\"the store is being recovered\",\"status\":\"unavailable\"}");
+        assert_eq!(body, "{\"status\":\"unavailable\",\"error\":\"the store is being recovered\"}");
         status.borrow_mut().phase = Phase::Serving;
         assert_eq!(fetch(http, "/healthz").await, ("200 OK".to_owned(), "{\"status\":\"ok\"}".to_owned()));
         status.borrow_mut().store_trouble = Some("disk on fire".to_owned());
