@@ -1,3 +1,73 @@
-//! Edge gateway: NATS, MQTT and WebSocket clients, a local JetStream, store and forward.
+//! Arguments → configuration → gateway → exit code; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+use edge_gateway::arguments::{Exit, Invocation, Task};
+use edge_gateway::config::{self, Loaded};
+use edge_gateway::{gateway, version};
+
+fn main() -> ExitCode {
+    let invocation = match Invocation::parse(std::env::args().skip(1)) {
+        Ok(invocation) => invocation,
+        Err(exit) => return leave(&exit),
+    };
+    let environment = |name: &str| std::env::var(name).ok();
+    match &invocation.task {
+        Task::Run if invocation.options.check => check(&invocation),
+        Task::Run => match config::load(&invocation.options, &environment) {
+            Ok(loaded) => run(loaded),
+            Err(error) => fail(&error),
+        },
+        Task::Version => {
+            println!("nats-server: v{}", version::COMPATIBLE);
+            println!("{} v{}", version::NAME, version::OWN);
+            ExitCode::SUCCESS
+        }
+        task => fail(&format_args!("{task} is not wired yet")),
+    }
+}
+
+/// Both text forms go where stock's go: help and version to standard output, errors to standard error.
+fn leave(exit: &Exit) -> ExitCode {
+    if exit.code == 0 {
+        println!("{}", exit.text);
+    } else {
+        eprintln!("{}", exit.text);
+    }
+    ExitCode::from(exit.code)
+}
+
+fn check(invocation: &Invocation) -> ExitCode {
+    let Some(file) = &invocation.options.config else {
+        return fail(&"must specify [-c, --config] option to check configuration file syntax");
+    };
+    let environment = |name: &str| std::env::var(name).ok();
+    let loaded = match config::load(&invocation.options, &environment) {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(&error),
+    };
+    for notice in &loaded.report.notices {
+        eprintln!("nats-server: {notice}");
+    }
+    if !loaded.report.warnings.is_empty() {
+        let lines: Vec<String> = loaded.report.warnings.iter().map(ToString::to_string).collect();
+        return fail(&lines.join("\n"));
+    }
+    eprintln!("nats-server: configuration file {file} is valid ({})", loaded.config.digest);
+    ExitCode::SUCCESS
+}
+
+fn run(loaded: Loaded) -> ExitCode {
+    for line in loaded.report.warnings.iter().chain(&loaded.report.notices) {
+        eprintln!("nats-server: {line}");
+    }
+    match gateway::run(loaded.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format_args!("{error:#}")),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("nats-server: {error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,343 @@
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::arguments::Invocation;
+
+/// Reads a configuration from a file called `F`; `$STATE_DIRECTORY` is `/state`.
+fn load_text(text: &str) -> Result<Loaded, String> {
+    load_with(text, "")
+}
+
+fn load_with(text: &str, flags: &str) -> Result<Loaded, String> {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("F");
+    std::fs::write(&file, text).unwrap();
+    let words = ["-c".to_owned(), file.display().to_string()].into_iter();
+    let options = Invocation::parse(words.chain(flags.split_whitespace().map(str::to_owned))).unwrap().options;
+    let prefix = format!("{}/", folder.path().display());
+    load(&options, &environment).map_err(|error| error.to_string().replace(&prefix, ""))
+}
+
+fn environment(name: &str) -> Option<String> {
+    (name == "STATE_DIRECTORY").then(|| "/state:/other".to_owned())
+}
+
+fn config(text: &str) -> Config {
+    load_text(text).unwrap().config
+}
+
+/// The configuration is refused with these lines.
+fn check_refused(text: &str, expected: &str) {
+    let error = load_text(text).map(|loaded| loaded.config).unwrap_err();
+    assert_eq!(error, expected, "for {text}");
+}
+
+#[test]
+fn the_sample_file_is_valid_and_says_the_defaults() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/edge-gateway.conf");
+    let loaded = load_text(&std::fs::read_to_string(sample).unwrap()).unwrap();
+    assert!(loaded.report.warnings.is_empty() && loaded.report.notices.is_empty(), "{:?}", loaded.report);
+    let config = loaded.config;
+    assert_eq!(config.uplink, Uplink::default());
+    assert_eq!(config.memory, MemoryLimits::default());
+    assert_eq!(config.mqtt_limits, MqttLimits::default());
+    assert_eq!(config.jetstream.unwrap().domain.as_deref(), Some("edge-1"));
+    let forward = &config.forwards[0];
+    assert_eq!(
+        (forward.stream.as_str(), forward.to.as_str(), forward.filter.as_str()),
+        ("SENSORS", "FLEET", "edge-1.>")
+    );
+    assert_eq!((forward.hold, forward.batch_messages, forward.batch_bytes), (Duration::from_secs(180), 1000, 1 << 20));
+    assert_eq!(config.streams[0].consumers[0].filter_subjects, ["sensors.*.temperature"]);
+}
+
+#[test]
+fn without_configuration_everything_is_on_loopback() {
+    let loaded = load(&Invocation::parse([]).unwrap().options, &environment).unwrap();
+    let config = loaded.config;
+    let listeners = [
+        config.client.listen,
+        config.mqtt.unwrap().listen,
+        config.websocket.unwrap().listen,
+        config.monitoring.unwrap().listen,
+    ];
+    assert_eq!(
+        listeners.map(|listen| listen.to_string()),
+        ["127.0.0.1:4222", "127.0.0.1:1883", "127.0.0.1:8080", "127.0.0.1:8222"]
+    );
+    assert_eq!(config.jetstream.unwrap().store_dir, Path::new("/state"));
+    assert!(config.from_nothing);
+}
+
+#[test]
+fn flags_alone_mean_what_they_mean_to_stock() {
+    let options = Invocation::parse(["-p", "-1", "-js", "-sd", "/tmp/x"].map(str::to_owned)).unwrap().options;
+    let config = load(&options, &environment).unwrap().config;
+    assert_eq!(config.client.listen, Listen::new("0.0.0.0", 0));
+    assert!(config.mqtt.is_none() && config.websocket.is_none() && config.monitoring.is_none());
+    assert_eq!(config.jetstream.unwrap().store_dir, Path::new("/tmp/x"));
+}
+
+#[test]
+fn flags_override_the_file() {
+    let flags = "-p -1 -n S2 -m 9000 --user a --pass b -DV -sd /other -js";
+    let config =
+        load_with("listen: h:4222, server_name: S1, debug: false, authorization { token: t }", flags).unwrap().config;
+    assert_eq!(config.client.listen, Listen::new("h", 0));
+    assert_eq!(config.monitoring.unwrap().listen, Listen::new("h", 9000));
+    assert_eq!(config.server_name.as_deref(), Some("S2"));
+    assert!(config.log.debug && config.log.trace);
+    assert!(matches!(&config.authorization.credentials, Credentials::Users(users) if users[0].name == "a"));
+    assert_eq!(config.jetstream.unwrap().store_dir, Path::new("/other"));
+}
+
+#[test]
+fn what_tools_put_into_every_file_is_taken() {
+    let text = "port: -1, http: 127.0.0.1:-1, server_tags: [\"a \", b], ports_file_dir: \"/tmp\"
+        leafnodes { port: -1 }, websocket { port: -1, no_tls: true }, server_name: x";
+    let loaded = load_text(text).unwrap();
+    assert_eq!(loaded.config.server_tags, ["a", "b"]);
+    assert_eq!(loaded.config.websocket.unwrap().listen.port, 0);
+    assert_eq!(loaded.config.monitoring.unwrap().listen, Listen::new("127.0.0.1", 0));
+    assert_eq!(loaded.report.notices.len(), 1, "the leafnode port is not opened, and that is said");
+}
+
+#[test]
+fn unknown_keys_and_those_we_lack_are_told_apart() {
+    check_refused(
+        "port: 1\nbogus: 1\ncluster { port: 6222 }\njetstream { key: x, odd: 2 }\naccounts { A {} }\nmqtt { what: 1 }",
+        "F:2:1: unknown field \"bogus\"\nF:3:1: field \"cluster\" is not supported\n\
+         F:4:13: field \"key\" is not supported\nF:4:21: unknown field \"odd\"\nF:5:1: field \"accounts\" is not supported\n\
+         F:6:8: unknown field \"what\"",
+    );
+    check_refused("leafnodes { port: 7422 }", "F:1:1: leafnodes: accepting leaf links (listen, port) is not supported");
+    check_refused(
+        "https: h:1\nsyslog: true",
+        "F:1:1: field \"https\" is not supported\nF:2:1: field \"syslog\" is not supported",
+    );
+    assert!(load_text("syslog: false").is_ok());
+}
+
+#[test]
+fn parse_errors_keep_the_words_tools_look_for() {
+    check_refused(
+        "a: {\n  b: 1\n  c: 2 p: 3\n}",
+        "F:3:8: Parse error on line 3: 'Expected a map value terminator \",\" or a map terminator \"}\", but got 'p' instead.'",
+    );
+    let missing = Options { config: Some("/no/such/file".to_owned()), ..Options::default() };
+    let error = load(&missing, &environment).unwrap_err().to_string();
+    assert_eq!(error, "open /no/such/file: no such file or directory");
+    check_refused(
+        "include x.conf",
+        "F:1:9: error parsing include file 'x.conf', open x.conf: no such file or directory",
+    );
+}
+
+/// Measured with nats-server 2.15.1 `-t`: the same file, the same digest.
+#[test]
+fn the_digest_is_stocks() {
+    let text = r#"# stock and ours
+server_name: "S<1>&\x41\xc3\xa9" , port: -1; PORTV: 1k
+http: "127.0.0.1:-1"
+max_payload 2MB
+max_pending = 64mib
+server_tags: [ 'a:b'
+  c, "d" ]
+jetstream { max_file: $PORTV, domain: x }
+authorization { user: u, pass: $2a$11$W2zko751KUvVy59mUTWmpOdWjpEm5qhcCZRd05GjI/sSOT.xtiHyG, timeout: 1.5 }
+"#;
+    let loaded = load_text(text).unwrap();
+    assert_eq!(loaded.config.digest, "sha256:33bcf684a4e7381b6d448990429132e90528871824f80c37e678442d1e78cfa1");
+    let empty = load_text("# nothing").unwrap();
+    assert_eq!(empty.report.warnings[0].text, "config has no values or is empty");
+}
+
+#[test]
+fn includes_are_relative_to_their_file() {
+    let folder = TempDir::new().unwrap();
+    std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+    std::fs::write(folder.path().join("F"), "include 'conf.d/a.conf'\nport: 2").unwrap();
+    std::fs::write(folder.path().join("conf.d/a.conf"), "include b.conf").unwrap();
+    std::fs::write(folder.path().join("conf.d/b.conf"), "server_name: deep").unwrap();
+    let file = Some(folder.path().join("F").display().to_string());
+    let loaded = load(&Options { config: file, ..Options::default() }, &environment).unwrap();
+    assert_eq!(loaded.config.server_name.as_deref(), Some("deep"));
+}
+
+#[test]
+fn conflicts_between_options_have_stocks_texts() {
+    check_refused("no_auth_user: x", "no_auth_user: \"x\" present, but users/nkeys are not defined");
+    check_refused("websocket { port: -1 }", "websocket requires TLS configuration");
+    check_refused(
+        "max_payload: 2MB, max_pending: 1MB",
+        "max_payload (2097152) cannot be higher than max_pending (1048576)",
+    );
+    check_refused("jetstream: false, mqtt {}", "mqtt requires JetStream to be enabled");
+    check_refused(
+        "lame_duck_grace_period: \"3m\"",
+        "lame duck grace period (3m0s) should be strictly lower than lame duck duration (2m0s)",
+    );
+    check_refused("lame_duck_duration: \"20s\"", "F:1:1: invalid lame_duck_duration of 20s, minimum is 30 seconds");
+    check_refused("port: 1883, mqtt {}", "client and mqtt cannot both listen on 0.0.0.0:1883");
+    check_refused(
+        "leafnodes { remotes [ { url: h:7422, account: A } ] }",
+        "F:1:38: cannot find local account \"A\" specified in leafnode remote",
+    );
+}
+
+#[test]
+fn authorization_in_its_forms() {
+    let bcrypt = "$2a$11$W2zko751KUvVy59mUTWmpOdWjpEm5qhcCZRd05GjI/sSOT.xtiHyG";
+    let text = format!(
+        "authorization {{ timeout: 0.5, default_permissions {{ sub: x }}
+            users: [ {{ user: a, pass: {bcrypt} }}
+                     {{ username: b, password: \"p\", permissions {{ publish: {{ deny: [\"z.>\"] }}, subscribe: \"s q\", allow_responses: true }} }} ] }}
+         no_auth_user: a"
+    );
+    let loaded = load_text(&text).unwrap();
+    let Credentials::Users(users) = &loaded.config.authorization.credentials else { panic!("users expected") };
+    assert!(matches!(users[0].password, Password::Bcrypt(_)) && matches!(users[1].password, Password::Plain(_)));
+    assert_eq!(users[0].permissions.as_ref().unwrap().subscribe.allow, Some(vec!["x".to_owned()]));
+    assert_eq!(users[1].permissions.as_ref().unwrap().publish.deny, ["z.>"]);
+    assert_eq!(users[1].permissions.as_ref().unwrap().allow_responses.as_ref().unwrap().max_messages, Some(1));
+    assert_eq!(loaded.config.authorization.timeout(), Duration::from_millis(500));
+    assert!(loaded.report.notices[0].text.contains("does not enforce"));
+    assert!(!format!("{:?}", loaded.config).contains("W2zko"), "secrets are not shown");
+    check_refused("authorization { users: [ {user: a}, {user: a} ] }", "F:1:37: Duplicate user \"a\" detected");
+    check_refused("authorization { users: [ { nkey: U } ] }", "F:1:28: field \"nkey\" is not supported");
+    check_refused(
+        "authorization { user: a, password: 1 }",
+        "F:1:26: field \"password\": expected a string (put it in double quotes), but got 1",
+    );
+    check_refused("authorization { user: a, pass: b, token: c }", "F:1:1: Cannot have a user/pass and token");
+}
+
+#[test]
+fn what_is_open_to_everybody_is_known() {
+    let names = |text: &str| -> Vec<&str> { config(text).open_to_everybody().iter().map(|(name, _)| *name).collect() };
+    assert_eq!(names("mqtt { host: \"::1\" }, websocket { no_tls: true }"), ["client", "websocket"]);
+    assert_eq!(names("host: localhost, mqtt { authorization { token: t } }"), [""; 0]);
+    assert_eq!(names("authorization { token: t }, mqtt {}"), [""; 0]);
+}
+
+#[test]
+fn files_are_looked_for_when_the_configuration_is_read() {
+    check_refused(
+        "tls { cert_file: /no/cert, key_file: /no/key }",
+        "F:1:7: field \"cert_file\": open /no/cert: no such file or directory\n\
+         F:1:28: field \"key_file\": open /no/key: no such file or directory",
+    );
+    check_refused(
+        "tls { verify: true }",
+        "F:1:1: missing 'cert_file' in TLS configuration\nF:1:1: missing 'key_file' in TLS configuration",
+    );
+    check_refused(
+        "leafnodes { remotes [ { url: h:7422, creds: /no/creds } ] }",
+        "F:1:38: field \"creds\": open /no/creds: no such file or directory",
+    );
+}
+
+#[test]
+fn remotes() {
+    let text = "leafnodes { reconnect: 3, dial_timeout: \"4s\", remotes = [
+        { urls: [\"tls://u:p@a:7422\", \"nats-leaf://b\"], deny_imports: \"x.>\", no_randomize: true, compression: s2_auto,
+          tls { insecure: true, handshake_first: true } }
+        { url: \"wss://c/leafnode\", disabled: true } ] }";
+    let loaded = load_text(text).unwrap();
+    let leafnodes = loaded.config.leafnodes;
+    assert_eq!(leafnodes.remotes.len(), 1);
+    assert_eq!(leafnodes.reconnect, Some(Duration::from_secs(3)));
+    let remote = &leafnodes.remotes[0];
+    assert_eq!(remote.urls[0].reveal(), "tls://u:p@a:7422");
+    assert_eq!((remote.dial_timeout, remote.no_randomize), (Some(Duration::from_secs(4)), true));
+    assert!(remote.tls.as_ref().unwrap().handshake_first && remote.tls.as_ref().unwrap().insecure);
+    assert_eq!(loaded.report.notices.len(), 2, "compression is declined, the certificate is not checked");
+    check_refused(
+        "leafnodes { remotes [ { url: \"http://a\" }, { urls: [] }, { urls: [\"ws://a\", \"tls://b\"] }, { hub: true, url: a } ] }",
+        "F:1:25: leafnode remote: unknown scheme \"http\", expected one of nats-leaf, nats, tls, ws, wss\n\
+         F:1:46: a leafnode remote needs at least one URL\n\
+         F:1:60: remote leaf node configuration cannot have a mix of websocket and non-websocket urls\n\
+         F:1:93: field \"hub\" is not supported: a gateway is never the hub of a link that it dials",
+    );
+}
+
+#[test]
+fn streams_and_consumers() {
+    let text = "streams { S { max_msgs: 10, max_age: \"1m\", discard: new, metadata { owner: me }
+        consumers { C { ack_policy: all, backoff: [\"1s\", \"5s\"], max_deliver: 3, deliver_policy: by_start_sequence, opt_start_seq: 5 } } } }";
+    let config = config(text);
+    let stream = &config.streams[0];
+    assert_eq!((stream.subjects.as_slice(), stream.discard), (["S".to_owned()].as_slice(), Discard::New));
+    assert_eq!(stream.duplicate_window, Duration::from_secs(60), "never longer than the messages live");
+    assert_eq!(stream.consumers[0].deliver_policy, DeliverPolicy::FromSequence(5));
+    assert!(config.jetstream.is_some(), "a declared stream needs JetStream, and nobody said no");
+    check_refused(
+        "streams { S { retention: workqueue } }",
+        "F:1:15: field \"retention\": \"workqueue\" is not supported, only \"limits\"",
+    );
+    check_refused("streams { S { sources: [] } }", "F:1:15: field \"sources\" is not supported");
+    check_refused(
+        "streams { S { subjects: a.> }\nT { subjects: a.b } }",
+        "F:2:1: stream \"T\": subjects overlap with an existing stream, \"S\"",
+    );
+    check_refused("streams { S { subjects: \"a..b\" } }", "F:1:15: subject \"a..b\" is not valid: empty token");
+    check_refused(
+        "streams { \"a.b\" {} }",
+        "F:1:11: stream name \"a.b\" is not valid: expected up to 255 characters without blanks, . * > / or \\",
+    );
+    check_refused(
+        "streams { S { consumers { C { deliver_subject: x } } } }",
+        "F:1:31: field \"deliver_subject\" is not supported",
+    );
+}
+
+const LINK: &str =
+    "leafnodes { remotes [ { url: h:7422 } ] }\nstreams { S { subjects: [\"a.*\"] }, T { subjects: [b, c] } }\n";
+
+#[test]
+fn forwards() {
+    let config = config(&format!(
+        "{LINK}forward {{ S {{ subject: \"up.{{{{wildcard(1)}}}}\", rate: 64k }}, T {{ prefix: site, to: H, domain: hub }} }}"
+    ));
+    let filters: Vec<_> =
+        config.forwards.iter().map(|forward| (forward.to.as_str(), forward.filter.as_str())).collect();
+    assert_eq!(filters, [("S", "up.*"), ("H", "site.>")]);
+    assert_eq!(config.forwards[0].rate, Some(64_000));
+    let refused = |forward: &str, expected: &str| check_refused(&format!("{LINK}forward {{\n{forward}\n}}"), expected);
+    refused("S { prefix: p }\nT { prefix: p }", "F:5:1: forwards \"S\" and \"T\" overlap at the hub: p.> and p.>");
+    refused("S { }", "F:4:1: a forward needs \"prefix\" or \"subject\": where its messages go");
+    refused("T { subject: x }", "F:4:5: field \"subject\" needs \"source\" unless the stream has one subject");
+    refused(
+        "S { prefix: p, create { subjects: q } }",
+        "F:4:16: create: none of its subjects covers \"p.a.*\", which this forward sends",
+    );
+    refused(
+        "S { subject: \"up.{{split(1,-)}}\" }",
+        "F:4:1: forward \"S\": transform function `{{split(1,-)}}` is not supported here",
+    );
+    check_refused(
+        "streams { S {} }, forward { S { prefix: p } }",
+        "F:1:29: a forward needs a link: expected \"leafnodes { remotes: [ { url: … } ] }\"",
+    );
+}
+
+#[test]
+fn old_habits_are_warned_of_and_work() {
+    let loaded = load_text("ping_interval: 20").unwrap();
+    assert_eq!(loaded.config.limits.ping_interval, Duration::from_secs(20));
+    let warning = loaded.report.warnings[0].text.as_str();
+    assert_eq!(warning, "invalid use of field \"ping_interval\": ping_interval should be converted to a duration");
+}
+
+#[test]
+fn stocks_mqtt_keys_are_all_taken() {
+    let text = "mqtt { port: -1, ack_wait: \"1m\", max_ack_pending: 100, js_domain: x, js_api_timeout: \"1s\", stream_replicas: 1,
+        consumer_replicas: 1, consumer_memory_storage: true, consumer_inactive_threshold: \"5m\", reject_qos2_publish: true,
+        downgrade_qos2_subscribe: true }";
+    let loaded = load_text(text).unwrap();
+    assert_eq!(loaded.config.mqtt_limits.max_inflight, 100);
+    assert_eq!(loaded.report.notices.len(), 7);
+}

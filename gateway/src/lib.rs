@@ -1,0 +1,8 @@
+//! Edge gateway: NATS, MQTT and WebSocket clients, a local JetStream, store and forward over a leaf link.
+//!
+//! The binary is thin: arguments → [`config::Config`] → [`gateway::run`] → exit code.
+
+pub mod arguments;
+pub mod config;
+pub mod gateway;
+pub mod version;
