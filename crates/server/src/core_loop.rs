@@ -289,7 +289,9 @@ impl Core {
         self.remember(now, id, reason, tls);
         self.broker.closed(now, id, reason, &mut self.out);
         self.wake_congested(id);
-        if let Some(waker) = self.closed.take().filter(|_| self.open == 0) {
+        if self.open == 0
+            && let Some(waker) = self.closed.take()
+        {
             waker.wake();
         }
     }

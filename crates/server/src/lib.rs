@@ -8,6 +8,7 @@ mod announcement;
 mod clock;
 mod connection;
 mod core_loop;
+mod frame_memory;
 mod handshake;
 mod http;
 mod listener;

@@ -4,7 +4,8 @@
 //! Binary frames go out, one for each write; text or binary ones come in (MQTT: binary only). Compression is declined. The broker sees plain bytes.
 //!
 //! Bounds: the request's header in bytes, in fields and in time, and the line of handshakes (`handshake`); a frame may be as large as a message with
-//! its control line. A frame's claimed length reserves address space up to that, memory follows the bytes.
+//! its control line. A frame's claimed length reserves address space up to that, memory follows the bytes, and what unfinished frames of all
+//! connections hold together is bounded (`frame_memory`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::core_loop::CoreHandle;
+use crate::frame_memory::{Charge, Counted, FrameMemory};
 use crate::handshake::Handshakes;
 use crate::tls::{ServerTls, TlsSession};
 use crate::transport::{SessionStream, Transport};
@@ -82,10 +84,12 @@ pub fn accept_websocket(
     handshakes: Handshakes,
 ) -> impl FnMut(TcpStream, SocketAddr) {
     let options = Rc::new(options);
+    let memory = FrameMemory::default();
     move |stream, peer| {
         let (core, options, handshakes) = (core.clone(), Rc::clone(&options), handshakes.clone());
+        let charge = memory.charge();
         tokio::task::spawn_local(async move {
-            if let Err(error) = serve(&core, &options, &handshakes, stream, peer).await {
+            if let Err(error) = serve(&core, &options, &handshakes, charge, stream, peer).await {
                 tracing::debug!(%peer, %error, "WebSocket handshake error");
             }
         });
@@ -96,20 +100,21 @@ async fn serve(
     core: &CoreHandle,
     options: &WebSocketOptions,
     handshakes: &Handshakes,
+    charge: Charge,
     stream: TcpStream,
     peer: SocketAddr,
 ) -> io::Result<()> {
     let max_frame = core.with(|core| core.broker.settings().max_payload) + FRAME_EXTRA;
     match &options.tls {
         None => {
-            let upgrade = handshakes.run(options.handshake_timeout, upgrade(stream, options, max_frame));
+            let upgrade = handshakes.run(options.handshake_timeout, upgrade(stream, options, max_frame, charge));
             let (protocol, stream) = Box::pin(upgrade).await?;
             attach(core, protocol, Transport::session(stream), peer);
         }
         Some(tls) => {
             let stream = Box::pin(handshakes.accept(tls, stream)).await?;
             let session = TlsSession::of(stream.get_ref().1);
-            let upgrade = handshakes.run(options.handshake_timeout, upgrade(stream, options, max_frame));
+            let upgrade = handshakes.run(options.handshake_timeout, upgrade(stream, options, max_frame, charge));
             let (protocol, mut stream) = Box::pin(upgrade).await?;
             stream.tls = Some(session);
             attach(core, protocol, Transport::session(stream), peer);
@@ -131,6 +136,7 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     options: &WebSocketOptions,
     max_frame: usize,
+    charge: Charge,
 ) -> io::Result<(Protocol, WebSocketBytes<S>)> {
     let mut buffer = Vec::with_capacity(1024);
     let (used, request) = loop {
@@ -156,8 +162,9 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     stream.write_all(&answer).await?;
     stream.flush().await?;
     buffer.drain(..used);
-    let frames = WebSocketStream::from_partially_read(stream, buffer, Role::Server, Some(config(max_frame))).await;
-    Ok((protocol, WebSocketBytes::new(frames, protocol)))
+    let (stream, config) = (Counted::new(stream), config(max_frame));
+    let frames = WebSocketStream::from_partially_read(stream, buffer, Role::Server, Some(config)).await;
+    Ok((protocol, WebSocketBytes::new(frames, protocol, charge)))
 }
 
 fn config(max_frame: usize) -> WebSocketConfig {
@@ -275,7 +282,9 @@ impl Place {
 
 /// A WebSocket as a stream of bytes. Also for the dialling side, made with [`WebSocketBytes::dialled`].
 pub struct WebSocketBytes<S> {
-    frames: WebSocketStream<S>,
+    frames: WebSocketStream<Counted<S>>,
+    /// Memory of the unfinished frame, or of the one being read.
+    charge: Charge,
     /// Of a received frame, not read yet.
     rest: Bytes,
     protocol: Protocol,
@@ -285,15 +294,16 @@ pub struct WebSocketBytes<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
-    fn new(frames: WebSocketStream<S>, protocol: Protocol) -> WebSocketBytes<S> {
-        WebSocketBytes { frames, rest: Bytes::new(), protocol, unflushed: false, tls: None }
+    fn new(frames: WebSocketStream<Counted<S>>, protocol: Protocol, charge: Charge) -> WebSocketBytes<S> {
+        WebSocketBytes { frames, charge, rest: Bytes::new(), protocol, unflushed: false, tls: None }
     }
 
     /// Wraps a connection that we dialled and upgraded; `received` came behind the answer already.
     pub async fn dialled(stream: S, received: Vec<u8>, max_payload: usize) -> WebSocketBytes<S> {
         let config = config(max_payload + FRAME_EXTRA);
+        let stream = Counted::new(stream);
         let frames = WebSocketStream::from_partially_read(stream, received, Role::Client, Some(config)).await;
-        WebSocketBytes::new(frames, Protocol::Leaf)
+        WebSocketBytes::new(frames, Protocol::Leaf, FrameMemory::default().charge())
     }
 
     fn poll_unflushed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -319,6 +329,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
             let Some(received) = ready!(Pin::new(&mut self.frames).poll_next(context)) else {
                 return Poll::Ready(Ok(false));
             };
+            self.frames.get_ref().reset();
             match received {
                 Ok(Message::Binary(bytes)) => self.rest = bytes,
                 Ok(Message::Text(_)) if self.protocol == Protocol::Mqtt => {
@@ -339,6 +350,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
                 return Poll::Ready(Ok(true));
             }
         }
+    }
+
+    fn poll_charged_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let polled = self.poll_frame(context);
+        if polled.is_ready() {
+            // It is there already, and was charged while it came.
+            self.charge.set(self.rest.len());
+        } else if !self.charge.set(self.frames.get_ref().received()) {
+            self.close(context, CloseCode::Again, "out of memory");
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
+        polled
     }
 
     fn fail(&mut self, context: &mut Context<'_>, error: Error) -> io::Result<bool> {
@@ -367,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketBytes<S> {
         if let Poll::Ready(Err(error)) = this.poll_unflushed(context) {
             return Poll::Ready(Err(error));
         }
-        if this.rest.is_empty() && !ready!(this.poll_frame(context))? {
+        if this.rest.is_empty() && !ready!(this.poll_charged_frame(context))? {
             return Poll::Ready(Ok(()));
         }
         let count = this.rest.len().min(buffer.remaining());
@@ -376,6 +399,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketBytes<S> {
         if this.rest.is_empty() {
             // An idle connection keeps no frame.
             this.rest = Bytes::new();
+            this.charge.set(0);
         }
         Poll::Ready(Ok(()))
     }

@@ -192,3 +192,37 @@ fn who_does_not_finish_the_request_is_closed_in_time() {
         assert_eq!(place.core.with(|core| core.connections()), 0);
     });
 }
+
+#[test]
+fn unfinished_frames_share_one_bounded_memory() {
+    on_core(async |place| {
+        let address = serve(&place, WebSocketOptions::default());
+        let unfinished = [vec![BINARY, 0x80 | 127], 1_000_000u64.to_be_bytes().to_vec(), vec![0; 4 + 999_000]].concat();
+        let mut all = Vec::new();
+        for _ in 0..8 {
+            let mut client = upgraded(Client::connect(address).await).await;
+            client.until("\r\n").await;
+            client.send(&unfinished).await;
+            all.push(client);
+        }
+        let mut late = upgraded(Client::connect(address).await).await;
+        late.until("\r\n").await;
+        // It may be closed before it has sent everything.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut late.stream, &unfinished).await;
+        late.rest().await;
+        while place.core.with(|core| core.connections()) != 8 {
+            tokio::task::yield_now().await;
+        }
+        drop(all);
+        place.core.drained().await;
+        let mut client = upgraded(Client::connect(address).await).await;
+        client.until("\r\n").await;
+        client
+            .send(frame(
+                BINARY,
+                format!("CONNECT {{}}\r\nPUB a 500000\r\n{}\r\nPING\r\n", "x".repeat(500_000)).as_bytes(),
+            ))
+            .await;
+        client.until("PONG\r\n").await;
+    });
+}
