@@ -32,11 +32,17 @@ pub(crate) enum Target {
     Mapping(u16),
 }
 
+/// The shell's own number for something it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceId(pub u16);
+
 /// What the server itself answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     /// `$JS.API.>`
     JetStreamApi,
+    /// The shell answers, see [`crate::Broker::serve`].
+    Shell(ServiceId),
 }
 
 /// A prefix that is replaced: `$JS.<domain>.API.` by `$JS.API.`.

@@ -109,6 +109,8 @@ pub struct Broker {
     pub(crate) plans: PlanCache,
     pub(crate) store: StoreSide,
     timers: Timers,
+    /// When the outbox's idle buffers were last trimmed.
+    trimmed: u64,
     pub(crate) random: Random,
     pub(crate) counters: Counters,
     /// Subscriptions that reached their `max` in the publish being routed.
@@ -120,6 +122,9 @@ pub struct Broker {
     pub(crate) prefix: Vec<u8>,
     pub(crate) json: Vec<u8>,
 }
+
+/// Idle buffers are halved so often.
+const TRIM_MICROS: u64 = 1_000_000;
 
 /// Totals for `/varz`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,6 +157,7 @@ impl Broker {
             plans: PlanCache::new(seed),
             store: StoreSide::default(),
             timers: Timers::default(),
+            trimmed: 0,
             random: Random::new(seed),
             counters: Counters::default(),
             exhausted: Vec::new(),
@@ -298,7 +304,10 @@ impl Broker {
         }
         self.tick_store(now, out);
         out.tick(now.micros);
-        out.trim();
+        if now.micros.saturating_sub(self.trimmed) >= TRIM_MICROS {
+            self.trimmed = now.micros;
+            out.trim();
+        }
     }
 
     /// A password was compared, see [`Effect::CheckPassword`].

@@ -11,7 +11,8 @@
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
 //! and API calls have a quarter more.
 
-use jetstream::api_error::{self, ApiError};
+use ::jetstream_api::{publish_ack, publish_refused};
+use jetstream::api_error;
 use jetstream::command::{
     Ack, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, QueueFor, Recipient, Request, Span, Ticket, Turn,
 };
@@ -25,6 +26,7 @@ use crate::identity::{ConnectionId, Now};
 use crate::outbox::Outbox;
 use crate::plan::Plan;
 use crate::routing::{Message, Origin};
+use crate::settings::Settings;
 
 /// "Answer on the reply subject."
 pub(crate) const NO_TICKET: Ticket = Ticket(0, 0);
@@ -69,19 +71,19 @@ impl Owed {
 }
 
 /// Who asked a [`Command::Request`], which has no room for it.
-#[allow(dead_code)] // read by the API's answers
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
-    /// Where the answer goes.
-    pub(crate) reply: Box<[u8]>,
-    /// What was asked, for the answer's type and for errors.
-    pub(crate) subject: Box<[u8]>,
+pub(crate) enum Asked {
+    /// An API call: how it is answered, and where.
+    Api { kind: ::jetstream_api::Kind, reply: Box<[u8]> },
+    /// A message is wanted as it is.
+    Direct { stream: Box<str>, headers: bool, reply: Box<[u8]> },
 }
 
 #[derive(Debug)]
 struct StreamRow {
     name: Box<str>,
     subjects: Vec<Filter>,
+    allow_direct: bool,
 }
 
 impl StoreSide {
@@ -102,10 +104,19 @@ impl StoreSide {
     }
 
     /// Adds a request and notes who asked.
-    #[allow(dead_code)] // used by the API's requests
     pub(crate) fn ask(&mut self, request: Request, asked: Asked) {
         self.asked.push_back(asked);
         self.batch.commands.push(Command::Request(Box::new(request)));
+    }
+
+    /// Is even the share of API calls used up?
+    pub(crate) fn is_overloaded(&self, settings: &Settings) -> bool {
+        self.queued() > settings.store_queue + settings.store_queue / 4
+    }
+
+    /// Is there such a stream, and may its messages be read directly?
+    pub(crate) fn allows_direct(&self, name: &str) -> bool {
+        self.streams.values().any(|row| row.allow_direct && *row.name == *name)
     }
 
     fn recycle(&mut self, mut batch: Batch) {
@@ -133,6 +144,11 @@ impl Broker {
     pub fn has_batch(&self, out: &Outbox) -> bool {
         let may_return = |owed: &Owed| !owed.waits(out);
         !self.store.batch.commands.is_empty() || self.store.credits.iter().any(may_return)
+    }
+
+    /// Adds a command of the shell's own (reads of `forward`, records), which is no [`Command::Request`]. Its outcome is in the turn that the shell sees before the broker.
+    pub fn command(&mut self, fill: impl FnOnce(&mut Batch) -> Command) {
+        self.store.push(fill);
     }
 
     /// The commands for the store thread since the last call, if there are any.
@@ -221,6 +237,12 @@ impl Broker {
         }
         for service in &plan.services {
             match service {
+                Service::Shell(service) => out.effect(Effect::Request {
+                    service: *service,
+                    subject: plan.routed_subject().into(),
+                    reply: message.reply.into(),
+                    payload: message.payload().into(),
+                }),
                 Service::JetStreamApi => self.jetstream_request(now, origin, plan.routed_subject(), message, out),
             }
         }
@@ -280,12 +302,15 @@ impl Broker {
             (Command::Ack(ack), Outcome::Acknowledged { confirm: true }) if !ack.reply.is_empty() => {
                 self.publish(now, Origin::server(GLOBAL), &Message::new(ack.reply.of(arena), b""), out);
             }
-            (Command::Request(request), outcome) => {
+            // Those two are never asked for over the API.
+            (Command::Request(request), _) if matches!(**request, Request::Records { .. } | Request::Statistics) => {}
+            (Command::Request(_), outcome) => {
                 let asked = self.store.asked.pop_front();
                 if let (Some(asked), Outcome::Answer(answer)) = (asked, outcome) {
-                    self.jetstream_answer(now, request, &asked, answer, out);
+                    self.jetstream_answer(now, &asked, answer, out);
                 }
             }
+            (Command::Pull(pull), Outcome::Refused(_)) => self.refuse_pull(now, pull, out),
             _ => {}
         }
     }
@@ -300,8 +325,8 @@ impl Broker {
         let name = self.store.streams.get(&stream).map_or("", |row| &*row.name);
         let domain = self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref());
         match outcome {
-            Outcome::Appended { sequence, duplicate } => write_pub_ack(name, sequence.0, domain, *duplicate, &mut json),
-            Outcome::Refused(error) => write_refusal(name, error, &mut json),
+            Outcome::Appended { sequence, duplicate } => publish_ack(name, domain, sequence.0, *duplicate, &mut json),
+            Outcome::Refused(error) => publish_refused(name, error, &mut json),
             _ => {}
         }
         if !json.is_empty() {
@@ -312,13 +337,13 @@ impl Broker {
 
     fn store_event(&mut self, event: Event) {
         match event {
-            Event::StreamUp { stream, name, subjects, .. } => {
+            Event::StreamUp { stream, name, subjects, allow_direct, .. } => {
                 self.stream_down(stream);
                 let subjects: Vec<Filter> = subjects.iter().filter_map(|text| Filter::parse(text).ok()).collect();
                 for filter in &subjects {
                     self.change_row(GLOBAL, filter, Target::Stream(stream), true);
                 }
-                self.store.streams.insert(stream, StreamRow { name, subjects });
+                self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct });
             }
             Event::StreamDown { stream } => self.stream_down(stream),
             Event::ConsumerUp { consumer, stream, name } => {
@@ -378,7 +403,7 @@ impl Broker {
         }
         let connection =
             published.last.and_then(|slot| self.connections.at(slot as usize)).map(|connection| connection.id);
-        self.owe_credit(recipient, delivery.tail.len, connection);
+        self.owe_credit(recipient, delivery.cost(), connection);
     }
 
     /// Notes bytes that are credited back once `connection` has drained.
@@ -420,28 +445,4 @@ fn ack_filters(stream: &str, consumer: &str) -> Vec<Filter> {
     .iter()
     .filter_map(|text| Filter::parse(text).ok())
     .collect()
-}
-
-fn write_pub_ack(stream: &str, sequence: u64, domain: Option<&str>, duplicate: bool, into: &mut Vec<u8>) {
-    into.extend_from_slice(b"{\"stream\":\"");
-    into.extend_from_slice(stream.as_bytes());
-    if let Some(domain) = domain {
-        into.extend_from_slice(b"\", \"domain\":\"");
-        into.extend_from_slice(domain.as_bytes());
-    }
-    into.extend_from_slice(b"\", \"seq\":");
-    into.extend_from_slice(itoa::Buffer::new().format(sequence).as_bytes());
-    if duplicate {
-        into.extend_from_slice(b",\"duplicate\": true");
-    }
-    into.push(b'}');
-}
-
-fn write_refusal(stream: &str, error: &ApiError, into: &mut Vec<u8>) {
-    let json = serde_json::json!({
-        "error": { "code": error.code, "err_code": error.err_code, "description": error.description },
-        "stream": stream,
-        "seq": 0,
-    });
-    into.extend_from_slice(json.to_string().as_bytes());
 }

@@ -6,9 +6,6 @@ use crate::authorization::Credentials;
 use crate::broker::NewConnection;
 use crate::settings::Settings;
 
-/// The API level that clients switch features on: what is really met. drop-in §7
-const API_LEVEL: u64 = 1;
-
 /// The credentials of a CONNECT.
 pub(crate) fn credentials(options: &ConnectOptions) -> Credentials<'_> {
     Credentials {
@@ -53,7 +50,7 @@ fn general(settings: &Settings, number: u64) -> ServerInfo {
         headers: true,
         max_payload: settings.max_payload as u64,
         client_id: number,
-        api_lvl: API_LEVEL,
+        api_lvl: u64::from(::jetstream_api::API_LEVEL),
         jetstream: settings.jetstream.is_some(),
         domain: settings
             .jetstream

@@ -1,7 +1,7 @@
 //! What the broker keeps of every connection, whatever it speaks, and the slab of them.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::rc::Weak;
 
 use smallvec::SmallVec;
 
@@ -33,8 +33,8 @@ pub(crate) struct Connection {
     pub(crate) transport: Transport,
     /// It was told to close; what it still sends is not looked at.
     pub(crate) closing: bool,
-    /// The plan of its last subjects, as long as it is valid.
-    pub(crate) memo: Option<Rc<Plan>>,
+    /// The plan of its last subjects. The cache owns it: what is forgotten there takes no memory here.
+    pub(crate) memo: Weak<Plan>,
     /// Hash of the subject it published last through the cache: the memo is set when one comes twice in a row.
     pub(crate) last_hash: u64,
     pub(crate) received: Traffic,
@@ -59,7 +59,7 @@ impl Connection {
             account: crate::account::GLOBAL,
             transport: new.transport,
             closing: false,
-            memo: None,
+            memo: Weak::new(),
             last_hash: 0,
             received: Traffic::default(),
             started: now.micros,

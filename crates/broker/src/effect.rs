@@ -1,5 +1,6 @@
 //! Rare outputs of the broker. Bytes are no effects: they go to the connections' buffers in the [`crate::Outbox`].
 
+use crate::account::ServiceId;
 use crate::identity::ConnectionId;
 
 /// What the shell is to do.
@@ -17,6 +18,17 @@ pub enum Effect {
     WakeReader {
         /// Which connection.
         id: ConnectionId,
+    },
+    /// A request came for a service of the shell, see [`crate::Broker::serve`]. The answer is published with [`crate::Broker::answer`].
+    Request {
+        /// Which.
+        service: ServiceId,
+        /// What it was sent to.
+        subject: Box<[u8]>,
+        /// Where the answer goes; empty: nowhere.
+        reply: Box<[u8]>,
+        /// The request.
+        payload: Box<[u8]>,
     },
     /// Compare a password with a bcrypt hash on the helper thread, then call [`crate::Broker::authenticated`]. The queue of these is
     /// bounded by the shell; when it is full the answer is "no".

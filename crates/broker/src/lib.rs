@@ -21,12 +21,14 @@ mod nats_client;
 mod outbox;
 mod plan;
 mod routing;
+mod services;
 mod settings;
 mod subscription;
 #[cfg(test)]
 mod testscripts;
 mod timers;
 
+pub use account::ServiceId;
 pub use authorization::{Authorization, Credentials, Secret, User, Verdict};
 pub use broker::{Broker, Counters, NewConnection, Protocol, Received, Refusal, TlsFacts, Transport};
 pub use effect::{CloseReason, Effect};

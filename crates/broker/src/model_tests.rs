@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use subject::Filter;
 
-use crate::{Broker, CloseReason, ConnectionId, NewConnection, Now, Outbox, Protocol, Settings, TlsFacts, Transport};
+use crate::{
+    Broker, CloseReason, ConnectionId, Frame, NewConnection, Now, Outbox, OutboxLimits, Protocol, Settings, TlsFacts,
+    Transport,
+};
 
 /// What a random client does.
 #[derive(Clone, Debug)]
@@ -188,6 +191,30 @@ fn apply(world: &mut World, model: &mut Model, step: &Step, cuts: &[prop::sample
     }
 }
 
+/// What happens to an outbox.
+#[derive(Clone, Debug)]
+enum Output {
+    Deliver { to: usize, prefix: usize, tail: usize },
+    Share { to: Vec<usize>, size: usize },
+    Sent { to: usize, part: prop::sample::Index },
+    Close { to: usize },
+}
+
+fn output() -> impl Strategy<Value = Output> {
+    let to = 0..CLIENTS;
+    prop_oneof![
+        6 => (to.clone(), 0..60usize, 0..40_000usize).prop_map(|(to, prefix, tail)| Output::Deliver { to, prefix, tail }),
+        2 => (prop::collection::vec(to.clone(), 1..4), 1..90_000usize).prop_map(|(to, size)| Output::Share { to, size }),
+        4 => (to.clone(), any::<prop::sample::Index>()).prop_map(|(to, part)| Output::Sent { to, part }),
+        1 => to.prop_map(|to| Output::Close { to }),
+    ]
+}
+
+/// Bytes that differ from place to place, so that a piece in the wrong order is seen.
+fn pattern(from: usize, len: usize) -> Vec<u8> {
+    (from..from + len).map(|at| (at % 251) as u8).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -208,6 +235,54 @@ proptest! {
         prop_assert_eq!(world.broker.subscriptions.len(), 0);
         prop_assert!(world.broker.accounts[0].index.is_empty());
         prop_assert_eq!(world.out.memory(), 0);
+    }
+
+    #[test]
+    fn what_goes_into_an_outbox_comes_out_in_order(steps in prop::collection::vec(output(), 1..30)) {
+        let limits = OutboxLimits { budget: usize::MAX / 2, max_pending: usize::MAX / 2, write_deadline: 1 };
+        let mut out = Outbox::new(0, limits);
+        let mut ids: Vec<ConnectionId> = (0..CLIENTS).map(|slot| ConnectionId::new(0, slot as u32, 0)).collect();
+        ids.iter().for_each(|id| out.open(*id));
+        let mut expected: Vec<Vec<u8>> = vec![Vec::new(); CLIENTS];
+        for (number, step) in steps.iter().enumerate() {
+            match step {
+                Output::Deliver { to, prefix, tail } => {
+                    let (prefix, tail) = (pattern(number, *prefix), pattern(number * 7, *tail));
+                    out.deliver(*to, &prefix, &tail, tail.len());
+                    expected[*to].extend_from_slice(&prefix);
+                    expected[*to].extend_from_slice(&tail);
+                }
+                Output::Share { to, size } => {
+                    let frame = Frame::new(pattern(number, *size));
+                    for to in to {
+                        out.deliver_shared(*to, b"MSG ", &frame, 1..*size, *size);
+                        expected[*to].extend_from_slice(b"MSG ");
+                        expected[*to].extend_from_slice(&frame.bytes()[1..]);
+                    }
+                }
+                Output::Sent { to, part } => {
+                    let count = part.index(expected[*to].len() + 1);
+                    out.sent(ids[*to], count);
+                    expected[*to].drain(..count);
+                }
+                Output::Close { to } => {
+                    out.close(ids[*to]);
+                    ids[*to] = ConnectionId::new(0, *to as u32, ids[*to].generation() + 1);
+                    out.open(ids[*to]);
+                    expected[*to].clear();
+                }
+            }
+            for (id, expected) in ids.iter().zip(&expected) {
+                prop_assert_eq!(out.pending_bytes(*id), expected.len());
+                if !matches!(step, Output::Sent { .. }) && number + 1 < steps.len() {
+                    continue;
+                }
+                let pending: Vec<u8> = out.pending(*id).flatten().copied().collect();
+                prop_assert!(&pending == expected, "{:?} after {:?}", id, step);
+            }
+        }
+        ids.iter().for_each(|id| out.close(*id));
+        prop_assert_eq!(out.memory(), 0);
     }
 
     #[test]

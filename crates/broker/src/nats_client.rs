@@ -212,7 +212,7 @@ impl Broker {
     }
 
     fn memo(&self, id: ConnectionId) -> Option<Rc<Plan>> {
-        self.connections.at(id.slot()).and_then(|connection| connection.memo.clone())
+        self.connections.at(id.slot()).and_then(|connection| connection.memo.upgrade())
     }
 
     #[inline(always)]

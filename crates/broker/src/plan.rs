@@ -22,6 +22,9 @@ use crate::subscription::{Interest, SubscriptionId, Subscriptions};
 /// Slots of the cache: beyond this many hot subjects a cold plan costs as much as the look-up (measured from 5,000 up).
 const SLOTS: usize = 1024;
 
+/// Memory of all cached plans, bytes. Reached: all are forgotten and made anew, which is cheaper than an order among them.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// How a target is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -125,6 +128,13 @@ impl Plan {
     #[inline]
     pub(crate) fn routed_subject(&self) -> &[u8] {
         self.mapped.as_ref().unwrap_or(&self.subject)
+    }
+
+    fn memory(&self) -> usize {
+        self.bytes.capacity()
+            + self.targets.capacity() * size_of::<PlanTarget>()
+            + self.subject.capacity()
+            + size_of::<Plan>()
     }
 
     /// Works the plan out, in the memory it has.
@@ -269,6 +279,8 @@ pub(crate) struct PlanCache {
     /// Cached plans whose subject is mapped.
     mapped: usize,
     cached: usize,
+    /// Memory of the cached plans.
+    bytes: usize,
     /// For subjects that are not cached.
     scratch: Rc<Plan>,
     found: Found,
@@ -289,6 +301,7 @@ impl PlanCache {
             hasher: FixedState::with_seed(seed),
             mapped: 0,
             cached: 0,
+            bytes: 0,
             scratch: Rc::default(),
             found: Found::default(),
         }
@@ -316,6 +329,10 @@ impl PlanCache {
         self.evict(place);
         let mut plan = Plan::default();
         plan.build(subject, context, &mut self.found);
+        if self.bytes + plan.memory() > MAX_BYTES {
+            (0..SLOTS).for_each(|other| self.evict(other));
+        }
+        self.bytes += plan.memory();
         self.mapped += usize::from(plan.mapped.is_some());
         self.cached += 1;
         self.heads[place] = head(subject);
@@ -341,6 +358,7 @@ impl PlanCache {
             old.valid.set(false);
             self.mapped -= usize::from(old.mapped.is_some());
             self.cached -= 1;
+            self.bytes -= old.memory();
         }
     }
 

@@ -113,10 +113,10 @@ impl Broker {
     #[inline]
     pub(crate) fn plan(&mut self, origin: Origin, subject: &[u8]) -> Rc<Plan> {
         if let Some(connection) = origin.connection.and_then(|id| self.connections.at(id.slot()))
-            && let Some(plan) = &connection.memo
+            && let Some(plan) = connection.memo.upgrade()
             && plan.is_valid_for(origin.account, subject)
         {
-            return Rc::clone(plan);
+            return plan;
         }
         self.plan_from_cache(origin, subject)
     }
@@ -132,7 +132,7 @@ impl Broker {
         if let Some(connection) = origin.connection.and_then(|id| self.connections.at_mut(id.slot())) {
             // Remembered only when it comes twice in a row: alternating subjects would pay for the bookkeeping alone.
             if cached && connection.last_hash == hash {
-                connection.memo = Some(Rc::clone(&plan));
+                connection.memo = Rc::downgrade(&plan);
             }
             connection.last_hash = hash;
         }

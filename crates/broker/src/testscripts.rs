@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use goldenscript::{Command, Context};
-use jetstream::command::{Batch, Command as StoreCommand, Event, Outcome, Turn};
+use jetstream::command::{Answer, Batch, Command as StoreCommand, Event, Outcome, Turn};
 use jetstream::identity::{ConsumerId, Sequence, StreamId};
 
 use crate::authorization::{Authorization, Secret, User};
@@ -123,6 +123,7 @@ impl Runner {
             let _ = match &effect {
                 Effect::Close { id, reason } => writeln!(output, "{} closes: {}", name(id), reason.text()),
                 Effect::WakeReader { id } => writeln!(output, "{} is read again", name(id)),
+                Effect::Request { service, subject, .. } => writeln!(output, "{service:?} {}", subject.escape_ascii()),
                 Effect::CheckPassword { id, password, hash } => {
                     writeln!(output, "{} password {} against {hash}", name(id), password.escape_ascii())
                 }
@@ -168,6 +169,9 @@ impl Runner {
                 StoreCommand::Append(_) => {
                     self.sequence += 1;
                     Outcome::Appended { sequence: Sequence(self.sequence), duplicate: false }
+                }
+                StoreCommand::Request(_) => {
+                    Outcome::Answer(Box::new(Answer::StreamNames { names: vec!["S".into()], total: 1, offset: 0 }))
                 }
                 StoreCommand::Ack(_) => Outcome::Acknowledged { confirm: true },
                 _ => Outcome::Done,

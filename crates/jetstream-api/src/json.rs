@@ -290,7 +290,8 @@ fn is_default(value: &Value) -> bool {
         Value::Null => true,
         Value::Bool(flag) => !flag,
         Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty() || text == "none" || text == "default",
+        // The last is Go's zero time: the `nats` CLI sends it as `pause_until` with every consumer.
+        Value::String(text) => matches!(text.as_str(), "" | "none" | "default" | "0001-01-01T00:00:00Z"),
         Value::Array(values) => values.is_empty(),
         Value::Object(fields) => fields.values().all(is_default),
     }
@@ -299,6 +300,12 @@ fn is_default(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_zero_time_is_no_value() {
+        assert!(is_default(&Value::from("0001-01-01T00:00:00Z")));
+        assert!(!is_default(&Value::from("2026-01-01T00:00:00Z")));
+    }
 
     fn check(payload: &str, expected: &str) {
         let error = parse(payload.as_bytes(), "R").and_then(|mut object| {

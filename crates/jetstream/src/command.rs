@@ -97,7 +97,8 @@ pub enum Command {
     Append(Append),
     /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`].
     Ack(Ack),
-    /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox.
+    /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox. [`Outcome::Refused`] when there
+    /// is no such consumer: nobody would have heard the request.
     Pull(Box<Pull>),
     /// The inbox of a pull has no interest any more. → [`Outcome::Done`].
     Unreachable {
@@ -545,6 +546,15 @@ pub struct Delivery {
     pub payload: Span,
     /// For session queues: position, quality of service, and whether it was sent before (DUP).
     pub queue: Option<QueuePlace>,
+}
+
+impl Delivery {
+    /// What it takes from its recipient's credit, in bytes; [`Command::Credit`] gives the same back when it has left the process, was dropped
+    /// or found nobody.
+    #[must_use]
+    pub fn cost(&self) -> u32 {
+        self.to.len + self.subject.len + self.tail.len
+    }
 }
 
 /// Where in a session queue a delivery stands.

@@ -9,13 +9,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::api_error;
 use crate::clock::StoredClock;
-use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Ticket};
+use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
+use crate::consumer::Consumer;
+use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId};
 use crate::message_id::IdKey;
+use crate::queue::Queues;
 use crate::record::{Reader, put};
-use crate::store::{MessageBuffer, Read, Store, StoreError, record_space};
+use crate::store::{MessageBuffer, NewMessage, Read, Store, StoreError, record_space};
 use crate::stored_config;
-use crate::stream::{Incoming, Removal, Stream, Verdict};
+use crate::stream::{Ids, Incoming, Removal, Stream, Verdict};
 
 /// A map by a small number that shows no order: nothing may iterate over it.
 pub(crate) type ById<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -80,6 +83,15 @@ pub struct JetStream {
     pub(crate) key: IdKey,
     pub(crate) streams: ById<StreamId, Stream>,
     pub(crate) stream_names: BTreeMap<Box<str>, StreamId>,
+    pub(crate) consumers: ById<ConsumerId, Consumer>,
+    /// Consumers to be served in this turn.
+    pub(crate) ready: Vec<ConsumerId>,
+    /// Consumers to be saved with the next commit.
+    pub(crate) dirty: Vec<ConsumerId>,
+    pub(crate) queues: Queues,
+    /// Scratch: messages read, sequences due.
+    pub(crate) buffer: MessageBuffer,
+    pub(crate) due: Vec<Sequence>,
     pub(crate) timers: BTreeSet<(AgeMillis, Timer)>,
     /// Streams with something new in this turn.
     pub(crate) touched: Vec<StreamId>,
@@ -117,6 +129,12 @@ impl JetStream {
             key,
             streams: ById::default(),
             stream_names: BTreeMap::new(),
+            consumers: ById::default(),
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            queues: Queues::default(),
+            buffer: MessageBuffer::default(),
+            due: Vec::new(),
             timers: BTreeSet::new(),
             touched: Vec::new(),
             stored_bytes: 0,
@@ -139,6 +157,8 @@ impl JetStream {
         }
         let mut events = Vec::new();
         jetstream.load_streams(store, now, &mut events)?;
+        jetstream.load_consumers(store, now, &mut events)?;
+        jetstream.queues = Queues::load(store)?;
         Ok((jetstream, events))
     }
 
@@ -175,7 +195,36 @@ impl JetStream {
                 Ok(Outcome::Done)
             }
             Command::Request(request) => self.request(turn, request),
-            _ => Ok(Outcome::Done),
+            Command::Ack(ack) => self.acknowledge(turn, ack),
+            Command::Pull(pull) => self.pull(turn, pull),
+            Command::Unreachable { consumer, inbox } => Ok(self.unreachable(*consumer, inbox.of(&turn.batch.arena))),
+            Command::Credit { to: Recipient::Consumer(consumer), bytes } => {
+                self.credit_consumer(*consumer, *bytes);
+                Ok(Outcome::Done)
+            }
+            Command::Credit { to: Recipient::Session(session), bytes } => {
+                self.queues.credit(*session, *bytes);
+                Ok(Outcome::Done)
+            }
+            Command::QueueAttach { session, window } => {
+                self.queues.attach(*session, *window);
+                Ok(Outcome::Done)
+            }
+            Command::QueueDetach { session } => {
+                self.queues.detach(*session);
+                Ok(Outcome::Done)
+            }
+            Command::QueueAck { session, position } => {
+                if self.queues.acknowledge(turn.store, *session, *position)? {
+                    self.lazy_since.get_or_insert(turn.now.age);
+                }
+                Ok(Outcome::Done)
+            }
+            Command::QueueDrop { session } => {
+                self.sync = true;
+                self.queues.clear(turn.store, *session)?;
+                Ok(Outcome::Done)
+            }
         }
     }
 
@@ -193,10 +242,12 @@ impl JetStream {
         let batch = Batch::default();
         let mut turn = Context { store, now, batch: &batch, deliveries, events };
         self.again = false;
-        self.fire_timers(&mut turn);
+        self.fire_timers(&mut turn)?;
         for stream in std::mem::take(&mut self.touched) {
             self.settle(&mut turn, stream)?;
         }
+        self.serve(&mut turn)?;
+        self.serve_queues(&mut turn)?;
         self.read_slices(&mut turn)?;
         Ok(())
     }
@@ -218,6 +269,8 @@ impl JetStream {
     /// # Errors
     /// When the store fails; see the module.
     pub fn before_commit(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
+        self.save_consumers(store)?;
+        self.queues.save(store)?;
         self.clock.save(store, now)
     }
 
@@ -243,14 +296,17 @@ impl JetStream {
 
     fn append(&mut self, turn: &mut Context<'_>, append: &Append) -> Result<Outcome, StoreError> {
         let message = turn.message(append);
+        if append.stream == StreamId::NONE {
+            return self.append_to_queues(turn, append, &message);
+        }
+        if self.is_over_limit(turn, append.stream, &message)? {
+            return Ok(Outcome::Refused(api_error::INSUFFICIENT_RESOURCES));
+        }
+        let ids = Ids { key: self.key, most: duplicates::share(self.streams.len()) };
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
         };
-        let verdict = if over_limit(self.limits.max_file_store, self.stored_bytes, &message) {
-            Verdict::Refused(api_error::INSUFFICIENT_RESOURCES)
-        } else {
-            stream.append(turn.store, turn.now, &message, self.key, &mut self.removed)?
-        };
+        let verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
         if !stream.touched {
             stream.touched = true;
             self.touched.push(append.stream);
@@ -261,6 +317,7 @@ impl JetStream {
                 self.stored_bytes += message.size();
                 stream.counted_bytes += message.size();
                 self.set_full(turn, false);
+                self.add_to_queues(turn, append, append.stream, sequence)?;
                 if !self.removed.is_empty() {
                     self.account_removed(turn, append.stream);
                 }
@@ -280,6 +337,70 @@ impl JetStream {
         }
     }
 
+    /// Would the message exceed what all streams together may hold, also after this one has been brought within its limits?
+    fn is_over_limit(
+        &mut self,
+        turn: &mut Context<'_>,
+        stream: StreamId,
+        message: &Incoming<'_>,
+    ) -> Result<bool, StoreError> {
+        let Some(max) = self.limits.max_file_store else { return Ok(false) };
+        if self.stored_bytes + message.size() > max {
+            self.settle(turn, stream)?;
+        }
+        Ok(self.stored_bytes + message.size() > max)
+    }
+
+    /// A message that no stream captures: stored once for all sessions that are to get it.
+    fn append_to_queues(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        message: &Incoming<'_>,
+    ) -> Result<Outcome, StoreError> {
+        let nowhere = Outcome::Appended { sequence: Sequence(0), duplicate: false };
+        if append.queues.0 == append.queues.1 {
+            return Ok(nowhere);
+        }
+        let state = turn.store.state(StreamId::QUEUED);
+        let new = NewMessage {
+            sequence: state.last.next(),
+            now: Now { wall: turn.now.wall.max(state.last_time), age: turn.now.age },
+            subject: message.subject,
+            headers: message.headers,
+            payload: message.payload,
+            message_id: None,
+        };
+        match turn.store.append(StreamId::QUEUED, &new) {
+            Ok(()) => {}
+            Err(StoreError::Full) => {
+                self.set_full(turn, true);
+                return Ok(Outcome::Refused(api_error::STORAGE_RESOURCES_EXCEEDED));
+            }
+            Err(error) => return Err(error),
+        }
+        self.sync = true;
+        self.set_full(turn, false);
+        self.add_to_queues(turn, append, StreamId::QUEUED, new.sequence)?;
+        Ok(nowhere)
+    }
+
+    fn add_to_queues(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        stream: StreamId,
+        sequence: Sequence,
+    ) -> Result<(), StoreError> {
+        let targets = turn.batch.queues.get(append.queues.0 as usize..append.queues.1 as usize).unwrap_or_default();
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let size = u64::from(append.subject.len + append.headers.len + append.payload.len);
+        let limits = (self.limits.max_queued_messages, self.limits.max_queued_bytes);
+        self.queues.add(turn.store, targets, stream, sequence, size, limits)
+    }
+
     fn set_full(&mut self, turn: &mut Context<'_>, full: bool) {
         if self.full != full {
             self.full = full;
@@ -297,14 +418,15 @@ impl JetStream {
         Ok(Outcome::Done)
     }
 
-    fn fire_timers(&mut self, turn: &mut Context<'_>) {
+    fn fire_timers(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
         while let Some((at, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= turn.now.age) {
             self.timers.remove(&(at, timer));
             match timer {
                 Timer::Stream(id) => self.touch(id),
-                Timer::Consumer(_) => {}
+                Timer::Consumer(id) => self.consumer_in_time(turn, id)?,
             }
         }
+        Ok(())
     }
 
     /// The stream is looked at in this turn's [`JetStream::tick`].
@@ -337,13 +459,45 @@ impl JetStream {
             self.lazy_since.get_or_insert(turn.now.age);
             self.account_removed(turn, id);
         }
+        self.wake_consumers(turn, id);
         Ok(())
+    }
+
+    /// Its consumers have something to look at: new messages, or a beginning that has moved.
+    fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let shrunk = std::mem::take(&mut stream.shrunk);
+        let first = turn.store.state(id).first;
+        for id in stream.consumers.values() {
+            let Some(consumer) = self.consumers.get_mut(id) else { continue };
+            if shrunk {
+                consumer.move_to_first(first);
+                if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {
+                    consumer.delivering.listed = true;
+                    self.dirty.push(*id);
+                }
+            }
+            if !consumer.delivering.ready && !consumer.delivering.waiting.is_empty() {
+                consumer.delivering.ready = true;
+                self.ready.push(*id);
+            }
+        }
     }
 
     /// Tells the owner, and the stream's consumers, what is gone.
     pub(crate) fn account_removed(&mut self, turn: &mut Context<'_>, id: StreamId) {
-        for removal in std::mem::take(&mut self.removed) {
+        let stream = self.streams.get_mut(&id);
+        let consumers = stream.map(|stream| {
+            stream.shrunk = true;
+            &stream.consumers
+        });
+        for removal in self.removed.drain(..) {
             let gone = removal.evicted;
+            for consumer in consumers.iter().flat_map(|consumers| consumers.values()) {
+                if let Some(consumer) = self.consumers.get_mut(consumer) {
+                    consumer.account_removed(&removal);
+                }
+            }
             match turn.events.last_mut() {
                 Some(Event::Removed { stream, last, messages, .. }) if *stream == id && last.next() == gone.first => {
                     *last = gone.last;
@@ -401,13 +555,18 @@ impl JetStream {
     }
 
     fn load_streams(&mut self, store: &mut dyn Store, now: Now, events: &mut Vec<Event>) -> Result<(), StoreError> {
-        for loaded in store.streams()? {
+        let all = store.streams()?;
+        if !all.iter().any(|loaded| loaded.stream == StreamId::QUEUED) {
+            store.create_stream(StreamId::QUEUED, Sequence(1), b"")?;
+        }
+        let most_ids = duplicates::share(all.len());
+        for loaded in all {
             if loaded.stream < StreamId::FIRST {
                 continue;
             }
             let (config, created) = stored_config::decode_stream(&loaded.description)?;
             let mut stream = Stream::new(loaded.stream, config, created);
-            stream.load(store, now)?;
+            stream.load(store, now, most_ids)?;
             self.stored_bytes += stream.counted_bytes;
             events.push(stream_up(&stream, store));
             self.stream_names.insert(stream.config.name.clone(), loaded.stream);
@@ -447,10 +606,6 @@ pub(crate) fn stream_up(stream: &Stream, store: &dyn Store) -> Event {
         allow_direct: stream.config.allow_direct,
         state: store.state(stream.id),
     }
-}
-
-fn over_limit(max: Option<u64>, stored: u64, message: &Incoming<'_>) -> bool {
-    max.is_some_and(|max| stored + message.size() > max)
 }
 
 fn decode_ids(record: &[u8]) -> Result<(u32, u32, IdKey), StoreError> {

@@ -13,15 +13,24 @@
 //! Promises: no acknowledgement leaves before its commit; verdicts on sequence, duplicates, limits and expected-* headers are given only
 //! when a command is applied, with the time the command carries. No clock, randomness or I/O here.
 
+mod ack_subject;
 pub mod api_error;
 pub mod clock;
 pub mod command;
 pub mod config;
+mod consumer;
+mod consumer_check;
+mod consumer_requests;
+mod consuming;
+mod delivery;
 mod duplicates;
+mod flat_json;
 pub mod identity;
 mod jetstream;
 mod message_id;
+mod pending;
 mod publish_header;
+mod queue;
 mod record;
 mod requests;
 pub mod store;
@@ -29,5 +38,12 @@ mod stored_config;
 mod stream;
 mod stream_check;
 mod stream_requests;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod queue_properties;
+#[cfg(test)]
+mod testscripts;
 
 pub use jetstream::{JetStream, Limits};

@@ -1,9 +1,9 @@
 //! API requests: one arm each, the work is in `stream_requests` and `consumer_requests`.
 
-use crate::command::{Answer, Outcome, Request};
+use crate::command::{Answer, Outcome, Request, Statistics};
 use crate::jetstream::{Context, JetStream};
 use crate::store::StoreError;
-use crate::stream_requests::Answered;
+use crate::stream_requests::{Answered, describe};
 
 impl JetStream {
     /// Answers a request. Only those that change something wait for the disk.
@@ -36,9 +36,39 @@ impl JetStream {
             }
             Request::MessageGet { name, get } => self.get_message(turn, name, get),
             Request::MessageDelete { name, sequence, erase } => self.delete_message(turn, name, *sequence, *erase),
+            Request::ConsumerCreate { stream, config, action } => self.create_consumer(turn, stream, config, *action),
+            Request::ConsumerInfo { stream, name } => self.consumer_info(turn, stream, name),
+            Request::ConsumerNames { stream, offset } => self.consumer_names_page(stream, *offset),
+            Request::ConsumerList { stream, offset } => self.consumer_list_page(turn, stream, *offset),
+            Request::ConsumerDelete { stream, name } => self.delete_consumer(turn, stream, name),
             Request::Records { prefix } => records(turn, prefix),
-            _ => Ok(Err(crate::api_error::BAD_REQUEST)),
+            Request::Statistics => self.statistics(turn),
         }
+    }
+}
+
+impl JetStream {
+    fn statistics(&mut self, turn: &mut Context<'_>) -> Answered {
+        let mut streams = Vec::with_capacity(self.streams.len());
+        for stream in self.stream_names.values().filter_map(|id| self.streams.get(id)) {
+            let mut consumers = Vec::with_capacity(stream.consumers.len());
+            for id in stream.consumers.values() {
+                if let Some(consumer) = self.consumers.get_mut(id) {
+                    consumer.recount_now(turn.store, stream, turn.now)?;
+                    consumers.push(consumer.describe(stream, turn.now));
+                }
+            }
+            streams.push((describe(stream, turn.store, turn.now), consumers));
+        }
+        Ok(Ok(Answer::Statistics(Box::new(Statistics {
+            account: self.account_info(),
+            streams,
+            space: turn.store.space(),
+            commits: self.commits,
+            commit_histogram: self.commit_histogram,
+            queued: self.queues.queued,
+            queue_dropped: self.queues.dropped,
+        }))))
     }
 }
 

@@ -4,11 +4,13 @@
 //!
 //! Not here: consumers (they are told what was added and removed), and the API's requests ([`crate::stream_requests`]).
 
+use std::collections::BTreeMap;
+
 use subject::Filter;
 
 use crate::api_error::{self, ApiError};
 use crate::config::{Discard, StreamConfig};
-use crate::duplicates::{Duplicates, MOST_IDS};
+use crate::duplicates::Duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
 use crate::message_id::IdKey;
 use crate::publish_header::{PublishHeaders, sequence};
@@ -45,12 +47,29 @@ pub(crate) enum Verdict {
     Refused(ApiError),
 }
 
+/// How a store hashes message ids, and how many of them a stream may remember.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ids {
+    pub(crate) key: IdKey,
+    pub(crate) most: usize,
+}
+
 /// Messages that left a stream: a stretch of its front, or all of one subject.
 #[derive(Debug)]
 pub(crate) struct Removal {
     pub(crate) evicted: Evicted,
-    /// Only messages of this subject or filter; `None`: the whole stretch.
-    pub(crate) subject: Option<Box<[u8]>>,
+    pub(crate) among: Among,
+}
+
+/// Which messages between the first and the last removed were meant.
+#[derive(Debug)]
+pub(crate) enum Among {
+    /// All: a stretch of the stream's front.
+    All,
+    /// Those of one subject.
+    Subject(Box<[u8]>),
+    /// Those that a filter chose.
+    Some,
 }
 
 /// How many messages matching a consumer's filters were ever stored.
@@ -67,8 +86,10 @@ pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) config: StreamConfig,
     pub(crate) created: Timestamp,
-    /// All consumers on it, in the order of their creation.
-    pub(crate) consumers: Vec<ConsumerId>,
+    /// All consumers on it, by name.
+    pub(crate) consumers: BTreeMap<Box<str>, ConsumerId>,
+    /// Messages left it in this turn: consumers may stand below its beginning.
+    pub(crate) shrunk: bool,
     /// Messages stored since it was loaded; what an unfiltered consumer counts by.
     pub(crate) appended: u64,
     /// The same for each filtered consumer.
@@ -91,7 +112,8 @@ impl Stream {
             id,
             config,
             created,
-            consumers: Vec::new(),
+            consumers: BTreeMap::new(),
+            shrunk: false,
             appended: 0,
             tallies: Vec::new(),
             counted_bytes: 0,
@@ -103,8 +125,8 @@ impl Stream {
     }
 
     /// Reads the ids of the duplicate window.
-    pub(crate) fn load(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
-        let ids = store.recent_ids(self.id, self.window_start(now), MOST_IDS)?;
+    pub(crate) fn load(&mut self, store: &mut dyn Store, now: Now, most_ids: usize) -> Result<(), StoreError> {
+        let ids = store.recent_ids(self.id, self.window_start(now), most_ids)?;
         self.duplicates = Duplicates::load(&ids);
         self.counted_bytes = store.state(self.id).bytes;
         Ok(())
@@ -116,7 +138,7 @@ impl Stream {
         store: &mut dyn Store,
         now: Now,
         message: &Incoming<'_>,
-        key: IdKey,
+        ids: &Ids,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
         if self.config.sealed {
@@ -130,7 +152,8 @@ impl Stream {
             if let Some(refusal) = self.expectations(store, message.subject, &headers, &state)? {
                 return Ok(Verdict::Refused(refusal));
             }
-            id_hash = headers.message_id.map(|id| key.hash(id));
+            let window = self.config.duplicate_window_ns > 0;
+            id_hash = headers.message_id.filter(|_| window).map(|id| ids.key.hash(id));
             if let Some(known) = id_hash.and_then(|hash| self.duplicates.find(hash, self.window_start(now))) {
                 return Ok(Verdict::Duplicate(known));
             }
@@ -155,7 +178,7 @@ impl Stream {
             Err(StoreError::Full) => return Ok(Verdict::Refused(api_error::STORAGE_RESOURCES_EXCEEDED)),
             Err(error) => return Err(error),
         }
-        self.count(&new, &headers);
+        self.count(&new, &headers, ids.most);
         self.trim_subject(store, message, on_subject, removed)?;
         if let Some(rollup) = headers.rollup {
             self.roll_up(store, rollup, message.subject, new.sequence, removed)?;
@@ -190,7 +213,7 @@ impl Stream {
             if evicted.messages == 0 {
                 return Ok(false);
             }
-            removed.push(Removal { evicted, subject: None });
+            removed.push(Removal { evicted, among: Among::All });
             if evicted.messages < REMOVED_PER_STEP {
                 return Ok(false);
             }
@@ -320,7 +343,9 @@ impl Stream {
             return Some(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM);
         }
         if self.config.discard == Discard::Old {
-            return None;
+            // Stock stores it and evicts it at once; an acknowledged message that is gone helps nobody.
+            let never_fits = message.size() > limit(self.config.max_bytes);
+            return never_fits.then(|| api_error::stream_store_failed("maximum bytes exceeded"));
         }
         let per_subject = limit(self.config.max_messages_per_subject);
         let replaces = on_subject.is_some_and(|found| found.messages >= per_subject);
@@ -336,13 +361,13 @@ impl Stream {
         None
     }
 
-    fn count(&mut self, new: &NewMessage<'_>, headers: &PublishHeaders<'_>) {
+    fn count(&mut self, new: &NewMessage<'_>, headers: &PublishHeaders<'_>, most_ids: usize) {
         self.appended += 1;
         for tally in &mut self.tallies {
             tally.matched += u64::from(tally.filters.iter().any(|filter| filter.matches(new.subject)));
         }
         if let Some(hash) = new.message_id {
-            self.duplicates.insert(hash, new.sequence, new.now.age);
+            self.duplicates.insert(hash, new.sequence, new.now.age, most_ids);
         }
         if let Some(last_id) = &mut self.last_id {
             last_id.clear();
@@ -369,8 +394,9 @@ impl Stream {
         };
         if evicted.messages > 0 {
             // Only consumers ask whose messages went; without any nothing is allocated for each message.
-            let subject = (!self.consumers.is_empty()).then(|| message.subject.into());
-            removed.push(Removal { evicted, subject });
+            let nobody_asks = self.consumers.is_empty();
+            let among = if nobody_asks { Among::Some } else { Among::Subject(message.subject.into()) };
+            removed.push(Removal { evicted, among });
         }
         Ok(())
     }
@@ -409,7 +435,7 @@ impl Stream {
             let evicted = store.evict(self.id, &limits)?;
             count += evicted.messages;
             if evicted.messages > 0 {
-                removed.push(Removal { evicted, subject: None });
+                removed.push(Removal { evicted, among: Among::All });
             }
             if evicted.messages < REMOVED_PER_STEP {
                 return Ok(count);
@@ -433,8 +459,12 @@ impl Stream {
             let (evicted, more) = store.purge(self.id, filter, below, keep, REMOVED_PER_STEP)?;
             count += evicted.messages;
             if evicted.messages > 0 {
-                let subject = (filter.as_str() != ">").then(|| filter.as_str().as_bytes().into());
-                removed.push(Removal { evicted, subject });
+                let among = match filter.as_str() {
+                    ">" => Among::All,
+                    subject if filter.is_literal() => Among::Subject(subject.as_bytes().into()),
+                    _ => Among::Some,
+                };
+                removed.push(Removal { evicted, among });
             }
             if !more {
                 return Ok(count);

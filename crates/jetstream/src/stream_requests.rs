@@ -11,7 +11,7 @@ use crate::identity::{Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
 use crate::store::{MessageBuffer, Store, StoreError};
 use crate::stored_config;
-use crate::stream::{REMOVED_PER_STEP, Stream};
+use crate::stream::{Among, REMOVED_PER_STEP, Removal, Stream};
 use crate::stream_check;
 
 /// Streams' names in one answer, as nats-server's.
@@ -112,7 +112,7 @@ impl JetStream {
             loop {
                 let evicted = turn.store.trim_subject(id, &subject, keep, REMOVED_PER_STEP)?;
                 if evicted.messages > 0 {
-                    self.removed.push(crate::stream::Removal { evicted, subject: Some(subject.clone()) });
+                    self.removed.push(Removal { evicted, among: Among::Subject(subject.clone()) });
                 }
                 if evicted.messages < REMOVED_PER_STEP {
                     break;
@@ -176,6 +176,10 @@ impl JetStream {
 
     pub(crate) fn delete_stream(&mut self, turn: &mut Context<'_>, name: &str) -> Answered {
         let Some(id) = self.stream_names.remove(name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let consumers = self.streams.get(&id).map(|stream| stream.consumers.values().copied().collect::<Vec<_>>());
+        for consumer in consumers.unwrap_or_default() {
+            self.remove_consumer(turn, consumer)?;
+        }
         turn.store.delete_stream(id)?;
         if let Some(stream) = self.streams.remove(&id) {
             self.stored_bytes -= stream.counted_bytes;
@@ -274,7 +278,7 @@ impl JetStream {
         };
         turn.store.remove(id, sequence, erase)?;
         let evicted = crate::store::Evicted { messages: 1, bytes: 0, first: sequence, last: sequence };
-        self.removed.push(crate::stream::Removal { evicted, subject: Some(message.subject.into()) });
+        self.removed.push(Removal { evicted, among: Among::Subject(message.subject.into()) });
         self.account_removed(turn, id);
         self.touch(id);
         Ok(Ok(Answer::Deleted))
@@ -284,7 +288,7 @@ impl JetStream {
         AccountInfo {
             storage: self.stored_bytes,
             streams: self.streams.len() as u64,
-            consumers: 0,
+            consumers: self.consumers.len() as u64,
             api_total: self.api_total,
             api_errors: self.api_errors,
             max_storage: self.limits.max_file_store.map_or(-1, |max| max as i64),

@@ -139,11 +139,13 @@ pub(crate) fn equal(one: &[u8], two: &[u8]) -> bool {
     if !(8..=64).contains(&one.len()) || one.len() != two.len() {
         return one == two;
     }
-    let (ones, twos) = (one.chunks_exact(8), two.chunks_exact(8));
-    let word = |eight: &[u8]| eight.first_chunk::<8>().map_or(0, |eight| u64::from_ne_bytes(*eight));
-    let mut difference = word(&one[one.len() - 8..]) ^ word(&two[two.len() - 8..]);
-    for (left, right) in ones.zip(twos) {
-        difference |= word(left) ^ word(right);
+    let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk::<8>().map_or(0, |eight| u64::from_ne_bytes(*eight));
+    let last = one.len() - 8;
+    let mut difference = word(one, last) ^ word(two, last);
+    let mut at = 0;
+    while at < last {
+        difference |= word(one, at) ^ word(two, at);
+        at += 8;
     }
     difference == 0
 }

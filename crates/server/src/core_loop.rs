@@ -16,7 +16,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use broker::{Broker, CHUNK, CloseReason, ConnectionId, Effect, NewConnection, Now, Outbox, Protocol, Refusal};
+use broker::{
+    Broker, CHUNK, CloseReason, ConnectionId, Effect, NewConnection, Now, Outbox, Protocol, Refusal, ServiceId,
+};
 use jetstream::command::Turn;
 use tokio::runtime::{Builder, LocalOptions};
 
@@ -58,10 +60,25 @@ pub struct Core {
     timer_at: Option<u64>,
     /// Passwords to compare, taken by [`CoreHandle`] after each call.
     passwords: Vec<(ConnectionId, Box<[u8]>, Box<str>)>,
+    /// Requests for the shell's services, taken by [`CoreHandle`] after each call.
+    requests: Vec<Request>,
     closed: Option<Waker>,
     /// Clients that are gone, oldest first, for `/connz?state=closed`.
     pub(crate) closed_connections: VecDeque<Closed>,
     pub(crate) statistics: statistics::Waiting,
+}
+
+/// A request for a service that the shell registered with [`Broker::serve`]; its answer is published with [`Broker::answer`].
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Which service.
+    pub service: ServiceId,
+    /// What it was sent to.
+    pub subject: Box<[u8]>,
+    /// Where the answer goes; empty: nowhere.
+    pub reply: Box<[u8]>,
+    /// The request.
+    pub payload: Box<[u8]>,
 }
 
 /// A publisher that waits for a target to drain.
@@ -112,8 +129,23 @@ pub fn run<T>(main: impl Future<Output = T>) -> io::Result<T> {
 }
 
 /// What tasks on the core thread hold.
-#[derive(Clone, Debug)]
-pub struct CoreHandle(Rc<RefCell<Core>>, Rc<Passwords>);
+#[derive(Clone)]
+pub struct CoreHandle(Rc<Shared>);
+
+struct Shared {
+    core: RefCell<Core>,
+    passwords: Rc<Passwords>,
+    /// Answers requests for the shell's services.
+    answer: RefCell<Option<Answerer>>,
+}
+
+type Answerer = Box<dyn FnMut(&CoreHandle, Request)>;
+
+impl std::fmt::Debug for CoreHandle {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.core.fmt(out)
+    }
+}
 
 impl CoreHandle {
     /// Wraps a broker and starts the flush and timer tasks. To be called on the core thread, inside [`run`].
@@ -133,11 +165,13 @@ impl CoreHandle {
             timer: Task::default(),
             timer_at: None,
             passwords: Vec::new(),
+            requests: Vec::new(),
             closed: None,
             closed_connections: VecDeque::new(),
             statistics: statistics::Waiting::default(),
         };
-        let handle = CoreHandle(Rc::new(RefCell::new(core)), Rc::default());
+        let shared = Shared { core: RefCell::new(core), passwords: Rc::default(), answer: RefCell::default() };
+        let handle = CoreHandle(Rc::new(shared));
         tokio::task::spawn_local(flush_task(handle.clone()));
         tokio::task::spawn_local(timer_task(handle.clone()));
         handle
@@ -145,15 +179,35 @@ impl CoreHandle {
 
     /// Calls into the core and sees to what comes of it. Never await inside, nor call `with` again.
     pub fn with<T>(&self, call: impl FnOnce(&mut Core) -> T) -> T {
-        let mut core = self.0.borrow_mut();
+        let mut core = self.0.core.borrow_mut();
         let result = call(&mut core);
         core.settle();
+        if core.passwords.is_empty() && core.requests.is_empty() {
+            return result;
+        }
         let passwords = std::mem::take(&mut core.passwords);
+        let requests = std::mem::take(&mut core.requests);
         drop(core);
         for (id, password, hash) in passwords {
-            self.1.check(self, id, password, hash);
+            self.0.passwords.check(self, id, password, hash);
         }
+        self.answer_all(requests);
         result
+    }
+
+    /// Who answers requests for the services registered with [`Broker::serve`]. It is called outside of the core, and may call
+    /// [`CoreHandle::with`].
+    pub fn on_request(&self, answer: impl FnMut(&CoreHandle, Request) + 'static) {
+        *self.0.answer.borrow_mut() = Some(Box::new(answer));
+    }
+
+    fn answer_all(&self, requests: Vec<Request>) {
+        // An answer that is itself a request of this kind finds nobody: no service of ours asks another one.
+        let Some(mut answer) = self.0.answer.borrow_mut().take() else { return };
+        for request in requests {
+            answer(self, request);
+        }
+        self.0.answer.borrow_mut().get_or_insert(answer);
     }
 
     /// Takes a connection over: greets it and spawns its task. Handshakes (TLS, WebSocket) are done before.
@@ -260,6 +314,9 @@ impl Core {
                     }
                 }
                 Effect::WakeReader { id } => self.resume(id),
+                Effect::Request { service, subject, reply, payload } => {
+                    self.requests.push(Request { service, subject, reply, payload });
+                }
                 Effect::CheckPassword { id, password, hash } => self.passwords.push((id, password, hash)),
             }
         }

@@ -30,7 +30,7 @@ mod websocket;
 
 pub use announcement::{PortsFile, write_pid_file};
 pub use clock::Clock;
-pub use core_loop::{Core, CoreHandle, run};
+pub use core_loop::{Core, CoreHandle, Request, run};
 pub use handshake::Handshakes;
 pub use http::{accept_http, accept_http_with};
 pub use listener::{accept_plain, accept_tls, bind, listen};

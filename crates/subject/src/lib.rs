@@ -13,3 +13,6 @@ mod trie;
 pub use filter::{Filter, SubjectError, is_literal};
 pub use index::Index;
 pub use transform::{Transform, TransformError};
+
+#[cfg(test)]
+mod testscripts;

@@ -1,0 +1,351 @@
+//! A consumer: where it stands in its stream, and what is outstanding. This half is stored, and after a restart it goes on from here.
+//!
+//! Records: `c0<id>` the configuration, `c1<id>` the position, `c2<id><chunk>` outstanding messages by 256 sequences. The kind comes first, so that
+//! opening finds the consumers without reading what is outstanding.
+//!
+//! The ack floor is not kept but read off: just below the lowest outstanding message, or where the consumer stands.
+//! The other half, who waits for messages and what they were sent, is [`crate::delivery`].
+
+use std::collections::VecDeque;
+
+use crate::ack_subject::AckPlace;
+use crate::command::ConsumerInfo;
+use crate::config::{AckPolicy, ConsumerConfig};
+use crate::delivery::Delivering;
+use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Now, Sequence, StreamId, Timestamp};
+use crate::pending::Pending;
+use crate::record::{Reader, put, put_signed};
+use crate::store::{Store, StoreError, record_space};
+use crate::stored_config;
+use crate::stream::{Among, Removal, Stream, limit};
+
+/// A count of pending messages that can only be had by looking through the stream is renewed at most so often.
+const RECOUNTED_EVERY_MILLIS: u64 = 1000;
+/// Messages outstanding where the configuration sets no limit: some 24 MB.
+const MOST_OUTSTANDING: u64 = 1 << 20;
+const POSITION_VERSION: u8 = 1;
+
+const CONFIG: u8 = 0;
+const POSITION: u8 = 1;
+const OUTSTANDING: u8 = 2;
+
+/// A consumer.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub(crate) id: ConsumerId,
+    pub(crate) stream: StreamId,
+    pub(crate) stream_name: Box<str>,
+    pub(crate) config: ConsumerConfig,
+    pub(crate) created: Timestamp,
+    /// Consumer sequence of the last delivery.
+    pub(crate) delivered: u64,
+    /// The next sequence of the stream that was never looked at.
+    pub(crate) next: Sequence,
+    pub(crate) last_delivery: Timestamp,
+    pub(crate) last_ack: Timestamp,
+    pub(crate) pending: Pending,
+    /// Outstanding messages that are to be delivered again; entries may be out of date.
+    pub(crate) redeliver: VecDeque<Sequence>,
+    /// "Last per subject": the messages that are left of the selection made at creation, then the stream's end at that time.
+    pub(crate) selection: Option<(VecDeque<Sequence>, Sequence)>,
+    /// The position changed since the last commit.
+    pub(crate) dirty: bool,
+    /// The stream's count of matching messages, less those that are still to come.
+    counted: u64,
+    /// `counted` is not certain; since when it may be renewed.
+    recount: Option<AgeMillis>,
+    pub(crate) delivering: Delivering,
+}
+
+impl Consumer {
+    /// A consumer at the beginning of its life. [`Consumer::start`] or [`Consumer::load`] says where it stands.
+    pub(crate) fn new(
+        id: ConsumerId,
+        stream: &Stream,
+        config: ConsumerConfig,
+        created: Timestamp,
+        now: Now,
+    ) -> Consumer {
+        let prefix = format!("$JS.ACK.{}.{}.", stream.config.name, config.name);
+        Consumer {
+            id,
+            stream: stream.id,
+            stream_name: stream.config.name.clone(),
+            config,
+            created,
+            delivered: 0,
+            next: Sequence(1),
+            last_delivery: Timestamp(0),
+            last_ack: Timestamp(0),
+            pending: Pending::default(),
+            redeliver: VecDeque::new(),
+            selection: None,
+            dirty: true,
+            counted: 0,
+            recount: Some(AgeMillis(0)),
+            delivering: Delivering::new(prefix.into_bytes(), now.age),
+        }
+    }
+
+    /// Is anything of it written to the store?
+    pub(crate) fn is_stored(&self) -> bool {
+        !self.config.memory_storage
+    }
+
+    /// How long a message may be outstanding after so many deliveries, milliseconds; `None`: for ever.
+    pub(crate) fn wait(&self, deliveries: u32) -> Option<u64> {
+        let backoff = &self.config.backoff_ns;
+        let index = (deliveries.max(1) as usize - 1).min(backoff.len().saturating_sub(1));
+        let wait = backoff.get(index).copied().unwrap_or(self.config.ack_wait_ns);
+        (wait > 0).then(|| wait.div_ceil(1_000_000))
+    }
+
+    /// When a message that is delivered now for the n-th time is due again.
+    pub(crate) fn due(&self, now: Now, deliveries: u32) -> AgeMillis {
+        AgeMillis(self.wait(deliveries).map_or(u64::MAX, |wait| now.age.0.saturating_add(wait)))
+    }
+
+    /// How many more messages may be outstanding.
+    pub(crate) fn room(&self) -> u64 {
+        if self.config.ack_policy == AckPolicy::None {
+            return u64::MAX;
+        }
+        limit(self.config.max_ack_pending).min(MOST_OUTSTANDING).saturating_sub(self.pending.len())
+    }
+
+    /// Was it delivered as often as it may be?
+    pub(crate) fn is_exhausted(&self, deliveries: u32) -> bool {
+        self.config.max_deliver > 0 && i64::from(deliveries) >= self.config.max_deliver
+    }
+
+    /// Everything up to here is acknowledged: consumer and stream sequence.
+    pub(crate) fn ack_floor(&self) -> (ConsumerSequence, Sequence) {
+        match self.pending.first() {
+            Some((sequence, delivery)) => (ConsumerSequence(delivery.saturating_sub(1)), before(sequence)),
+            None => (ConsumerSequence(self.delivered), before(self.next)),
+        }
+    }
+
+    /// Messages that match and were never delivered.
+    pub(crate) fn left(&self, stream: &Stream) -> u64 {
+        (self.matched(stream).wrapping_sub(self.counted) as i64).max(0) as u64
+    }
+
+    fn matched(&self, stream: &Stream) -> u64 {
+        let tally = || stream.tallies.iter().find(|tally| tally.consumer == self.id);
+        if self.config.filters.is_empty() { stream.appended } else { tally().map_or(0, |tally| tally.matched) }
+    }
+
+    /// One message was taken from what is left.
+    pub(crate) fn count_taken(&mut self, messages: u64) {
+        self.counted = self.counted.wrapping_add(messages);
+    }
+
+    /// What is left has to be counted anew.
+    pub(crate) fn recount_soon(&mut self) {
+        self.recount.get_or_insert(AgeMillis(0));
+    }
+
+    /// Counts what is left, if that is uncertain and was not done just now.
+    pub(crate) fn recount(&mut self, store: &mut dyn Store, stream: &Stream, now: Now) -> Result<(), StoreError> {
+        if self.recount.is_some_and(|at| at <= now.age) { self.recount_now(store, stream, now) } else { Ok(()) }
+    }
+
+    /// Counts what is left, if that is uncertain, for somebody who asked.
+    pub(crate) fn recount_now(&mut self, store: &mut dyn Store, stream: &Stream, now: Now) -> Result<(), StoreError> {
+        if self.recount.is_none() {
+            return Ok(());
+        }
+        let left = match &self.selection {
+            Some((sequences, end)) => {
+                let from = self.next.max(end.next());
+                sequences.len() as u64 + store.count_matching(self.stream, from, &self.config.filters)?
+            }
+            None => store.count_matching(self.stream, self.next, &self.config.filters)?,
+        };
+        self.counted = self.matched(stream).wrapping_sub(left);
+        // Exact from here on, until messages vanish of which nobody knows whether they match.
+        self.recount = None;
+        self.delivering.recounted = now.age;
+        Ok(())
+    }
+
+    /// Messages left the stream.
+    pub(crate) fn account_removed(&mut self, removal: &Removal) {
+        let gone = removal.evicted;
+        if self.next > gone.last && self.selection.is_none() {
+            return;
+        }
+        let single = gone.first == gone.last;
+        let counted = match &removal.among {
+            _ if self.selection.is_some() => None,
+            Among::All if self.config.filters.is_empty() && self.next <= gone.first => Some(gone.messages),
+            Among::Subject(subject) if single => {
+                let filters = &self.config.filters;
+                Some(u64::from(filters.is_empty() || filters.iter().any(|filter| filter.matches(subject))))
+            }
+            _ => None,
+        };
+        match counted {
+            Some(messages) => self.count_taken(messages),
+            None => {
+                let earliest = AgeMillis(self.delivering.recounted.0 + RECOUNTED_EVERY_MILLIS);
+                self.recount.get_or_insert(earliest);
+            }
+        }
+    }
+
+    /// The stream begins later now: what lies below can't be delivered any more.
+    pub(crate) fn move_to_first(&mut self, first: Sequence) {
+        if self.next < first {
+            self.next = first;
+            self.dirty = true;
+        }
+        if self.pending.first().is_some_and(|(sequence, _)| sequence < first) {
+            self.pending.remove_up_to(before(first));
+            self.dirty = true;
+        }
+        if let Some((sequences, _)) = &mut self.selection {
+            while sequences.front().is_some_and(|sequence| *sequence < first) {
+                sequences.pop_front();
+            }
+        }
+    }
+
+    /// A message is acknowledged (or terminated). `false`: it was never delivered, nothing is confirmed.
+    pub(crate) fn acknowledge(&mut self, place: &AckPlace, now: Now) -> bool {
+        if place.sequence >= self.next {
+            return false;
+        }
+        let changed = match self.config.ack_policy {
+            AckPolicy::None => return false,
+            AckPolicy::Explicit => self.pending.remove(place.sequence),
+            AckPolicy::All => self.pending.remove_up_to(place.sequence) > 0,
+        };
+        if changed {
+            self.last_ack = now.wall;
+            self.dirty = true;
+        }
+        true
+    }
+
+    /// As info requests show it.
+    pub(crate) fn describe(&self, stream: &Stream, now: Now) -> ConsumerInfo {
+        let (floor_delivery, floor) = self.ack_floor();
+        ConsumerInfo {
+            id: self.id,
+            stream: self.stream_name.clone(),
+            name: self.config.name.clone(),
+            config: self.config.clone(),
+            created: self.created,
+            delivered: (ConsumerSequence(self.delivered), before(self.next), known(self.last_delivery)),
+            ack_floor: (floor_delivery, floor, known(self.last_ack)),
+            ack_pending: self.pending.len(),
+            redelivered: self.pending.redelivered(),
+            waiting: self.delivering.waiting.len() as u64,
+            pending: self.left(stream),
+            now: now.wall,
+        }
+    }
+
+    /// Writes the configuration.
+    pub(crate) fn save_config(&self, store: &mut dyn Store) -> Result<(), StoreError> {
+        if !self.is_stored() {
+            return Ok(());
+        }
+        let record = stored_config::encode_consumer(&self.config, self.stream, self.created);
+        store.put_record(&key(self.id, CONFIG), &record)
+    }
+
+    /// Writes what changed since the last time.
+    pub(crate) fn save(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
+        if !std::mem::take(&mut self.dirty) || !self.is_stored() {
+            return Ok(());
+        }
+        let mut record = vec![POSITION_VERSION];
+        put(&mut record, self.delivered);
+        put(&mut record, self.next.0);
+        put_signed(&mut record, self.last_delivery.0);
+        put_signed(&mut record, self.last_ack.0);
+        put(&mut record, self.selection.as_ref().map_or(0, |(_, end)| end.0));
+        store.put_record(&key(self.id, POSITION), &record)?;
+        let mut key = key(self.id, OUTSTANDING).to_vec();
+        self.pending.take_changes(|number, record| {
+            key.truncate(6);
+            key.extend_from_slice(&number.to_be_bytes());
+            match record {
+                Some(record) => store.put_record(&key, record),
+                None => store.delete_record(&key),
+            }
+        })
+    }
+
+    /// Reads what was saved. The selection of "last per subject" is made again from what is there now.
+    pub(crate) fn load(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
+        let Some(record) = store.record(&key(self.id, POSITION))? else { return Ok(()) };
+        let mut from = Reader::new(&record, POSITION_VERSION, "position of a consumer")?;
+        self.delivered = from.number()?;
+        self.next = Sequence(from.number()?);
+        self.last_delivery = Timestamp(from.signed()?);
+        self.last_ack = Timestamp(from.signed()?);
+        let end = Sequence(from.number()?);
+        if end.0 > 0 {
+            self.select_last_per_subject(store, end);
+        }
+        let (pending, mut outcome) = (&mut self.pending, Ok(()));
+        let prefix = key(self.id, OUTSTANDING);
+        store.scan_records(&prefix, &prefix, &mut |key, record| {
+            let number = key.get(6..14).and_then(|number| number.try_into().ok()).map_or(0, u64::from_be_bytes);
+            outcome = pending.load(number, record);
+            outcome.is_ok()
+        })?;
+        self.dirty = false;
+        outcome
+    }
+
+    /// Chooses the last message of each matching subject up to `end`, from where the consumer stands.
+    pub(crate) fn select_last_per_subject(&mut self, store: &mut dyn Store, end: Sequence) {
+        let mut sequences = Vec::new();
+        let all = subject::Filter::parse(">").into_iter().collect::<Vec<_>>();
+        let filters = if self.config.filters.is_empty() { &all } else { &self.config.filters };
+        for filter in filters {
+            store.for_each_subject(self.stream, filter, &mut |_, state| {
+                if state.last >= self.next && state.last <= end {
+                    sequences.push(state.last);
+                }
+            });
+        }
+        sequences.sort_unstable();
+        sequences.dedup();
+        self.selection = Some((sequences.into(), end));
+    }
+}
+
+/// Where the configurations of all consumers are.
+pub(crate) const CONFIGS: [u8; 2] = [record_space::CONSUMER, CONFIG];
+
+/// What all records of a consumer begin with.
+pub(crate) fn prefixes(id: ConsumerId) -> [[u8; 6]; 3] {
+    [CONFIG, POSITION, OUTSTANDING].map(|kind| key(id, kind))
+}
+
+fn key(id: ConsumerId, kind: u8) -> [u8; 6] {
+    let [a, b, c, d] = id.0.to_be_bytes();
+    [record_space::CONSUMER, kind, a, b, c, d]
+}
+
+/// The consumer that a record with its configuration is about; `None` for other records.
+pub(crate) fn config_key(key: &[u8]) -> Option<ConsumerId> {
+    match key {
+        [record_space::CONSUMER, CONFIG, a, b, c, d] => Some(ConsumerId(u32::from_be_bytes([*a, *b, *c, *d]))),
+        _ => None,
+    }
+}
+
+fn before(sequence: Sequence) -> Sequence {
+    Sequence(sequence.0.saturating_sub(1))
+}
+
+fn known(time: Timestamp) -> Option<Timestamp> {
+    (time.0 != 0).then_some(time)
+}

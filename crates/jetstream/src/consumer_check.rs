@@ -1,0 +1,89 @@
+//! Is a consumer's configuration possible, and what may an update change? The rules and texts are nats-server's.
+
+use crate::api_error::{self, ApiError};
+use crate::config::{ConsumerConfig, DeliverPolicy};
+use crate::stream_check::is_name;
+
+const LONGEST_NAME: usize = 255;
+const LONGEST_DESCRIPTION: usize = 4096;
+const MOST_METADATA: usize = 128 * 1024;
+/// An ephemeral consumer that says nothing else is removed after this.
+const EPHEMERAL_THRESHOLD_NS: u64 = 5_000_000_000;
+
+/// Fills in what depends on other fields.
+pub(crate) fn complete(config: &mut ConsumerConfig) {
+    if let Some(first) = config.backoff_ns.first() {
+        config.ack_wait_ns = *first;
+    }
+    if !config.durable && config.inactive_threshold_ns == 0 {
+        config.inactive_threshold_ns = EPHEMERAL_THRESHOLD_NS;
+    }
+}
+
+/// Checks a configuration by itself.
+pub(crate) fn check(config: &ConsumerConfig) -> Result<(), ApiError> {
+    if !config.name.is_empty() && !is_name(&config.name) {
+        let text = "consumer name can not contain '.', '*', '>', '\\', '/'";
+        return Err(api_error::stream_invalid_config(text));
+    }
+    if config.name.len() > LONGEST_NAME {
+        return Err(api_error::consumer_name_too_long(LONGEST_NAME));
+    }
+    check_backoff(config)?;
+    if config.description.len() > LONGEST_DESCRIPTION {
+        return Err(api_error::consumer_description_too_long(LONGEST_DESCRIPTION));
+    }
+    if config.max_request_expires_ns != 0 && config.max_request_expires_ns < 1_000_000 {
+        return Err(api_error::CONSUMER_MAX_REQUEST_EXPIRES_TOO_SMALL);
+    }
+    for (index, filter) in config.filters.iter().enumerate() {
+        if config.filters[index + 1..].iter().any(|other| other.covers(filter) || filter.covers(other)) {
+            return Err(api_error::CONSUMER_OVERLAPPING_SUBJECT_FILTERS);
+        }
+    }
+    if config.deliver_policy == DeliverPolicy::LastPerSubject && config.filters.is_empty() {
+        let text = "consumer delivery policy is deliver last per subject, but optional filter subject is not set";
+        return Err(api_error::consumer_invalid_policy(text));
+    }
+    if config.metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MOST_METADATA {
+        return Err(api_error::consumer_metadata_length(format!("{}KB", MOST_METADATA / 1024)));
+    }
+    Ok(())
+}
+
+fn check_backoff(config: &ConsumerConfig) -> Result<(), ApiError> {
+    let longer = config.max_deliver != -1 && config.backoff_ns.len() as i64 > config.max_deliver;
+    if !config.backoff_ns.is_empty() && longer { Err(api_error::CONSUMER_MAX_DELIVER_BACKOFF) } else { Ok(()) }
+}
+
+/// Checks what an update may change.
+pub(crate) fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), ApiError> {
+    let kind = std::mem::discriminant::<DeliverPolicy>;
+    let text = if kind(&old.deliver_policy) != kind(&new.deliver_policy) {
+        "deliver policy can not be updated"
+    } else if old.memory_storage != new.memory_storage {
+        "storage type can not be updated"
+    } else if old.deliver_policy != new.deliver_policy {
+        match old.deliver_policy {
+            DeliverPolicy::FromTime(_) => "start time can not be updated",
+            _ => "start sequence can not be updated",
+        }
+    } else if old.ack_policy != new.ack_policy {
+        "ack policy can not be updated"
+    } else if old.max_waiting != new.max_waiting {
+        "max waiting can not be updated"
+    } else {
+        return Ok(());
+    };
+    Err(api_error::consumer_create(text))
+}
+
+/// Same configuration, apart from the metadata that servers add.
+pub(crate) fn same(one: &ConsumerConfig, two: &ConsumerConfig) -> bool {
+    let plain = |config: &ConsumerConfig| {
+        let mut config = config.clone();
+        config.metadata.retain(|key, _| !key.starts_with("_nats."));
+        config
+    };
+    plain(one) == plain(two)
+}

@@ -1,0 +1,246 @@
+//! The API's requests about consumers: create, update, info, lists, delete.
+
+use crate::api_error;
+use crate::command::{Answer, ConsumerAction, Event};
+use crate::config::{ConsumerConfig, DeliverPolicy};
+use crate::consumer::{self, Consumer};
+use crate::consumer_check;
+use crate::delivery::send_status;
+use crate::identity::{ConsumerId, Now, Sequence};
+use crate::jetstream::{Context, JetStream};
+use crate::store::{Store, StoreError};
+use crate::stored_config;
+use crate::stream::{Stream, Tally, limit};
+use crate::stream_requests::{Answered, INFOS_PER_PAGE, NAMES_PER_PAGE};
+
+impl JetStream {
+    pub(crate) fn create_consumer(
+        &mut self,
+        turn: &mut Context<'_>,
+        stream: &str,
+        config: &ConsumerConfig,
+        action: ConsumerAction,
+    ) -> Answered {
+        let mut config = config.clone();
+        consumer_check::complete(&mut config);
+        if let Err(error) = consumer_check::check(&config) {
+            return Ok(Err(error));
+        }
+        let Some(stream) = self.stream_named(stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        if let Some(id) = stream.consumers.get(&config.name).copied() {
+            return self.update_consumer(turn, id, config, action);
+        }
+        if action == ConsumerAction::Update {
+            return Ok(Err(api_error::CONSUMER_DOES_NOT_EXIST));
+        }
+        let on_stream = stream.consumers.len() as u64;
+        if on_stream >= limit(stream.config.max_consumers) || self.consumers.len() >= self.limits.max_consumers as usize
+        {
+            return Ok(Err(api_error::MAXIMUM_CONSUMERS_LIMIT));
+        }
+        let stream = stream.id;
+        let id = self.new_consumer_id(turn.store)?;
+        if config.name.is_empty() {
+            config.name = self.ephemeral_name(id);
+        }
+        let Some(stream) = self.streams.get_mut(&stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let mut consumer = Consumer::new(id, stream, config, turn.now.wall, turn.now);
+        consumer.start(turn.store, stream)?;
+        attach(stream, &consumer);
+        consumer.recount_now(turn.store, stream, turn.now)?;
+        consumer.save_config(turn.store)?;
+        turn.events.push(consumer_up(&consumer));
+        let answer = Answer::Consumer(Box::new(consumer.describe(stream, turn.now)));
+        self.consumers.insert(id, consumer);
+        self.list_dirty(id, turn.now);
+        self.schedule(id);
+        Ok(Ok(answer))
+    }
+
+    fn update_consumer(
+        &mut self,
+        turn: &mut Context<'_>,
+        id: ConsumerId,
+        config: ConsumerConfig,
+        action: ConsumerAction,
+    ) -> Answered {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
+        let Some(stream) = self.streams.get_mut(&consumer.stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let same = consumer_check::same(&consumer.config, &config);
+        if action == ConsumerAction::Create && !same {
+            return Ok(Err(api_error::CONSUMER_ALREADY_EXISTS));
+        }
+        if !same {
+            if let Err(error) = consumer_check::check_update(&consumer.config, &config) {
+                return Ok(Err(error));
+            }
+            if consumer.config.filters != config.filters {
+                consumer.recount_soon();
+            }
+            consumer.config = config;
+            stream.tallies.retain(|tally| tally.consumer != id);
+            attach(stream, consumer);
+            consumer.save_config(turn.store)?;
+        }
+        consumer.recount_now(turn.store, stream, turn.now)?;
+        let answer = Answer::Consumer(Box::new(consumer.describe(stream, turn.now)));
+        self.serve_soon(id);
+        self.schedule(id);
+        Ok(Ok(answer))
+    }
+
+    pub(crate) fn consumer_info(&mut self, turn: &mut Context<'_>, stream: &str, name: &str) -> Answered {
+        let Some(stream) = self.stream_named(stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let (id, stream) = (stream.consumers.get(name).copied(), stream.id);
+        self.settle(turn, stream)?;
+        let consumer = id.and_then(|id| self.consumers.get_mut(&id));
+        let (Some(consumer), Some(stream)) = (consumer, self.streams.get(&stream)) else {
+            return Ok(Err(api_error::CONSUMER_NOT_FOUND));
+        };
+        consumer.recount_now(turn.store, stream, turn.now)?;
+        Ok(Ok(Answer::Consumer(Box::new(consumer.describe(stream, turn.now)))))
+    }
+
+    pub(crate) fn consumer_names_page(&self, stream: &str, offset: u64) -> Answered {
+        let Some(stream) = self.stream_named(stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let names = stream.consumers.keys().skip(offset as usize).take(NAMES_PER_PAGE).cloned().collect();
+        Ok(Ok(Answer::ConsumerNames { names, total: stream.consumers.len() as u64, offset }))
+    }
+
+    pub(crate) fn consumer_list_page(&mut self, turn: &mut Context<'_>, stream: &str, offset: u64) -> Answered {
+        let Some(stream) = self.stream_names.get(stream).and_then(|id| self.streams.get(id)) else {
+            return Ok(Err(api_error::STREAM_NOT_FOUND));
+        };
+        let mut consumers = Vec::new();
+        for id in stream.consumers.values().skip(offset as usize).take(INFOS_PER_PAGE) {
+            if let Some(consumer) = self.consumers.get_mut(id) {
+                consumer.recount_now(turn.store, stream, turn.now)?;
+                consumers.push(consumer.describe(stream, turn.now));
+            }
+        }
+        Ok(Ok(Answer::ConsumerList { consumers, total: stream.consumers.len() as u64, offset }))
+    }
+
+    pub(crate) fn delete_consumer(&mut self, turn: &mut Context<'_>, stream: &str, name: &str) -> Answered {
+        let Some(stream) = self.stream_named(stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let Some(id) = stream.consumers.get(name).copied() else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
+        self.remove_consumer(turn, id)?;
+        Ok(Ok(Answer::Deleted))
+    }
+
+    /// Forgets a consumer, and tells those who wait for it.
+    pub(crate) fn remove_consumer(&mut self, turn: &mut Context<'_>, id: ConsumerId) -> Result<(), StoreError> {
+        let Some(consumer) = self.consumers.remove(&id) else { return Ok(()) };
+        if let Some(stream) = self.streams.get_mut(&consumer.stream) {
+            stream.consumers.remove(&consumer.config.name);
+            stream.tallies.retain(|tally| tally.consumer != id);
+        }
+        for waiting in &consumer.delivering.waiting {
+            send_status(turn.deliveries, &waiting.inbox, "NATS/1.0 409 Consumer Deleted\r\n\r\n");
+        }
+        turn.events.push(Event::ConsumerDown { consumer: id });
+        self.lazy_since.get_or_insert(turn.now.age);
+        delete_records(turn.store, id)
+    }
+
+    /// A name that nobody uses yet: eight characters, different for each consumer and store.
+    fn ephemeral_name(&self, id: ConsumerId) -> Box<str> {
+        const CHARACTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let mut number = self.key.hash(&id.0.to_be_bytes());
+        let mut name = String::with_capacity(8);
+        for _ in 0..8 {
+            name.push(char::from(CHARACTERS[(number % 62) as usize]));
+            number /= 62;
+        }
+        name.into()
+    }
+
+    /// Reads the consumers; those whose stream is gone are removed.
+    pub(crate) fn load_consumers(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
+        let mut found = Vec::new();
+        store.scan_records(&consumer::CONFIGS, &consumer::CONFIGS, &mut |key, record| {
+            found.extend(consumer::config_key(key).map(|id| (id, record.to_vec())));
+            true
+        })?;
+        for (id, record) in found {
+            let (config, stream, created) = stored_config::decode_consumer(&record)?;
+            let Some(stream) = self.streams.get_mut(&stream) else {
+                delete_records(store, id)?;
+                continue;
+            };
+            let mut consumer = Consumer::new(id, stream, config, created, now);
+            consumer.load(store)?;
+            attach(stream, &consumer);
+            events.push(consumer_up(&consumer));
+            self.consumers.insert(id, consumer);
+            self.schedule(id);
+        }
+        Ok(())
+    }
+}
+
+impl Consumer {
+    /// Where a new consumer begins.
+    fn start(&mut self, store: &mut dyn Store, stream: &Stream) -> Result<(), StoreError> {
+        let state = store.state(stream.id);
+        let wanted = match self.config.deliver_policy {
+            DeliverPolicy::All | DeliverPolicy::LastPerSubject => state.first,
+            DeliverPolicy::Last => self.last_matching(store, state.last)?,
+            DeliverPolicy::New => state.last.next(),
+            DeliverPolicy::FromSequence(sequence) => sequence,
+            DeliverPolicy::FromTime(time) => store.first_at(stream.id, time)?,
+        };
+        let ahead = matches!(self.config.deliver_policy, DeliverPolicy::FromSequence(_));
+        let latest = if ahead { Sequence(u64::MAX) } else { state.last.next() };
+        self.next = wanted.min(latest).max(state.first).max(Sequence(1));
+        // With one message a subject, the last of each subject is simply everything.
+        let selects = self.config.deliver_policy == DeliverPolicy::LastPerSubject;
+        if selects && stream.config.max_messages_per_subject != 1 {
+            self.select_last_per_subject(store, state.last);
+        }
+        Ok(())
+    }
+
+    fn last_matching(&self, store: &mut dyn Store, last: Sequence) -> Result<Sequence, StoreError> {
+        if self.config.filters.is_empty() {
+            return Ok(last);
+        }
+        let mut newest = None;
+        for filter in &self.config.filters {
+            newest = newest.max(store.last_matching(self.stream, filter, last)?);
+        }
+        Ok(newest.unwrap_or(last.next()))
+    }
+}
+
+/// Makes a stream know its consumer, and count what matches it.
+fn attach(stream: &mut Stream, consumer: &Consumer) {
+    stream.consumers.insert(consumer.config.name.clone(), consumer.id);
+    if !consumer.config.filters.is_empty() {
+        stream.tallies.push(Tally { consumer: consumer.id, filters: consumer.config.filters.clone(), matched: 0 });
+    }
+}
+
+fn consumer_up(consumer: &Consumer) -> Event {
+    Event::ConsumerUp {
+        consumer: consumer.id,
+        stream: consumer.stream_name.clone(),
+        name: consumer.config.name.clone(),
+    }
+}
+
+fn delete_records(store: &mut dyn Store, id: ConsumerId) -> Result<(), StoreError> {
+    let mut keys = Vec::new();
+    for prefix in consumer::prefixes(id) {
+        store.scan_records(&prefix, &prefix, &mut |key, _| {
+            keys.push(key.to_vec());
+            true
+        })?;
+    }
+    keys.iter().try_for_each(|key| store.delete_record(key))
+}

@@ -1,0 +1,379 @@
+//! What reaches consumers from outside: pull requests, acknowledgements, credit, time; and who is served in a turn.
+
+use crate::ack_subject::AckPlace;
+use crate::api_error;
+use crate::command::{Ack, Deliveries, Outcome, Pull};
+use crate::config::AckPolicy;
+use crate::consumer::Consumer;
+use crate::delivery::{CREDIT, Stop, Waiting, send_status};
+use crate::flat_json::{self, Value};
+use crate::identity::{AgeMillis, ConsumerId, Now, Sequence};
+use crate::jetstream::{Context, JetStream, Timer};
+use crate::store::{Store, StoreError};
+use crate::stream::Stream;
+
+/// Requests waiting at a consumer, whatever its configuration says.
+const MOST_WAITING: i64 = 1 << 16;
+
+impl JetStream {
+    pub(crate) fn pull(&mut self, turn: &mut Context<'_>, pull: &Pull) -> Result<Outcome, StoreError> {
+        let Some(stream) = self.stream_named(&pull.stream) else {
+            return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
+        };
+        let Some(id) = stream.consumers.get(&pull.consumer).copied() else {
+            return Ok(Outcome::Refused(api_error::CONSUMER_NOT_FOUND));
+        };
+        self.take_pull(turn, id, pull)?;
+        Ok(Outcome::Done)
+    }
+
+    fn take_pull(&mut self, turn: &mut Context<'_>, id: ConsumerId, pull: &Pull) -> Result<(), StoreError> {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(()) };
+        let Some(stream) = self.streams.get(&consumer.stream) else { return Ok(()) };
+        consumer.recount(turn.store, stream, turn.now)?;
+        consumer.delivering.last_active = turn.now.age;
+        if let Err(status) = consumer.take_pull(stream, pull, turn.now, turn.deliveries) {
+            if !status.is_empty() {
+                send_status(turn.deliveries, &pull.inbox, &format!("NATS/1.0 {status}\r\n\r\n"));
+            }
+            return Ok(());
+        }
+        self.serve_soon(id);
+        self.schedule(id);
+        Ok(())
+    }
+
+    pub(crate) fn acknowledge(&mut self, turn: &mut Context<'_>, ack: &Ack) -> Result<Outcome, StoreError> {
+        let arena = &turn.batch.arena;
+        let (subject, payload, reply) = (ack.subject.of(arena), ack.payload.of(arena), ack.reply.of(arena));
+        let place = AckPlace::parse(subject).filter(|place| place.sequence.0 > 0);
+        let (Some(consumer), Some(place)) = (self.consumers.get_mut(&ack.consumer), place) else {
+            return Ok(Outcome::Acknowledged { confirm: false });
+        };
+        consumer.delivering.last_active = turn.now.age;
+        let next = payload.strip_prefix(b"+NXT");
+        let known = match payload {
+            b"" | b"+ACK" | b"+OK" => consumer.acknowledge(&place, turn.now),
+            _ if next.is_some() => consumer.acknowledge(&place, turn.now),
+            b"+WPI" => consumer.in_progress(&place, turn.now),
+            _ if payload.starts_with(b"+TERM") => consumer.acknowledge(&place, turn.now),
+            _ if payload.starts_with(b"-NAK") => consumer.refuse(&place, &payload[4..], turn.now),
+            _ => true,
+        };
+        if consumer.dirty {
+            self.sync |= !reply.is_empty() && next.is_none();
+            if consumer.is_stored() && !consumer.delivering.listed {
+                consumer.delivering.listed = true;
+                self.dirty.push(ack.consumer);
+                self.lazy_since.get_or_insert(turn.now.age);
+            }
+        }
+        if !consumer.delivering.waiting.is_empty() && !consumer.delivering.ready {
+            consumer.delivering.ready = true;
+            self.ready.push(ack.consumer);
+        }
+        // Only a refusal can make anything due earlier than planned.
+        if payload.starts_with(b"-NAK") {
+            self.schedule(ack.consumer);
+        }
+        if let Some(arguments) = next.filter(|_| !reply.is_empty()) {
+            let pull = next_request(arguments, reply);
+            self.take_pull(turn, ack.consumer, &pull)?;
+        }
+        Ok(Outcome::Acknowledged { confirm: known && next.is_none() && !reply.is_empty() })
+    }
+
+    /// Requests of an inbox that nobody listens to.
+    pub(crate) fn unreachable(&mut self, id: ConsumerId, inbox: &[u8]) -> Outcome {
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.delivering.waiting.retain(|waiting| *waiting.inbox != *inbox);
+        }
+        Outcome::Done
+    }
+
+    pub(crate) fn credit_consumer(&mut self, id: ConsumerId, bytes: u32) {
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.delivering.credit = (consumer.delivering.credit + i64::from(bytes)).min(CREDIT);
+            self.serve_soon(id);
+        }
+    }
+
+    /// The consumer is served in this turn, if anybody waits for its messages.
+    pub(crate) fn serve_soon(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        if !consumer.delivering.ready && !consumer.delivering.waiting.is_empty() {
+            consumer.delivering.ready = true;
+            self.ready.push(id);
+        }
+    }
+
+    /// Delivers to everybody who waits and has something to get.
+    pub(crate) fn serve(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
+        for id in std::mem::take(&mut self.ready) {
+            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
+            let Some(stream) = self.streams.get(&consumer.stream) else { continue };
+            consumer.delivering.ready = false;
+            consumer.recount(turn.store, stream, turn.now)?;
+            let stop = consumer.deliver(turn.store, stream, &mut self.buffer, turn.now, turn.deliveries)?;
+            match stop {
+                Stop::NothingToSend => consumer.end_one_shots(turn.deliveries),
+                Stop::NobodyWaits | Stop::NoCredit => {}
+                Stop::Fetching => self.serve_soon(id),
+                Stop::TurnIsFull => {
+                    self.again = true;
+                    self.serve_soon(id);
+                }
+            }
+            self.list_dirty(id, turn.now);
+            self.schedule(id);
+        }
+        Ok(())
+    }
+
+    /// The consumer's records are written with the next commit.
+    pub(crate) fn list_dirty(&mut self, id: ConsumerId, now: Now) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {
+            consumer.delivering.listed = true;
+            self.dirty.push(id);
+            self.lazy_since.get_or_insert(now.age);
+        }
+    }
+
+    pub(crate) fn save_consumers(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
+        for id in std::mem::take(&mut self.dirty) {
+            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
+            consumer.delivering.listed = false;
+            consumer.save(store)?;
+        }
+        Ok(())
+    }
+
+    /// Plans when the consumer is looked at next. It may be looked at too early, never too late.
+    pub(crate) fn schedule(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let Some(due) = consumer.next_deadline() else { return };
+        if let Some(at) = consumer.delivering.scheduled {
+            if at <= due {
+                return;
+            }
+            self.timers.remove(&(at, Timer::Consumer(id)));
+        }
+        consumer.delivering.scheduled = Some(due);
+        self.timers.insert((due, Timer::Consumer(id)));
+    }
+
+    /// The time that [`JetStream::schedule`] planned has come.
+    pub(crate) fn consumer_in_time(&mut self, turn: &mut Context<'_>, id: ConsumerId) -> Result<(), StoreError> {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(()) };
+        consumer.delivering.scheduled = None;
+        consumer.requests_in_time(turn.now, turn.deliveries);
+        consumer.take_due(turn.now, &mut self.due);
+        if consumer.is_abandoned(turn.now) {
+            return self.remove_consumer(turn, id);
+        }
+        self.list_dirty(id, turn.now);
+        self.serve_soon(id);
+        self.schedule(id);
+        Ok(())
+    }
+}
+
+impl Consumer {
+    /// Accepts a pull request; an error is the status to answer with, empty: none.
+    fn take_pull(&mut self, stream: &Stream, pull: &Pull, now: Now, deliveries: &mut Deliveries) -> Result<(), String> {
+        let config = &self.config;
+        if pull.heartbeat_ms.is_some_and(|heartbeat| heartbeat * 2 > pull.expires_ms.unwrap_or(0)) {
+            return Err("400 Bad Request - heartbeat value too large".into());
+        }
+        if config.max_request_batch > 0 && i64::from(pull.batch) > config.max_request_batch {
+            return Err(format!("409 Exceeded MaxRequestBatch of {}", config.max_request_batch));
+        }
+        let longest = config.max_request_expires_ns;
+        if longest > 0 && pull.expires_ms.is_some_and(|expires| expires.saturating_mul(1_000_000) > longest) {
+            return Err(format!("409 Exceeded MaxRequestExpires of {}", duration(longest)));
+        }
+        if u64::try_from(config.max_request_max_bytes).is_ok_and(|max| max > 0 && pull.max_bytes > Some(max)) {
+            return Err(format!("409 Exceeded MaxRequestMaxBytes of {}", config.max_request_max_bytes));
+        }
+        self.requests_in_time(now, deliveries);
+        if pull.no_wait {
+            let left = self.left(stream) + self.to_redeliver();
+            if left == 0 && pull.expires_ms.is_none() {
+                return Err("404 No Messages".into());
+            }
+            if left > 0 && left < self.delivering.wanted() {
+                return Err("408 Requests Pending".into());
+            }
+        }
+        if self.delivering.waiting.len() as i64 >= self.config.max_waiting.clamp(1, MOST_WAITING) {
+            // A client with heartbeats notices by itself; answering it at once would make it ask again at once.
+            let silent = pull.heartbeat_ms.is_some();
+            return Err(if silent { String::new() } else { "409 Exceeded MaxWaiting".into() });
+        }
+        let at = |ms: u64| AgeMillis(now.age.0.saturating_add(ms));
+        let mut waiting = Waiting::new(&pull.inbox, pull.batch);
+        waiting.bytes_left = pull.max_bytes.filter(|bytes| *bytes > 0);
+        waiting.expires = pull.expires_ms.map(at);
+        waiting.no_wait = pull.no_wait;
+        waiting.heartbeat = pull.heartbeat_ms.filter(|ms| *ms > 0).map(|ms| (ms, at(ms)));
+        self.delivering.waiting.push_back(waiting);
+        Ok(())
+    }
+
+    fn to_redeliver(&self) -> u64 {
+        let queued = |sequence: &&Sequence| self.pending.get(**sequence).is_some_and(|entry| entry.queued);
+        self.redeliver.iter().filter(queued).count() as u64
+    }
+
+    /// `+WPI`: the work goes on, wait longer.
+    fn in_progress(&mut self, place: &AckPlace, now: Now) -> bool {
+        if let Some(entry) = self.pending.get(place.sequence) {
+            let due = self.due(now, entry.deliveries);
+            self.dirty |= self.pending.postpone(place.sequence, due);
+        }
+        true
+    }
+
+    /// `-NAK`: deliver it again, at once or after a delay.
+    fn refuse(&mut self, place: &AckPlace, arguments: &[u8], now: Now) -> bool {
+        if self.config.ack_policy == AckPolicy::None || self.pending.get(place.sequence).is_none() {
+            return true;
+        }
+        self.dirty = true;
+        match nak_delay(arguments.trim_ascii()) {
+            Some(delay) => {
+                self.pending.postpone(place.sequence, AgeMillis(now.age.0.saturating_add(delay)));
+            }
+            None if self.pending.queue(place.sequence, now.age) => self.redeliver.push_back(place.sequence),
+            None => {}
+        }
+        true
+    }
+
+    /// What was not acknowledged in time goes to the redelivery queue, or is given up.
+    fn take_due(&mut self, now: Now, due: &mut Vec<Sequence>) {
+        self.pending.take_due(now.age, due);
+        for sequence in due.drain(..) {
+            self.dirty = true;
+            if self.pending.get(sequence).is_some_and(|entry| self.is_exhausted(entry.deliveries)) {
+                self.pending.remove(sequence);
+            } else {
+                self.redeliver.push_back(sequence);
+            }
+        }
+    }
+
+    fn inactive_millis(&self) -> Option<u64> {
+        let threshold = self.config.inactive_threshold_ns;
+        (threshold > 0).then(|| threshold.div_ceil(1_000_000))
+    }
+
+    /// Nobody has used it for so long that it is removed.
+    fn is_abandoned(&mut self, now: Now) -> bool {
+        let Some(threshold) = self.inactive_millis() else { return false };
+        if !self.delivering.waiting.is_empty() {
+            self.delivering.last_active = now.age;
+        }
+        now.age.0 >= self.delivering.last_active.0 + threshold
+    }
+
+    fn next_deadline(&self) -> Option<AgeMillis> {
+        let inactive = self.inactive_millis().map(|threshold| AgeMillis(self.delivering.last_active.0 + threshold));
+        let deadlines = [self.pending.next_due(), self.delivering.next_deadline(), inactive];
+        deadlines.into_iter().flatten().min()
+    }
+}
+
+/// The request that `+NXT` carries.
+fn next_request(arguments: &[u8], inbox: &[u8]) -> Pull {
+    let arguments = arguments.trim_ascii();
+    let mut pull = Pull { inbox: inbox.into(), batch: 1, ..Pull::default() };
+    if let Some(batch) = std::str::from_utf8(arguments).ok().and_then(|text| text.parse().ok()) {
+        pull.batch = batch;
+    }
+    for (key, value) in flat_json::fields(arguments).unwrap_or_default() {
+        let nanos_as_millis = || value.count().filter(|nanos| *nanos > 0).map(|nanos| nanos.div_ceil(1_000_000));
+        match key {
+            "batch" => pull.batch = value.count().and_then(|count| u32::try_from(count).ok()).unwrap_or(1),
+            "expires" => pull.expires_ms = nanos_as_millis(),
+            "idle_heartbeat" => pull.heartbeat_ms = nanos_as_millis(),
+            "max_bytes" => pull.max_bytes = value.count(),
+            "no_wait" => pull.no_wait = value == Value::Flag(true),
+            _ => {}
+        }
+    }
+    pull
+}
+
+/// Milliseconds that a `-NAK` asks to wait: `{"delay": nanoseconds}` or a duration such as `1.5s`; `None`: deliver at once.
+fn nak_delay(arguments: &[u8]) -> Option<u64> {
+    if arguments.starts_with(b"{") {
+        let fields = flat_json::fields(arguments)?;
+        let delay = fields.iter().find(|(key, _)| *key == "delay").and_then(|(_, value)| value.count()).unwrap_or(0);
+        return Some(delay.div_ceil(1_000_000));
+    }
+    parse_duration(std::str::from_utf8(arguments).ok()?)
+}
+
+/// A duration as Go writes it (`1h2m3.5s`, `250ms`), in milliseconds.
+fn parse_duration(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut millis = 0.0;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (value, after) = rest.split_at(number);
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        let factor = match unit {
+            "ns" => 1e-6,
+            "us" | "µs" => 1e-3,
+            "ms" => 1.0,
+            "s" => 1e3,
+            "m" => 6e4,
+            "h" => 3.6e6,
+            _ => return None,
+        };
+        millis += value.parse::<f64>().ok()? * factor;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(millis.ceil() as u64)
+}
+
+/// A duration as Go prints it.
+fn duration(nanos: u64) -> String {
+    let (hours, minutes) = (nanos / 3_600_000_000_000, nanos / 60_000_000_000 % 60);
+    let rest = nanos % 60_000_000_000;
+    let fraction = |unit: u64, name: &str| {
+        let (whole, below) = (rest / unit, rest % unit);
+        let digits = unit.ilog10() as usize;
+        let text = if below == 0 { String::new() } else { format!(".{below:0digits$}") };
+        format!("{whole}{}{name}", text.trim_end_matches('0'))
+    };
+    match (hours, minutes, rest) {
+        (0, 0, ..1_000) => format!("{rest}ns"),
+        (0, 0, ..1_000_000) => fraction(1_000, "µs"),
+        (0, 0, ..1_000_000_000) => fraction(1_000_000, "ms"),
+        (0, 0, _) => fraction(1_000_000_000, "s"),
+        (0, ..) => format!("{minutes}m{}", fraction(1_000_000_000, "s")),
+        _ => format!("{hours}h{minutes}m{}", fraction(1_000_000_000, "s")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{duration, nak_delay};
+
+    #[test]
+    fn durations_are_printed_as_in_go() {
+        let printed = [500, 1_500, 2_500_000, 1_000_000_000, 90_000_000_000, 3_600_000_000_000].map(duration);
+        assert_eq!(printed, ["500ns", "1.5µs", "2.5ms", "1s", "1m30s", "1h0m0s"]);
+    }
+
+    #[test]
+    fn delays_of_refusals_are_read_in_both_forms() {
+        let read = [r#"{"delay": 5000000000}"#, "1.5s", "1m30s", "250ms", "", "soon", "{bad"]
+            .map(|text| nak_delay(text.as_bytes()));
+        assert_eq!(read, [Some(5000), Some(1500), Some(90_000), Some(250), None, None, None]);
+    }
+}

@@ -1,0 +1,471 @@
+//! The half of a consumer that only lives while the process does: who waits for messages, what they may still be sent, and when to tell them
+//! that nothing comes.
+//!
+//! A message goes to the waiting requests in turn. It is written once, as the bytes that follow the subscription id on the wire, straight
+//! into the arena of the turn; nothing is allocated for a message.
+
+use std::collections::VecDeque;
+
+use crate::ack_subject::AckPlace;
+use crate::command::{Deliveries, Delivery, Recipient, Span};
+use crate::config::AckPolicy;
+use crate::consumer::Consumer;
+use crate::identity::{AgeMillis, Now, Sequence};
+use crate::store::{MessageBuffer, Read, Store, StoreError, StoredMessage};
+use crate::stream::Stream;
+
+/// Bytes on their way to one consumer's subscribers, until their connections have drained (design §3).
+pub(crate) const CREDIT: i64 = 256 << 10;
+/// One look into the store.
+const SLICE: usize = 64 << 10;
+/// Deliveries of one turn, all consumers together; what is left goes in the next.
+const TURN_BYTES: usize = 4 << 20;
+/// Reads that find nothing before others get their turn.
+const EMPTY_READS_PER_TURN: u32 = 16;
+/// Messages asked for in one read.
+const MOST_MESSAGES_PER_READ: u64 = 1024;
+
+/// A pull request that waits.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) inbox: Box<[u8]>,
+    /// Messages still to be sent.
+    pub(crate) left: u64,
+    /// Messages sent.
+    pub(crate) sent: u64,
+    /// Bytes still to be sent, where they are limited.
+    pub(crate) bytes_left: Option<u64>,
+    pub(crate) expires: Option<AgeMillis>,
+    pub(crate) no_wait: bool,
+    /// Interval in milliseconds, and when the next one is due.
+    pub(crate) heartbeat: Option<(u64, AgeMillis)>,
+    /// Its inbox in the arena of this turn.
+    to: Option<Span>,
+}
+
+impl Waiting {
+    pub(crate) fn new(inbox: &[u8], batch: u32) -> Waiting {
+        Waiting {
+            inbox: inbox.into(),
+            left: u64::from(batch.max(1)),
+            sent: 0,
+            bytes_left: None,
+            expires: None,
+            no_wait: false,
+            heartbeat: None,
+            to: None,
+        }
+    }
+
+    /// A status with what is left of the request.
+    pub(crate) fn end(&self, deliveries: &mut Deliveries, status: &str) {
+        let (messages, bytes) = (self.left, self.bytes_left.unwrap_or(0));
+        let text =
+            format!("NATS/1.0 {status}\r\nNats-Pending-Messages: {messages}\r\nNats-Pending-Bytes: {bytes}\r\n\r\n");
+        send_status(deliveries, &self.inbox, &text);
+    }
+}
+
+/// Why a round of deliveries stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Nobody waits for messages.
+    NobodyWaits,
+    /// Every message was delivered, or as many are outstanding as may be.
+    NothingToSend,
+    /// The subscribers have not drained what they were sent.
+    NoCredit,
+    /// The store fetches a slice; ask again.
+    Fetching,
+    /// The turn has done enough.
+    TurnIsFull,
+}
+
+/// What a consumer has in memory only.
+#[derive(Debug)]
+pub(crate) struct Delivering {
+    /// `$JS.ACK.<stream>.<consumer>.`
+    prefix: Vec<u8>,
+    pub(crate) waiting: VecDeque<Waiting>,
+    pub(crate) credit: i64,
+    /// It is in the list of consumers to be served in this turn.
+    pub(crate) ready: bool,
+    /// It is in the list of consumers to be saved with the next commit.
+    pub(crate) listed: bool,
+    /// The read that the store is fetching: from where, how many, how large.
+    fetching: Option<(Sequence, usize, usize)>,
+    /// The one entry it has in the timers.
+    pub(crate) scheduled: Option<AgeMillis>,
+    pub(crate) last_active: AgeMillis,
+    /// When what is left was counted last.
+    pub(crate) recounted: AgeMillis,
+}
+
+impl Delivering {
+    pub(crate) fn new(prefix: Vec<u8>, now: AgeMillis) -> Delivering {
+        Delivering {
+            prefix,
+            waiting: VecDeque::new(),
+            credit: CREDIT,
+            ready: false,
+            listed: false,
+            fetching: None,
+            scheduled: None,
+            last_active: now,
+            recounted: AgeMillis(0),
+        }
+    }
+
+    /// Messages asked for by all waiting requests.
+    pub(crate) fn wanted(&self) -> u64 {
+        self.waiting.iter().map(|waiting| waiting.left).sum()
+    }
+
+    /// Takes out the requests that a test picks, in order.
+    pub(crate) fn take_waiting(&mut self, mut picks: impl FnMut(&Waiting) -> bool) -> Vec<Waiting> {
+        let mut taken = Vec::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            if picks(&waiting) {
+                taken.push(waiting);
+            } else {
+                self.waiting.push_back(waiting);
+            }
+        }
+        taken
+    }
+
+    /// Earliest expiry or heartbeat of a waiting request.
+    pub(crate) fn next_deadline(&self) -> Option<AgeMillis> {
+        let deadlines = self.waiting.iter().flat_map(|waiting| [waiting.expires, waiting.heartbeat.map(|(_, at)| at)]);
+        deadlines.flatten().min()
+    }
+}
+
+impl Consumer {
+    /// Delivers while there is something to deliver, somebody to deliver it to, and credit.
+    pub(crate) fn deliver(
+        &mut self,
+        store: &mut dyn Store,
+        stream: &Stream,
+        buffer: &mut MessageBuffer,
+        now: Now,
+        deliveries: &mut Deliveries,
+    ) -> Result<Stop, StoreError> {
+        // Inboxes are written anew into the arena of each turn.
+        self.delivering.waiting.iter_mut().for_each(|waiting| waiting.to = None);
+        let mut empty_reads = 0;
+        loop {
+            if self.delivering.waiting.is_empty() {
+                return Ok(Stop::NobodyWaits);
+            }
+            if self.delivering.credit <= 0 {
+                return Ok(Stop::NoCredit);
+            }
+            if deliveries.arena.len() >= TURN_BYTES || empty_reads > EMPTY_READS_PER_TURN {
+                return Ok(Stop::TurnIsFull);
+            }
+            if let Some(sequence) = self.redeliver.pop_front() {
+                self.redeliver_one(store, stream, buffer, now, deliveries, sequence)?;
+                continue;
+            }
+            if self.room() == 0 {
+                return Ok(Stop::NothingToSend);
+            }
+            if self.selection.is_some() {
+                self.deliver_selected(store, stream, buffer, now, deliveries)?;
+                continue;
+            }
+            if self.next > store.state(self.stream).last {
+                return Ok(Stop::NothingToSend);
+            }
+            match self.deliver_slice(store, stream, buffer, now, deliveries)? {
+                None => return Ok(Stop::Fetching),
+                Some(0) => empty_reads += 1,
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn redeliver_one(
+        &mut self,
+        store: &mut dyn Store,
+        stream: &Stream,
+        buffer: &mut MessageBuffer,
+        now: Now,
+        deliveries: &mut Deliveries,
+        sequence: Sequence,
+    ) -> Result<(), StoreError> {
+        let Some(entry) = self.pending.get(sequence).filter(|entry| entry.queued) else { return Ok(()) };
+        buffer.clear();
+        let there = !self.is_exhausted(entry.deliveries) && store.message(self.stream, sequence, buffer)?;
+        let Some(message) = buffer.get(0).filter(|_| there) else {
+            self.pending.remove(sequence);
+            self.dirty = true;
+            return Ok(());
+        };
+        let place = self.place(&message, u64::from(entry.deliveries) + 1, self.left(stream));
+        if self.send(&message, &place, now, deliveries) {
+            self.delivered += 1;
+            let due = self.due(now, entry.deliveries + 1);
+            self.pending.delivered_again(sequence, due);
+        } else {
+            self.redeliver.push_front(sequence);
+        }
+        Ok(())
+    }
+
+    fn deliver_selected(
+        &mut self,
+        store: &mut dyn Store,
+        stream: &Stream,
+        buffer: &mut MessageBuffer,
+        now: Now,
+        deliveries: &mut Deliveries,
+    ) -> Result<(), StoreError> {
+        let Some((sequences, end)) = &mut self.selection else { return Ok(()) };
+        let Some(sequence) = sequences.pop_front() else {
+            self.next = self.next.max(end.next());
+            self.selection = None;
+            self.dirty = true;
+            return Ok(());
+        };
+        buffer.clear();
+        if !store.message(self.stream, sequence, buffer)? {
+            self.recount_soon();
+            return Ok(());
+        }
+        let sent = buffer.get(0).is_some_and(|message| self.deliver_new(stream, &message, now, deliveries));
+        if !sent && let Some((sequences, _)) = &mut self.selection {
+            sequences.push_front(sequence);
+        }
+        Ok(())
+    }
+
+    /// Reads a slice and delivers from it; answers how many messages it held, or `None` while it is being fetched.
+    fn deliver_slice(
+        &mut self,
+        store: &mut dyn Store,
+        stream: &Stream,
+        buffer: &mut MessageBuffer,
+        now: Now,
+        deliveries: &mut Deliveries,
+    ) -> Result<Option<usize>, StoreError> {
+        let messages = self.delivering.wanted().min(self.room()).min(MOST_MESSAGES_PER_READ) as usize;
+        let bytes = SLICE.min(self.delivering.credit.max(1) as usize);
+        let fetching = self.delivering.fetching.filter(|(from, ..)| *from == self.next);
+        let (from, messages, bytes) = fetching.unwrap_or((self.next, messages, bytes));
+        buffer.clear();
+        match store.read(self.stream, from, &self.config.filters, messages, bytes, buffer)? {
+            Read::Pending => {
+                self.delivering.fetching = Some((from, messages, bytes));
+                Ok(None)
+            }
+            Read::Ready { next } => {
+                self.delivering.fetching = None;
+                for message in buffer.iter() {
+                    if self.room() == 0 || !self.deliver_new(stream, &message, now, deliveries) {
+                        self.next = message.sequence;
+                        return Ok(Some(buffer.len()));
+                    }
+                }
+                if next > self.next {
+                    self.next = next;
+                    self.dirty = true;
+                }
+                Ok(Some(buffer.len()))
+            }
+        }
+    }
+
+    /// Delivers a message for the first time; `false` when nobody takes it.
+    fn deliver_new(
+        &mut self,
+        stream: &Stream,
+        message: &StoredMessage<'_>,
+        now: Now,
+        deliveries: &mut Deliveries,
+    ) -> bool {
+        let place = self.place(message, 1, self.left(stream).saturating_sub(1));
+        if !self.send(message, &place, now, deliveries) {
+            return false;
+        }
+        self.count_taken(1);
+        self.delivered += 1;
+        self.next = message.sequence.next();
+        if self.config.ack_policy != AckPolicy::None {
+            self.pending.insert(message.sequence, self.delivered, self.due(now, 1));
+        }
+        true
+    }
+
+    fn place(&self, message: &StoredMessage<'_>, deliveries: u64, pending: u64) -> AckPlace {
+        AckPlace {
+            deliveries,
+            sequence: message.sequence,
+            consumer_sequence: self.delivered + 1,
+            time: message.time.0,
+            pending,
+        }
+    }
+
+    /// Writes a message for the request whose turn it is; `false` when none takes it.
+    fn send(&mut self, message: &StoredMessage<'_>, place: &AckPlace, now: Now, deliveries: &mut Deliveries) -> bool {
+        let mut size_header = itoa::Buffer::new();
+        let size_header = self.config.headers_only.then(|| size_header.format(message.payload.len()));
+        let payload = if self.config.headers_only { &[] } else { message.payload };
+        let reply = self.delivering.prefix.len() + place.len();
+        let size = message.subject.len() + reply + message.headers.len() + payload.len();
+        if !self.delivering.accept(size as u64, deliveries) {
+            return false;
+        }
+        let Some(waiting) = self.delivering.waiting.front_mut() else { return false };
+        let to = *waiting.to.get_or_insert_with(|| put_bytes(&mut deliveries.arena, &waiting.inbox));
+        let subject = put_bytes(&mut deliveries.arena, message.subject);
+        let start = deliveries.arena.len();
+        deliveries.arena.extend_from_slice(&self.delivering.prefix);
+        place.write(&mut deliveries.arena);
+        let reply = span(start, deliveries.arena.len());
+        deliveries.arena.push(b' ');
+        let (headers, payload) = put_message(&mut deliveries.arena, message.headers, size_header, payload);
+        let tail = span(start, deliveries.arena.len());
+        let from = Some(Recipient::Consumer(self.id));
+        let delivery = Delivery { from, to, subject, tail, reply, headers, payload, queue: None };
+        deliveries.entries.push(delivery);
+        waiting.left -= 1;
+        waiting.sent += 1;
+        if let Some((interval, at)) = &mut waiting.heartbeat {
+            *at = AgeMillis(now.age.0 + *interval);
+        }
+        self.delivering.next_in_turn(deliveries);
+        self.delivering.credit -= i64::from(delivery.cost());
+        self.delivering.last_active = now.age;
+        self.last_delivery = now.wall;
+        self.dirty = true;
+        true
+    }
+
+    /// Ends the requests that do not wait, when nothing can be sent to them now.
+    pub(crate) fn end_one_shots(&mut self, deliveries: &mut Deliveries) {
+        if !self.delivering.waiting.iter().any(|waiting| waiting.no_wait) {
+            return;
+        }
+        let ended = |waiting: &Waiting| waiting.no_wait && (waiting.expires.is_none() || waiting.sent > 0);
+        for waiting in self.delivering.take_waiting(ended) {
+            send_status(deliveries, &waiting.inbox, "NATS/1.0 404 No Messages\r\n\r\n");
+        }
+    }
+
+    /// Expiries and heartbeats of waiting requests.
+    pub(crate) fn requests_in_time(&mut self, now: Now, deliveries: &mut Deliveries) {
+        if self.delivering.next_deadline().is_none_or(|at| at > now.age) {
+            return;
+        }
+        for waiting in self.delivering.take_waiting(|waiting| waiting.expires.is_some_and(|at| at <= now.age)) {
+            waiting.end(deliveries, "408 Request Timeout");
+        }
+        let (delivered, last) = (self.delivered, self.next.0.saturating_sub(1));
+        for waiting in &mut self.delivering.waiting {
+            let Some((interval, at)) = &mut waiting.heartbeat else { continue };
+            if *at <= now.age {
+                *at = AgeMillis(now.age.0 + *interval);
+                let text = format!(
+                    "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: {delivered}\r\nNats-Last-Stream: {last}\r\n\r\n"
+                );
+                send_status(deliveries, &waiting.inbox, &text);
+            }
+        }
+    }
+}
+
+impl Delivering {
+    /// The request at the front was sent a message: it is done, or waits behind the others.
+    fn next_in_turn(&mut self, deliveries: &mut Deliveries) {
+        if self.waiting.front().is_some_and(|waiting| waiting.left > 0) {
+            if self.waiting.len() > 1 {
+                self.waiting.rotate_left(1);
+            }
+        } else if let Some(done) = self.waiting.pop_front()
+            && done.bytes_left.is_some_and(|bytes| bytes > 0)
+        {
+            done.end(deliveries, "409 Batch Completed");
+        }
+    }
+
+    /// Makes the request at the front one that takes a message of this size; ends those whose byte limit it exceeds.
+    fn accept(&mut self, size: u64, deliveries: &mut Deliveries) -> bool {
+        while let Some(waiting) = self.waiting.front_mut() {
+            match &mut waiting.bytes_left {
+                Some(left) if *left < size => {
+                    waiting.end(deliveries, "409 Message Size Exceeds MaxBytes");
+                    self.waiting.pop_front();
+                }
+                Some(left) => {
+                    *left -= size;
+                    if *left == 0 {
+                        waiting.left = 1;
+                    }
+                    return true;
+                }
+                None => return true,
+            }
+        }
+        false
+    }
+}
+
+/// A message without body that tells a requester how it stands.
+pub(crate) fn send_status(deliveries: &mut Deliveries, inbox: &[u8], text: &str) {
+    let to = put_bytes(&mut deliveries.arena, inbox);
+    let start = deliveries.arena.len();
+    let (headers, payload) = put_message(&mut deliveries.arena, text.as_bytes(), None, b"");
+    let tail = span(start, deliveries.arena.len());
+    let reply = Span::default();
+    deliveries.entries.push(Delivery { from: None, to, subject: to, tail, reply, headers, payload, queue: None });
+}
+
+/// Writes `[header-length] total CRLF headers payload CRLF`; answers where headers and payload lie.
+pub(crate) fn put_message(
+    arena: &mut Vec<u8>,
+    headers: &[u8],
+    size_header: Option<&str>,
+    payload: &[u8],
+) -> (Span, Span) {
+    // A size header goes before the blank line that ends the block.
+    let added = size_header.map(|size| (b"Nats-Msg-Size: ".as_slice(), size.as_bytes(), b"\r\n\r\n".as_slice()));
+    let added_len = added.map_or(0, |(key, size, end)| key.len() + size.len() + end.len());
+    let kept = match added {
+        None => headers,
+        Some(_) if headers.is_empty() => b"NATS/1.0\r\n",
+        Some(_) => headers.strip_suffix(b"\r\n").unwrap_or(headers),
+    };
+    let headers_len = kept.len() + added_len;
+    let mut digits = itoa::Buffer::new();
+    if headers_len > 0 {
+        arena.extend_from_slice(digits.format(headers_len).as_bytes());
+        arena.push(b' ');
+    }
+    arena.extend_from_slice(digits.format(headers_len + payload.len()).as_bytes());
+    arena.extend_from_slice(b"\r\n");
+    let start = arena.len();
+    arena.extend_from_slice(kept);
+    if let Some((key, size, end)) = added {
+        arena.extend_from_slice(key);
+        arena.extend_from_slice(size);
+        arena.extend_from_slice(end);
+    }
+    let headers = span(start, arena.len());
+    let payload = put_bytes(arena, payload);
+    arena.extend_from_slice(b"\r\n");
+    (headers, payload)
+}
+
+fn put_bytes(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
+    let start = arena.len();
+    arena.extend_from_slice(bytes);
+    span(start, arena.len())
+}
+
+/// A stretch of an arena.
+pub(crate) fn span(start: usize, end: usize) -> Span {
+    Span { start: start as u32, len: (end - start) as u32 }
+}

@@ -1,0 +1,477 @@
+//! Queues of stored MQTT sessions: which messages a session is still to get, connected or not.
+//!
+//! An entry refers to a message in the stream that captured it, or in our own stream [`StreamId::QUEUED`] when none did. It is one record,
+//! `q<session><position>`; position 0 holds the row of the session. In memory is only what an attached session is working on.
+//!
+//! A queue is bounded in number and bytes; beyond that the oldest entry that is not on its way is dropped, and counted. So is an entry whose message
+//! has left its stream. What was sent before, as far as is known, is marked: that mark is stored lazily (reference: mqtt §3).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::command::{Delivery, QueueFor, QueuePlace, Recipient, Span};
+use crate::delivery::{CREDIT, put_message, span};
+use crate::identity::{Sequence, SessionId, StreamId};
+use crate::jetstream::{ById, Context, JetStream};
+use crate::record::{Reader, put};
+use crate::store::{MessageBuffer, Store, StoreError, record_space};
+
+const ENTRY_VERSION: u8 = 1;
+const ROW_VERSION: u8 = 1;
+/// Entries read ahead of what is sent.
+const AHEAD: usize = 64;
+/// Deliveries of one turn, as with consumers.
+const TURN_BYTES: usize = 4 << 20;
+
+/// A message that a session is to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    position: u64,
+    stream: StreamId,
+    sequence: Sequence,
+    quality: u8,
+    size: u32,
+}
+
+/// What an attached session is working on.
+#[derive(Debug)]
+struct Attached {
+    window: usize,
+    credit: i64,
+    /// Sent on this connection and not acknowledged.
+    sent: VecDeque<Entry>,
+    /// Read, next to be sent.
+    ahead: VecDeque<Entry>,
+    /// First position that was not read yet.
+    cursor: u64,
+}
+
+/// One session's queue.
+#[derive(Debug)]
+struct SessionQueue {
+    count: u64,
+    bytes: u64,
+    /// No entry lies below.
+    first: u64,
+    /// Position of the next entry.
+    next: u64,
+    /// Positions up to here were sent once.
+    sent_up_to: u64,
+    row_changed: bool,
+    ready: bool,
+    attached: Option<Box<Attached>>,
+}
+
+impl Default for SessionQueue {
+    fn default() -> SessionQueue {
+        SessionQueue {
+            count: 0,
+            bytes: 0,
+            first: 1,
+            next: 1,
+            sent_up_to: 0,
+            row_changed: false,
+            ready: false,
+            attached: None,
+        }
+    }
+}
+
+impl SessionQueue {
+    fn forget(&mut self, entry: &Entry) {
+        self.count -= 1;
+        self.bytes = self.bytes.saturating_sub(u64::from(entry.size));
+        if entry.position == self.first {
+            self.first += 1;
+        }
+        if self.count == 0 {
+            self.first = self.next;
+        }
+    }
+}
+
+/// All session queues of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    sessions: BTreeMap<SessionId, SessionQueue>,
+    /// Messages of [`StreamId::QUEUED`] that more than one entry refers to.
+    shared: ById<Sequence, u32>,
+    ready: Vec<SessionId>,
+    changed: Vec<SessionId>,
+    /// Entries in all queues.
+    pub(crate) queued: u64,
+    /// Entries dropped since the start.
+    pub(crate) dropped: u64,
+}
+
+impl Queues {
+    /// Reads how long each queue is, and which messages are shared.
+    pub(crate) fn load(store: &mut dyn Store) -> Result<Queues, StoreError> {
+        let mut queues = Queues::default();
+        let mut outcome = Ok(());
+        let prefix = [record_space::QUEUE];
+        store.scan_records(&prefix, &prefix, &mut |key, value| {
+            outcome = queues.load_record(key, value);
+            outcome.is_ok()
+        })?;
+        queues.shared.retain(|_, references| *references > 1);
+        outcome.map(|()| queues)
+    }
+
+    fn load_record(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let Some((session, position)) = decode_key(key) else {
+            return Err(StoreError::Damaged("key of a session queue".into()));
+        };
+        let queue = self.sessions.entry(session).or_default();
+        if position == 0 {
+            let mut from = Reader::new(value, ROW_VERSION, "row of a session queue")?;
+            queue.next = queue.next.max(from.number()?);
+            queue.sent_up_to = from.number()?;
+            queue.first = queue.next;
+            return Ok(());
+        }
+        let entry = decode_entry(position, value)?;
+        // Keys come in order: the row first, then the entries.
+        if queue.count == 0 {
+            queue.first = position;
+        }
+        queue.count += 1;
+        queue.bytes += u64::from(entry.size);
+        queue.next = queue.next.max(position + 1);
+        self.queued += 1;
+        if entry.stream == StreamId::QUEUED {
+            *self.shared.entry(entry.sequence).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// Adds a stored message to queues.
+    pub(crate) fn add(
+        &mut self,
+        store: &mut dyn Store,
+        targets: &[QueueFor],
+        stream: StreamId,
+        sequence: Sequence,
+        size: u64,
+        limits: (u64, u64),
+    ) -> Result<(), StoreError> {
+        if stream == StreamId::QUEUED && targets.len() > 1 {
+            self.shared.insert(sequence, targets.len() as u32);
+        }
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        for target in targets {
+            self.make_room(store, target.session, u64::from(size), limits)?;
+            let queue = self.sessions.entry(target.session).or_default();
+            let entry = Entry { position: queue.next, stream, sequence, quality: target.quality, size };
+            queue.next += 1;
+            queue.count += 1;
+            queue.bytes += u64::from(size);
+            self.queued += 1;
+            store.put_record(&entry_key(target.session, entry.position), &encode_entry(&entry))?;
+            if let Some(attached) = &mut queue.attached
+                && attached.cursor == entry.position
+                && attached.ahead.len() < AHEAD
+            {
+                attached.ahead.push_back(entry);
+                attached.cursor += 1;
+            }
+            self.serve_soon(target.session);
+        }
+        Ok(())
+    }
+
+    fn make_room(
+        &mut self,
+        store: &mut dyn Store,
+        session: SessionId,
+        size: u64,
+        (most, most_bytes): (u64, u64),
+    ) -> Result<(), StoreError> {
+        loop {
+            let Some(queue) = self.sessions.get(&session) else { return Ok(()) };
+            if queue.count == 0 || (queue.count < most && queue.bytes + size <= most_bytes) {
+                return Ok(());
+            }
+            let on_their_way = queue.attached.as_ref().and_then(|attached| attached.sent.back());
+            let behind = on_their_way.map_or(queue.first, |entry| entry.position + 1);
+            let oldest = match next_entry(store, session, behind)? {
+                Some(entry) => Some(entry),
+                None => next_entry(store, session, queue.first)?,
+            };
+            let Some(entry) = oldest else { return Ok(()) };
+            self.dropped += 1;
+            self.remove(store, session, &entry)?;
+        }
+    }
+
+    /// Takes an entry out, and its message if nobody else needs it.
+    fn remove(&mut self, store: &mut dyn Store, session: SessionId, entry: &Entry) -> Result<(), StoreError> {
+        if let Some(queue) = self.sessions.get_mut(&session) {
+            queue.forget(entry);
+            if let Some(attached) = &mut queue.attached {
+                take(&mut attached.sent, entry.position);
+                take(&mut attached.ahead, entry.position);
+            }
+        }
+        self.queued -= 1;
+        self.note_row(session);
+        store.delete_record(&entry_key(session, entry.position))?;
+        self.release(store, entry)
+    }
+
+    fn release(&mut self, store: &mut dyn Store, entry: &Entry) -> Result<(), StoreError> {
+        if entry.stream != StreamId::QUEUED {
+            return Ok(());
+        }
+        if let Some(references) = self.shared.get_mut(&entry.sequence) {
+            *references -= 1;
+            if *references == 1 {
+                self.shared.remove(&entry.sequence);
+            }
+            return Ok(());
+        }
+        store.remove(StreamId::QUEUED, entry.sequence, false).map(drop)
+    }
+
+    /// A session is connected.
+    pub(crate) fn attach(&mut self, session: SessionId, window: u16) {
+        let queue = self.sessions.entry(session).or_default();
+        queue.attached = Some(Box::new(Attached {
+            window: usize::from(window.max(1)),
+            credit: CREDIT,
+            sent: VecDeque::new(),
+            ahead: VecDeque::new(),
+            cursor: queue.first,
+        }));
+        self.serve_soon(session);
+    }
+
+    /// A session's connection is gone.
+    pub(crate) fn detach(&mut self, session: SessionId) {
+        if let Some(queue) = self.sessions.get_mut(&session) {
+            queue.attached = None;
+        }
+    }
+
+    /// The client has a message; `false` when it was not in the queue.
+    pub(crate) fn acknowledge(
+        &mut self,
+        store: &mut dyn Store,
+        session: SessionId,
+        position: u64,
+    ) -> Result<bool, StoreError> {
+        let Some(queue) = self.sessions.get(&session) else { return Ok(false) };
+        let sent = queue.attached.as_ref().and_then(|attached| {
+            let index = attached.sent.binary_search_by_key(&position, |entry| entry.position).ok()?;
+            attached.sent.get(index).copied()
+        });
+        let entry = match sent {
+            Some(entry) => Some(entry),
+            None if position == 0 => None,
+            None => {
+                let record = store.record(&entry_key(session, position))?;
+                record.map(|record| decode_entry(position, &record)).transpose()?
+            }
+        };
+        let Some(entry) = entry else { return Ok(false) };
+        self.remove(store, session, &entry)?;
+        self.serve_soon(session);
+        Ok(true)
+    }
+
+    /// Forgets a queue with everything in it.
+    pub(crate) fn clear(&mut self, store: &mut dyn Store, session: SessionId) -> Result<(), StoreError> {
+        while let Some(entry) = next_entry(store, session, 1)? {
+            self.queued -= 1;
+            store.delete_record(&entry_key(session, entry.position))?;
+            self.release(store, &entry)?;
+        }
+        self.sessions.remove(&session);
+        store.delete_record(&entry_key(session, 0))
+    }
+
+    /// Bytes of deliveries left the process.
+    pub(crate) fn credit(&mut self, session: SessionId, bytes: u32) {
+        if let Some(attached) = self.sessions.get_mut(&session).and_then(|queue| queue.attached.as_mut()) {
+            attached.credit = (attached.credit + i64::from(bytes)).min(CREDIT);
+            self.serve_soon(session);
+        }
+    }
+
+    fn serve_soon(&mut self, session: SessionId) {
+        let Some(queue) = self.sessions.get_mut(&session) else { return };
+        if queue.attached.is_some() && !queue.ready {
+            queue.ready = true;
+            self.ready.push(session);
+        }
+    }
+
+    fn note_row(&mut self, session: SessionId) {
+        let Some(queue) = self.sessions.get_mut(&session) else { return };
+        if !queue.row_changed {
+            queue.row_changed = true;
+            self.changed.push(session);
+        }
+    }
+
+    /// Did anything change that is not written yet?
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Writes the rows that changed.
+    pub(crate) fn save(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
+        for session in std::mem::take(&mut self.changed) {
+            let Some(queue) = self.sessions.get_mut(&session) else { continue };
+            queue.row_changed = false;
+            let mut row = vec![ROW_VERSION];
+            put(&mut row, queue.next);
+            put(&mut row, queue.sent_up_to);
+            store.put_record(&entry_key(session, 0), &row)?;
+        }
+        Ok(())
+    }
+
+    /// The next entry that may be sent now, taken from what was read ahead.
+    fn next_to_send(&mut self, store: &mut dyn Store, session: SessionId) -> Result<Option<Entry>, StoreError> {
+        let Some(queue) = self.sessions.get_mut(&session) else { return Ok(None) };
+        let Some(attached) = &mut queue.attached else { return Ok(None) };
+        if attached.sent.len() >= attached.window || attached.credit <= 0 {
+            return Ok(None);
+        }
+        if attached.ahead.is_empty() && attached.cursor < queue.next {
+            attached.ahead = read_entries(store, session, attached.cursor, AHEAD)?.into();
+            let whole = attached.ahead.len() < AHEAD;
+            let read_to = attached.ahead.back().map_or(queue.next, |entry| entry.position + 1);
+            attached.cursor = if whole { queue.next } else { read_to };
+        }
+        Ok(attached.ahead.pop_front())
+    }
+
+    /// An entry is on its way; answers whether it was before.
+    fn note_sent(&mut self, session: SessionId, entry: Entry, cost: u32) {
+        let Some(queue) = self.sessions.get_mut(&session) else { return };
+        queue.sent_up_to = queue.sent_up_to.max(entry.position);
+        if let Some(attached) = &mut queue.attached {
+            attached.credit -= i64::from(cost);
+            attached.sent.push_back(entry);
+        }
+        self.note_row(session);
+    }
+
+    fn was_sent(&self, session: SessionId, position: u64) -> bool {
+        self.sessions.get(&session).is_some_and(|queue| position <= queue.sent_up_to)
+    }
+}
+
+impl JetStream {
+    /// Sends attached sessions what they may get now.
+    pub(crate) fn serve_queues(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
+        for session in std::mem::take(&mut self.queues.ready) {
+            if let Some(queue) = self.queues.sessions.get_mut(&session) {
+                queue.ready = false;
+            }
+            if turn.deliveries.arena.len() >= TURN_BYTES {
+                self.again = true;
+                self.queues.serve_soon(session);
+                continue;
+            }
+            while let Some(entry) = self.queues.next_to_send(turn.store, session)? {
+                self.send_entry(turn, session, entry)?;
+            }
+        }
+        if self.queues.has_changes() {
+            self.lazy_since.get_or_insert(turn.now.age);
+        }
+        Ok(())
+    }
+
+    fn send_entry(&mut self, turn: &mut Context<'_>, session: SessionId, entry: Entry) -> Result<(), StoreError> {
+        self.buffer.clear();
+        let known = entry.stream == StreamId::QUEUED || self.streams.contains_key(&entry.stream);
+        if !known || !turn.store.message(entry.stream, entry.sequence, &mut self.buffer)? {
+            self.queues.dropped += 1;
+            return self.queues.remove(turn.store, session, &entry);
+        }
+        let resent = self.queues.was_sent(session, entry.position);
+        let place = QueuePlace { session, position: entry.position, quality: entry.quality, resent };
+        let delivery = write_delivery(&mut turn.deliveries.arena, &self.buffer, place);
+        self.queues.note_sent(session, entry, delivery.cost());
+        turn.deliveries.entries.push(delivery);
+        Ok(())
+    }
+}
+
+fn write_delivery(arena: &mut Vec<u8>, buffer: &MessageBuffer, place: QueuePlace) -> Delivery {
+    let message = buffer.get(0);
+    let (subject, headers, payload) =
+        message.map_or((&[][..], &[][..], &[][..]), |message| (message.subject, message.headers, message.payload));
+    let start = arena.len();
+    arena.extend_from_slice(subject);
+    let subject = span(start, arena.len());
+    let start = arena.len();
+    let (headers, payload) = put_message(arena, headers, None, payload);
+    Delivery {
+        from: Some(Recipient::Session(place.session)),
+        to: Span::default(),
+        subject,
+        tail: span(start, arena.len()),
+        reply: Span::default(),
+        headers,
+        payload,
+        queue: Some(place),
+    }
+}
+
+/// Takes an entry out of a list in order of positions.
+fn take(entries: &mut VecDeque<Entry>, position: u64) {
+    if let Ok(index) = entries.binary_search_by_key(&position, |entry| entry.position) {
+        entries.remove(index);
+    }
+}
+
+fn entry_key(session: SessionId, position: u64) -> [u8; 13] {
+    let mut key = [record_space::QUEUE; 13];
+    key[1..5].copy_from_slice(&session.0.to_be_bytes());
+    key[5..].copy_from_slice(&position.to_be_bytes());
+    key
+}
+
+fn decode_key(key: &[u8]) -> Option<(SessionId, u64)> {
+    let session = key.get(1..5)?.try_into().ok()?;
+    let position = key.get(5..13)?.try_into().ok()?;
+    Some((SessionId(u32::from_be_bytes(session)), u64::from_be_bytes(position)))
+}
+
+fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let mut value = vec![ENTRY_VERSION, entry.quality];
+    put(&mut value, u64::from(entry.stream.0));
+    put(&mut value, entry.sequence.0);
+    put(&mut value, u64::from(entry.size));
+    value
+}
+
+fn decode_entry(position: u64, value: &[u8]) -> Result<Entry, StoreError> {
+    let mut from = Reader::new(value, ENTRY_VERSION, "entry of a session queue")?;
+    let quality = from.byte()?;
+    let stream = StreamId(from.number_u32()?);
+    Ok(Entry { position, stream, quality, sequence: Sequence(from.number()?), size: from.number_u32()? })
+}
+
+/// Entries of a session from a position on.
+fn read_entries(store: &mut dyn Store, session: SessionId, from: u64, most: usize) -> Result<Vec<Entry>, StoreError> {
+    let (mut entries, mut outcome) = (Vec::new(), Ok(()));
+    let prefix = &entry_key(session, 0)[..5];
+    store.scan_records(prefix, &entry_key(session, from.max(1)), &mut |key, value| {
+        let position = decode_key(key).map_or(0, |(_, position)| position);
+        match decode_entry(position, value) {
+            Ok(entry) => entries.push(entry),
+            Err(error) => outcome = Err(error),
+        }
+        outcome.is_ok() && entries.len() < most
+    })?;
+    outcome.map(|()| entries)
+}
+
+fn next_entry(store: &mut dyn Store, session: SessionId, from: u64) -> Result<Option<Entry>, StoreError> {
+    Ok(read_entries(store, session, from, 1)?.first().copied())
+}

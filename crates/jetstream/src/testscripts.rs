@@ -1,0 +1,583 @@
+//! Runs the golden scripts beside this file: commands in, what came out of a turn of the store thread below them.
+//!
+//! `UPDATE_GOLDENFILES=1 cargo test -p jetstream` writes the outputs anew; read the difference before committing it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+
+use goldenscript::{ArgumentConsumer, Context};
+
+use crate::clock::AgeClock;
+use crate::command::{
+    Ack, Answer, Append, Batch, Command, ConsumerAction, ConsumerInfo, Deliveries, Event, MessageGet, Outcome, Pull,
+    QueueFor, Recipient, Request, Span, StreamInfo,
+};
+use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
+use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+use crate::{JetStream, Limits};
+use subject::Filter;
+
+/// 2026-01-01, in milliseconds.
+const START_WALL: i64 = 1_767_225_600_000;
+
+#[test]
+fn scripts() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/testscripts");
+    let entries = std::fs::read_dir(folder).expect("the folder of scripts");
+    let mut cases: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    cases.sort();
+    assert!(!cases.is_empty());
+    for case in cases {
+        goldenscript::run(&mut Runner::new(), &case).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+    }
+}
+
+/// A store thread and the part of a broker that it needs.
+struct Runner {
+    store: MemoryStore,
+    jetstream: JetStream,
+    limits: Limits,
+    clock: AgeClock,
+    wall: i64,
+    monotonic: u64,
+    streams: BTreeMap<StreamId, (String, Vec<Filter>)>,
+    consumers: BTreeMap<(String, String), ConsumerId>,
+    /// Ack subjects by consumer and stream sequence, as last delivered.
+    acks: BTreeMap<(ConsumerId, u64), Vec<u8>>,
+    /// Credit is given back at once.
+    drains: bool,
+}
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+impl Runner {
+    fn new() -> Runner {
+        let mut store = MemoryStore::with_crashes();
+        let limits = Limits { seed: (1, 2), ..Limits::default() };
+        let (jetstream, _) = JetStream::load(&mut store, Now::default(), limits).expect("an empty store");
+        let wall = START_WALL;
+        let clock = AgeClock::open(&mut store, Timestamp(wall * 1_000_000), 0).expect("an empty store");
+        Runner {
+            store,
+            jetstream,
+            limits,
+            clock,
+            wall,
+            monotonic: 0,
+            streams: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            acks: BTreeMap::new(),
+            drains: true,
+        }
+    }
+
+    fn now(&mut self) -> Now {
+        self.clock.now(Timestamp(self.wall * 1_000_000), self.monotonic)
+    }
+
+    /// Applies a batch, lets time act, commits if needed; the output is what came of it.
+    fn turn(&mut self, batch: &Batch) -> Result<String> {
+        let now = self.now();
+        let (mut outcomes, mut deliveries, mut events) = (Vec::new(), Deliveries::default(), Vec::new());
+        self.jetstream.apply(&mut self.store, now, batch, &mut outcomes, &mut deliveries, &mut events)?;
+        self.jetstream.tick(&mut self.store, now, &mut deliveries, &mut events)?;
+        if self.jetstream.needs_commit(now) {
+            self.jetstream.before_commit(&mut self.store, now)?;
+            self.store.commit()?;
+            self.jetstream.committed(1);
+        }
+        let mut out = String::new();
+        outcomes.iter().try_for_each(|outcome| write_outcome(&mut out, outcome))?;
+        self.write_events(&mut out, &events)?;
+        self.write_deliveries(&mut out, &deliveries)?;
+        if self.drains && deliveries.entries.iter().any(|delivery| delivery.from.is_some()) {
+            let mut credit = Batch::default();
+            for delivery in &deliveries.entries {
+                credit.commands.extend(delivery.from.map(|to| Command::Credit { to, bytes: delivery.cost() }));
+            }
+            let more = self.turn(&credit)?;
+            out.push_str(&more);
+        }
+        Ok(out)
+    }
+
+    fn one(&mut self, command: Command) -> Result<String> {
+        self.turn(&Batch { commands: vec![command], ..Batch::default() })
+    }
+
+    fn request(&mut self, request: Request) -> Result<String> {
+        self.one(Command::Request(Box::new(request)))
+    }
+
+    /// Opens the store anew; `crash`: without what was not committed.
+    fn reopen(&mut self, crash: bool) -> Result<String> {
+        let now = self.now();
+        if crash {
+            self.store.crash();
+        } else {
+            self.jetstream.before_commit(&mut self.store, now)?;
+            self.store.commit()?;
+        }
+        self.clock = AgeClock::open(&mut self.store, Timestamp(self.wall * 1_000_000), self.monotonic)?;
+        let now = self.now();
+        let (jetstream, events) = JetStream::load(&mut self.store, now, self.limits)?;
+        self.jetstream = jetstream;
+        self.streams.clear();
+        self.consumers.clear();
+        let mut out = String::new();
+        self.write_events(&mut out, &events)?;
+        Ok(out)
+    }
+
+    fn write_events(&mut self, out: &mut String, events: &[Event]) -> Result<()> {
+        for event in events {
+            match event {
+                Event::StreamUp { stream, name, subjects, state, .. } => {
+                    let filters = subjects.iter().filter_map(|subject| Filter::parse(subject).ok()).collect();
+                    writeln!(out, "  stream up: {name} on {} with {} messages", subjects.join(" "), state.messages)?;
+                    self.streams.insert(*stream, (name.to_string(), filters));
+                }
+                Event::StreamDown { stream } => {
+                    let name = self.streams.remove(stream).map(|(name, _)| name).unwrap_or_default();
+                    writeln!(out, "  stream down: {name}")?;
+                }
+                Event::ConsumerUp { consumer, stream, name } => {
+                    self.consumers.insert((stream.to_string(), name.to_string()), *consumer);
+                    writeln!(out, "  consumer up: {stream} {name}")?;
+                }
+                Event::ConsumerDown { consumer } => {
+                    let name = self.consumers.iter().find(|(_, id)| *id == consumer).map(|(name, _)| name.clone());
+                    let (stream, name) = name.unwrap_or_default();
+                    writeln!(out, "  consumer down: {stream} {name}")?;
+                    self.consumers.remove(&(stream, name));
+                }
+                Event::Removed { first, last, messages, .. } => {
+                    writeln!(out, "  removed: {messages} of {}..{}", first.0, last.0)?;
+                }
+                Event::Slice { messages, next, .. } => {
+                    let found: Vec<u64> = messages.iter().map(|message| message.sequence.0).collect();
+                    writeln!(out, "  slice: {found:?} next {}", next.0)?;
+                }
+                Event::Full(full) => writeln!(out, "  full: {full}")?,
+                Event::Reopened { reason } => writeln!(out, "  reopened: {reason}")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_deliveries(&mut self, out: &mut String, deliveries: &Deliveries) -> Result<()> {
+        let text = |span: Span| short(&String::from_utf8_lossy(span.of(&deliveries.arena)).replace("\r\n", "|"));
+        for delivery in &deliveries.entries {
+            if let Some(place) = delivery.queue {
+                let again = if place.resent { " again" } else { "" };
+                writeln!(
+                    out,
+                    "  to session {}: {} {:?} position {} quality {}{again}",
+                    place.session.0,
+                    text(delivery.subject),
+                    text(delivery.payload),
+                    place.position,
+                    place.quality
+                )?;
+                continue;
+            }
+            writeln!(out, "  to {}: {} [{}]", text(delivery.to), text(delivery.subject), text(delivery.tail))?;
+            if let Some(Recipient::Consumer(consumer)) = delivery.from {
+                let subject = delivery.reply.of(&deliveries.arena);
+                let sequence = text(delivery.reply).split('.').nth(5).and_then(|text| text.parse().ok()).unwrap_or(0);
+                self.acks.insert((consumer, sequence), subject.to_vec());
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let subject = args.next_pos().ok_or("subject?")?.to_owned();
+        let payload = args.next_pos().unwrap_or("").to_owned();
+        let mut headers = String::new();
+        let mut queues = Vec::new();
+        let (mut count, mut size) = (1, 0);
+        while let Some((key, value)) = args.next_key() {
+            match key {
+                "count" => count = value.parse()?,
+                "size" => size = value.parse()?,
+                "id" => write!(headers, "Nats-Msg-Id: {value}\r\n")?,
+                "sessions" => {
+                    for target in value.split(',') {
+                        let (session, quality) = target.split_once(':').unwrap_or((target, "1"));
+                        queues.push(QueueFor { session: SessionId(session.parse()?), quality: quality.parse()? });
+                    }
+                }
+                header => write!(headers, "{header}: {value}\r\n")?,
+            }
+        }
+        let matching = self
+            .streams
+            .iter()
+            .find(|(_, (_, filters))| filters.iter().any(|filter| filter.matches(subject.as_bytes())));
+        let stream = matching.map_or(StreamId::NONE, |(id, _)| *id);
+        let mut batch = Batch { queues, ..Batch::default() };
+        for _ in 0..count {
+            let mut append = Append { stream, subject: batch.add(subject.as_bytes()), ..Append::default() };
+            if !headers.is_empty() {
+                append.headers = batch.add(format!("NATS/1.0\r\n{headers}\r\n").as_bytes());
+            }
+            let padding = "x".repeat(size);
+            append.payload = batch.add(format!("{payload}{padding}").as_bytes());
+            append.queues = (0, batch.queues.len() as u32);
+            batch.commands.push(Command::Append(append));
+        }
+        self.turn(&batch)
+    }
+
+    fn stream(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let action = args.next_pos().ok_or("action?")?.to_owned();
+        let name: Box<str> = args.next_pos().unwrap_or("").into();
+        let request = match &*action {
+            "create" => Request::StreamCreate { config: Box::new(stream_config(&name, args)?) },
+            "update" => Request::StreamUpdate { config: Box::new(stream_config(&name, args)?) },
+            "delete" => Request::StreamDelete { name },
+            "info" => Request::StreamInfo {
+                name,
+                subjects_filter: args.take_key("subjects").map(Into::into),
+                deleted_details: args.take_key("deleted").is_some(),
+                offset: 0,
+            },
+            "names" => Request::StreamNames { subject: args.take_key("subject").map(Into::into), offset: 0 },
+            "purge" => Request::StreamPurge {
+                name,
+                filter: args.take_key("filter").map(Into::into),
+                below: args.take_key("below").map(str::parse).transpose()?.map(Sequence),
+                keep: args.take_key("keep").map(str::parse).transpose()?,
+            },
+            _ => return Err("unknown action".into()),
+        };
+        args.reject_next()?;
+        self.request(request)
+    }
+
+    fn get(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let name = args.next_pos().ok_or("stream?")?.into();
+        let from = Sequence(args.take_key("from").map(str::parse).transpose()?.unwrap_or(0));
+        let get = match args.next_key().ok_or("which?")? {
+            ("seq", sequence) => MessageGet::Sequence(Sequence(sequence.parse()?)),
+            ("last", filter) => MessageGet::LastBySubject(filter.into()),
+            ("next", filter) => MessageGet::NextBySubject(from, filter.into()),
+            _ => return Err("which?".into()),
+        };
+        self.request(Request::MessageGet { name, get })
+    }
+
+    fn consumer(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let action = args.next_pos().ok_or("action?")?.to_owned();
+        let stream: Box<str> = args.next_pos().ok_or("stream?")?.into();
+        let name: Box<str> = args.next_pos().unwrap_or("").into();
+        let create = match &*action {
+            "create" => Some(ConsumerAction::CreateOrUpdate),
+            "create-only" => Some(ConsumerAction::Create),
+            "update" => Some(ConsumerAction::Update),
+            _ => None,
+        };
+        if let Some(action) = create {
+            let config = Box::new(consumer_config(&name, args)?);
+            return self.request(Request::ConsumerCreate { stream, config, action });
+        }
+        self.request(match &*action {
+            "info" => Request::ConsumerInfo { stream, name },
+            "names" => Request::ConsumerNames { stream, offset: 0 },
+            "delete" => Request::ConsumerDelete { stream, name },
+            _ => return Err("unknown action".into()),
+        })
+    }
+
+    fn pull(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let mut pull = Pull {
+            stream: args.next_pos().ok_or("stream?")?.into(),
+            consumer: args.next_pos().ok_or("consumer?")?.into(),
+            inbox: args.next_pos().unwrap_or("inbox").as_bytes().into(),
+            batch: 1,
+            ..Pull::default()
+        };
+        while let Some((key, value)) = args.next_key() {
+            match key {
+                "batch" => pull.batch = value.parse()?,
+                "expires" => pull.expires_ms = Some(value.parse()?),
+                "no_wait" => pull.no_wait = value.parse()?,
+                "heartbeat" => pull.heartbeat_ms = Some(value.parse()?),
+                "max_bytes" => pull.max_bytes = Some(value.parse()?),
+                _ => return Err(format!("unknown {key}").into()),
+            }
+        }
+        self.one(Command::Pull(Box::new(pull)))
+    }
+
+    fn ack(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let stream = args.next_pos().ok_or("stream?")?.to_owned();
+        let name = args.next_pos().ok_or("consumer?")?.to_owned();
+        let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
+        let mut batch = Batch::default();
+        let payload = batch.add(args.take_key("payload").unwrap_or("").as_bytes());
+        let reply = batch.add(args.take_key("reply").unwrap_or("").as_bytes());
+        while let Some(sequence) = args.next_pos() {
+            let subject = self.acks.get(&(consumer, sequence.parse()?)).ok_or("never delivered")?;
+            let subject = batch.add(subject);
+            batch.commands.push(Command::Ack(Ack { consumer, subject, payload, reply }));
+        }
+        self.turn(&batch)
+    }
+
+    fn session(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let action = args.next_pos().ok_or("action?")?.to_owned();
+        let session = SessionId(args.next_pos().ok_or("session?")?.parse()?);
+        let window = args.take_key("window").map(str::parse).transpose()?.unwrap_or(20);
+        let command = match &*action {
+            "attach" => Command::QueueAttach { session, window },
+            "detach" => Command::QueueDetach { session },
+            "drop" => Command::QueueDrop { session },
+            "ack" => Command::QueueAck { session, position: args.next_pos().ok_or("position?")?.parse()? },
+            _ => return Err("unknown action".into()),
+        };
+        self.one(command)
+    }
+
+    /// Lets time pass in one step, then runs a turn.
+    fn pass(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let millis: u64 = args.next_pos().ok_or("milliseconds?")?.parse()?;
+        self.monotonic += millis;
+        self.wall += millis as i64;
+        self.turn(&Batch::default())
+    }
+
+    fn limits(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        while let Some((key, value)) = args.next_key() {
+            match key {
+                "queued" => self.limits.max_queued_messages = value.parse()?,
+                "queued_bytes" => self.limits.max_queued_bytes = value.parse()?,
+                "store" => self.limits.max_file_store = Some(value.parse()?),
+                "streams" => self.limits.max_streams = value.parse()?,
+                "capacity" => self.store.set_capacity(value.parse().ok()),
+                _ => return Err(format!("unknown {key}").into()),
+            }
+        }
+        self.reopen(false)
+    }
+
+    fn statistics(&mut self) -> Result<String> {
+        self.request(Request::Statistics)
+    }
+}
+
+impl goldenscript::Runner for Runner {
+    type Command = goldenscript::Command;
+
+    fn run(&mut self, command: &goldenscript::Command, _: &Context) -> Result<String> {
+        let mut args = command.consume_args();
+        match &*command.name {
+            "publish" => self.publish(&mut args),
+            "stream" => self.stream(&mut args),
+            "get" => self.get(&mut args),
+            "erase" => {
+                let name = args.next_pos().ok_or("stream?")?.into();
+                let sequence = Sequence(args.next_pos().ok_or("sequence?")?.parse()?);
+                self.request(Request::MessageDelete { name, sequence, erase: true })
+            }
+            "consumer" => self.consumer(&mut args),
+            "pull" => self.pull(&mut args),
+            "ack" => self.ack(&mut args),
+            "session" => self.session(&mut args),
+            "pass" => self.pass(&mut args),
+            "wall" => {
+                self.wall = args.next_pos().ok_or("milliseconds?")?.parse()?;
+                self.turn(&Batch::default())
+            }
+            "drains" => {
+                self.drains = args.next_pos() == Some("yes");
+                Ok(String::new())
+            }
+            "credit" => {
+                let stream = args.next_pos().ok_or("stream?")?.to_owned();
+                let name = args.next_pos().ok_or("consumer?")?.to_owned();
+                let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
+                let bytes = args.next_pos().ok_or("bytes?")?.parse()?;
+                self.one(Command::Credit { to: Recipient::Consumer(consumer), bytes })
+            }
+            "unreachable" => {
+                let stream = args.next_pos().ok_or("stream?")?.to_owned();
+                let name = args.next_pos().ok_or("consumer?")?.to_owned();
+                let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
+                let mut batch = Batch::default();
+                let inbox = batch.add(args.next_pos().ok_or("inbox?")?.as_bytes());
+                batch.commands.push(Command::Unreachable { consumer, inbox });
+                self.turn(&batch)
+            }
+            "limits" => self.limits(&mut args),
+            "statistics" => self.statistics(),
+            "restart" => self.reopen(false),
+            "crash" => self.reopen(true),
+            "read" => {
+                let (stream, _) = self.streams.first_key_value().ok_or("no stream")?;
+                let from = Sequence(args.next_pos().unwrap_or("1").parse()?);
+                let read =
+                    Command::Read { ticket: crate::command::Ticket(7, 0), stream: *stream, from, max_bytes: 100 };
+                self.one(read)
+            }
+            other => Err(format!("unknown command {other}").into()),
+        }
+    }
+}
+
+/// Long payloads tell nothing.
+fn short(text: &str) -> String {
+    if text.len() < 150 { text.to_owned() } else { format!("{}… ({} bytes)", &text[..20], text.len()) }
+}
+
+fn filters(list: &str) -> Result<Vec<Filter>> {
+    list.split(',').map(|text| Ok(Filter::parse(text)?)).collect()
+}
+
+fn stream_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<StreamConfig> {
+    let mut config = StreamConfig::named(name);
+    while let Some((key, value)) = args.next_key() {
+        match key {
+            "subjects" => config.subjects = filters(value)?,
+            "max_messages" => config.max_messages = value.parse()?,
+            "max_bytes" => config.max_bytes = value.parse()?,
+            "max_age" => config.max_age_ns = value.parse::<u64>()? * 1_000_000,
+            "per_subject" => config.max_messages_per_subject = value.parse()?,
+            "max_size" => config.max_message_size = value.parse()?,
+            "max_consumers" => config.max_consumers = value.parse()?,
+            "discard" => config.discard = if value == "new" { Discard::New } else { Discard::Old },
+            "new_per_subject" => config.discard_new_per_subject = value.parse()?,
+            "window" => config.duplicate_window_ns = value.parse::<u64>()? * 1_000_000,
+            "deny_delete" => config.deny_delete = value.parse()?,
+            "deny_purge" => config.deny_purge = value.parse()?,
+            "rollup" => config.allow_rollup = value.parse()?,
+            "sealed" => config.sealed = value.parse()?,
+            "first" => config.first_sequence = value.parse()?,
+            _ => return Err(format!("unknown {key}").into()),
+        }
+    }
+    Ok(config)
+}
+
+fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<ConsumerConfig> {
+    let mut config = ConsumerConfig::named(name);
+    while let Some((key, value)) = args.next_key() {
+        match key {
+            "durable" => config.durable = value.parse()?,
+            "deliver" => {
+                config.deliver_policy = match value.split_once(':') {
+                    Some(("seq", sequence)) => DeliverPolicy::FromSequence(Sequence(sequence.parse()?)),
+                    Some(("time", millis)) => DeliverPolicy::FromTime(Timestamp(millis.parse::<i64>()? * 1_000_000)),
+                    _ if value == "last" => DeliverPolicy::Last,
+                    _ if value == "new" => DeliverPolicy::New,
+                    _ if value == "last_per_subject" => DeliverPolicy::LastPerSubject,
+                    _ => DeliverPolicy::All,
+                }
+            }
+            "ack" => {
+                config.ack_policy = match value {
+                    "none" => AckPolicy::None,
+                    "all" => AckPolicy::All,
+                    _ => AckPolicy::Explicit,
+                }
+            }
+            "wait" => config.ack_wait_ns = value.parse::<u64>()? * 1_000_000,
+            "backoff" => {
+                let waits = value.split(',').map(|wait| Ok(wait.parse::<u64>()? * 1_000_000));
+                config.backoff_ns = waits.collect::<Result<_>>()?;
+            }
+            "max_deliver" => config.max_deliver = value.parse()?,
+            "max_pending" => config.max_ack_pending = value.parse()?,
+            "max_waiting" => config.max_waiting = value.parse()?,
+            "filters" => config.filters = filters(value)?,
+            "headers_only" => config.headers_only = value.parse()?,
+            "inactive" => config.inactive_threshold_ns = value.parse::<u64>()? * 1_000_000,
+            "max_batch" => config.max_request_batch = value.parse()?,
+            "max_expires" => config.max_request_expires_ns = value.parse::<u64>()? * 1_000_000,
+            "memory" => config.memory_storage = value.parse()?,
+            _ => return Err(format!("unknown {key}").into()),
+        }
+    }
+    Ok(config)
+}
+
+fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
+    match outcome {
+        Outcome::Done | Outcome::Acknowledged { confirm: false } => {}
+        Outcome::Appended { sequence, duplicate: false } => writeln!(out, "stored {}", sequence.0)?,
+        Outcome::Appended { sequence, duplicate: true } => writeln!(out, "duplicate of {}", sequence.0)?,
+        Outcome::Refused(error) => {
+            writeln!(out, "refused {} {}: {}", error.code, error.err_code, error.description)?;
+        }
+        Outcome::Acknowledged { confirm: true } => writeln!(out, "confirmed")?,
+        Outcome::Answer(answer) => write_answer(out, answer)?,
+    }
+    Ok(())
+}
+
+fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
+    match answer {
+        Answer::Error(error) => writeln!(out, "error {} {}: {}", error.code, error.err_code, error.description)?,
+        Answer::Stream(info) => write_stream(out, info)?,
+        Answer::StreamNames { names, total, .. } => writeln!(out, "{total} streams: {}", names.join(" "))?,
+        Answer::Deleted => writeln!(out, "deleted")?,
+        Answer::Purged { count } => writeln!(out, "purged {count}")?,
+        Answer::Message(buffer) => {
+            for message in buffer.iter() {
+                let payload = String::from_utf8_lossy(message.payload);
+                writeln!(out, "{} {} {payload:?}", message.sequence.0, String::from_utf8_lossy(message.subject))?;
+            }
+        }
+        Answer::Consumer(info) => write_consumer(out, info)?,
+        Answer::ConsumerNames { names, total, .. } => writeln!(out, "{total} consumers: {}", names.join(" "))?,
+        Answer::Statistics(statistics) => {
+            let (account, queued, dropped) = (statistics.account, statistics.queued, statistics.queue_dropped);
+            writeln!(
+                out,
+                "{} streams, {} consumers, {} bytes; {queued} queued, {dropped} dropped",
+                account.streams, account.consumers, account.storage
+            )?;
+        }
+        other => writeln!(out, "{other:?}")?,
+    }
+    Ok(())
+}
+
+fn write_stream(out: &mut String, info: &StreamInfo) -> Result<()> {
+    let state = info.state;
+    let created = if info.did_create { "created" } else { "stream" };
+    writeln!(
+        out,
+        "{created} {}: {} messages, {} bytes, {}..{}, {} subjects, {} consumers",
+        info.config.name, state.messages, state.bytes, state.first.0, state.last.0, state.subjects, info.consumers
+    )?;
+    if let Some(subjects) = &info.subjects {
+        writeln!(out, "  subjects {subjects:?}")?;
+    }
+    if let Some(deleted) = &info.deleted_list {
+        let deleted: Vec<u64> = deleted.iter().map(|sequence| sequence.0).collect();
+        writeln!(out, "  {} deleted {deleted:?}", info.deleted)?;
+    }
+    Ok(())
+}
+
+fn write_consumer(out: &mut String, info: &ConsumerInfo) -> Result<()> {
+    writeln!(
+        out,
+        "consumer {}: delivered {}/{}, floor {}/{}, {} unacknowledged ({} redelivered), {} left, {} waiting",
+        info.name,
+        info.delivered.0.0,
+        info.delivered.1.0,
+        info.ack_floor.0.0,
+        info.ack_floor.1.0,
+        info.ack_pending,
+        info.redelivered,
+        info.pending,
+        info.waiting
+    )?;
+    Ok(())
+}
