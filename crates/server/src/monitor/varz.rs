@@ -7,9 +7,6 @@ use super::{Monitor, joined, text};
 use crate::core_loop::Core;
 use crate::status::{JetStreamFacts, Listener, Status};
 
-/// The API level that is really met, as INFO says it.
-pub(super) const API_LEVEL: u32 = 1;
-
 pub(super) fn page(monitor: &Monitor, statistics: Option<&Statistics>) -> Value {
     let requests: Map<String, Value> =
         monitor.requests.borrow().iter().map(|(path, count)| ((*path).to_owned(), (*count).into())).collect();
@@ -18,7 +15,7 @@ pub(super) fn page(monitor: &Monitor, statistics: Option<&Statistics>) -> Value 
         page = joined(page, limits(core, status));
         page = joined(page, totals(core, status));
         page = joined(page, blocks(status, statistics));
-        joined(page, json!({ "http_req_stats": requests }))
+        joined(page, json!({ "http_req_stats": requests, "http_base_path": &*monitor.base }))
     })
 }
 
@@ -43,7 +40,6 @@ fn server(core: &Core, status: &Status) -> Value {
         "tls_verify": client.tls_verify,
         "http_host": http.host,
         "http_port": http.port,
-        "http_base_path": "",
         "https_port": 0,
         "start": text::timestamp(status.started_wall_ns),
         "uptime": text::uptime(now.micros.saturating_sub(status.started_micros)),
@@ -161,6 +157,6 @@ pub(super) fn stats(statistics: Option<&Statistics>) -> Value {
         "reserved_storage": 0,
         "accounts": 1,
         "ha_assets": 0,
-        "api": { "level": API_LEVEL, "total": account.api_total, "errors": account.api_errors },
+        "api": { "level": jetstream_api::API_LEVEL, "total": account.api_total, "errors": account.api_errors },
     })
 }
