@@ -5,4 +5,5 @@
 pub mod arguments;
 pub mod config;
 pub mod gateway;
+pub mod status;
 pub mod version;

@@ -1,10 +1,11 @@
 //! Arguments → configuration → gateway → exit code; nothing else.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use edge_gateway::arguments::{Exit, Invocation, Task};
 use edge_gateway::config::{self, Loaded};
-use edge_gateway::{gateway, version};
+use edge_gateway::{gateway, status, version};
 
 fn main() -> ExitCode {
     let invocation = match Invocation::parse(std::env::args().skip(1)) {
@@ -22,6 +23,16 @@ fn main() -> ExitCode {
             println!("nats-server: v{}", version::COMPATIBLE);
             println!("{} v{}", version::NAME, version::OWN);
             ExitCode::SUCCESS
+        }
+        Task::Status { json, store_dir } => {
+            match status::run(*json, store_dir.as_deref(), &invocation.options, &environment) {
+                Ok(text) => {
+                    // Who reads no further (`| head`) has seen enough.
+                    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&error),
+            }
         }
         task => fail(&format_args!("{task} is not wired yet")),
     }

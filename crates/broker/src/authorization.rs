@@ -95,6 +95,12 @@ impl Authorization {
         }
     }
 
+    /// Is there anything configured (`/varz` says `auth_required` even where a `no_auth_user` lets everybody in)?
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        !matches!(self, Authorization::None)
+    }
+
     /// The user of that index.
     #[must_use]
     pub fn user_name(&self, index: usize) -> Option<&str> {

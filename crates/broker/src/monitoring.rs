@@ -79,6 +79,12 @@ impl Broker {
         self.connections.iter().map(|connection| self.describe(connection, out))
     }
 
+    /// One connection.
+    #[must_use]
+    pub fn connection(&self, id: ConnectionId, out: &Outbox) -> Option<ConnectionInfo> {
+        self.connections.entry(id).map(|connection| self.describe(connection, out))
+    }
+
     /// All subscriptions, in no particular but a fixed order.
     pub fn subscriptions(&self) -> impl Iterator<Item = SubscriptionInfo> {
         self.subscriptions.iter().map(|(_, subscription)| SubscriptionInfo {

@@ -287,6 +287,9 @@ impl Core {
             socket.blocked = false;
         }
         self.write(now, id);
+        if let Some(socket) = self.socket(id) {
+            socket.transport.end(reason);
+        }
         if let Some(socket) = self.socket(id)
             && let Transport::Tcp(stream) = &socket.transport
         {

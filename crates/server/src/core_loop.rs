@@ -24,13 +24,19 @@ use tokio::runtime::{Builder, LocalOptions};
 
 use crate::clock::Clock;
 use crate::connection;
+use crate::monitor::Closed;
 use crate::passwords::Passwords;
 use crate::socket::Socket;
+use crate::statistics;
 use crate::store_queue::StoreHandle;
+use crate::tls::TlsSession;
 use crate::transport::Transport;
 
 /// A publisher waits at most so long for a target that is behind, then it is read again: a slow subscriber may slow others down, not stop them.
 const CONGESTION_MICROS: u64 = 5_000;
+
+/// Closed clients that are remembered; some 300 bytes each.
+const MAX_REMEMBERED: usize = 256;
 
 /// All state of the core thread.
 #[derive(Debug)]
@@ -57,6 +63,9 @@ pub struct Core {
     /// Requests for the shell's services, taken by [`CoreHandle`] after each call.
     requests: Vec<Request>,
     closed: Option<Waker>,
+    /// Clients that are gone, oldest first, for `/connz?state=closed`.
+    pub(crate) closed_connections: VecDeque<Closed>,
+    pub(crate) statistics: statistics::Waiting,
 }
 
 /// A request for a service that the shell registered with [`Broker::serve`]; its answer is published with [`Broker::answer`].
@@ -158,6 +167,8 @@ impl CoreHandle {
             passwords: Vec::new(),
             requests: Vec::new(),
             closed: None,
+            closed_connections: VecDeque::new(),
+            statistics: statistics::Waiting::default(),
         };
         let shared = Shared { core: RefCell::new(core), passwords: Rc::default(), answer: RefCell::default() };
         let handle = CoreHandle(Rc::new(shared));
@@ -331,15 +342,35 @@ impl Core {
             return;
         };
         let socket = place.take();
+        let tls = socket.as_ref().and_then(|socket| socket.transport.tls());
         if let Some(input) = socket.and_then(|socket| socket.input) {
             self.out.release(input.reserved);
         }
         self.open -= 1;
+        self.remember(now, id, reason, tls);
         self.broker.closed(now, id, reason, &mut self.out);
         self.wake_congested(id);
-        if let Some(waker) = self.closed.take().filter(|_| self.open == 0) {
+        if self.open == 0
+            && let Some(waker) = self.closed.take()
+        {
             waker.wake();
         }
+    }
+
+    /// Keeps what `/connz` shows of a client that is gone.
+    fn remember(&mut self, stopped: Now, id: ConnectionId, reason: CloseReason, tls: Option<TlsSession>) {
+        let Some(info) = self.broker.connection(id, &self.out).filter(|info| info.protocol != Protocol::Leaf) else {
+            return;
+        };
+        if self.closed_connections.len() >= MAX_REMEMBERED {
+            self.closed_connections.pop_front();
+        }
+        self.closed_connections.push_back(Closed { info, tls, reason, stopped });
+    }
+
+    /// What TLS agreed on with a client.
+    pub(crate) fn tls_of(&self, id: ConnectionId) -> Option<TlsSession> {
+        self.sockets.get(id.slot())?.as_ref().filter(|socket| socket.id == id)?.transport.tls()
     }
 
     /// Flushes what is to be flushed before more input is handled.
@@ -445,6 +476,7 @@ async fn store_task(core: CoreHandle, store: StoreHandle, mut look: impl FnMut(&
     while let Some(mut turn) = poll_fn(|context| store.poll_turn(context)).await {
         look(&core, &mut turn);
         core.with(|core| {
+            core.take_statistics(&mut turn);
             let now = core.clock.now();
             core.broker.committed(now, &mut turn, &mut core.out);
         });

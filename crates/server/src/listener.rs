@@ -13,7 +13,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::core_loop::CoreHandle;
+use crate::handshake::Handshakes;
+use crate::tls::{HandshakeFirst, ServerTls};
 use crate::transport::Transport;
+use crate::upgrade::{Secured, Upgrade, begins_tls_within};
 
 /// Connections the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -60,12 +63,45 @@ pub async fn listen(listener: TcpListener, stop: CancellationToken, mut accept: 
     }
 }
 
+/// For listeners of NATS or MQTT with TLS. NATS clients are greeted in clear first, unless `handshake_first` says otherwise.
+pub fn accept_tls(
+    core: CoreHandle,
+    protocol: Protocol,
+    tls: ServerTls,
+    handshakes: Handshakes,
+) -> impl FnMut(TcpStream, SocketAddr) {
+    move |stream, peer| {
+        let (core, tls, handshakes) = (core.clone(), tls.clone(), handshakes.clone());
+        let facts = TlsFacts { required: !tls.optional, verify: tls.verify, available: tls.optional };
+        let new = NewConnection { protocol, transport: broker::Transport::Tcp, peer, tls: facts };
+        let first = if protocol == Protocol::Nats { tls.first } else { HandshakeFirst::Always };
+        if first == HandshakeFirst::Never {
+            return attach(&core, Transport::session(Upgrade::greeting(stream, tls, handshakes)), &new);
+        }
+        tokio::task::spawn_local(async move {
+            if let HandshakeFirst::Auto(patience) = first
+                && !begins_tls_within(&stream, patience).await
+            {
+                return attach(&core, Transport::session(Upgrade::greeting(stream, tls, handshakes)), &new);
+            }
+            match Box::pin(handshakes.accept(&tls, stream)).await {
+                Ok(stream) => attach(&core, Transport::session(Secured(stream)), &new),
+                Err(error) => tracing::debug!(%peer, %error, "TLS handshake error"),
+            }
+        });
+    }
+}
+
+fn attach(core: &CoreHandle, transport: Transport, new: &NewConnection) {
+    if let Err(refusal) = core.attach(transport, new) {
+        tracing::debug!(peer = %new.peer, %refusal, "connection refused");
+    }
+}
+
 /// For listeners without TLS or WebSocket.
 pub fn accept_plain(core: CoreHandle, protocol: Protocol) -> impl FnMut(TcpStream, SocketAddr) {
     move |stream, peer| {
         let new = NewConnection { protocol, transport: broker::Transport::Tcp, peer, tls: TlsFacts::default() };
-        if let Err(refusal) = core.attach(Transport::Tcp(stream), &new) {
-            tracing::debug!(%peer, %refusal, "connection refused");
-        }
+        attach(&core, Transport::Tcp(stream), &new);
     }
 }

@@ -145,10 +145,10 @@ fn push_time(line: &mut String, utc: bool) {
     let _ = write!(line, "{year}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02}.{:06} ", since.subsec_micros());
 }
 
-type Civil = (i64, u32, u32, u32, u32, u32);
+pub(crate) type Civil = (i64, u32, u32, u32, u32, u32);
 
 /// The date of a Unix time in UTC, by the days-from-civil algorithm.
-fn civil(seconds: i64) -> Civil {
+pub(crate) fn civil(seconds: i64) -> Civil {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400) as u32);
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -170,6 +170,7 @@ fn local(seconds: i64) -> Civil {
 /// Seconds that local time is ahead of UTC.
 #[allow(unsafe_code)] // the C library alone knows the time zone; one call per line, no allocation
 fn local_offset(seconds: i64) -> i64 {
+    #[allow(irrefutable_let_patterns)] // where time_t has 32 bits it can fail
     let Ok(time) = libc::time_t::try_from(seconds) else { return 0 };
     // SAFETY: both pointers are to live locals of the right types; `localtime_r` writes only through the second. `tm` is plain data, for which
     // zeroes are valid.

@@ -7,13 +7,25 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use broker::CloseReason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::tls::TlsSession;
 
 /// A stream of bytes that is no plain socket. A WebSocket presents the payloads of its frames.
 pub trait ByteStream: AsyncRead + AsyncWrite {}
 
 impl<T: AsyncRead + AsyncWrite> ByteStream for T {}
+
+/// A stream with a protocol of its own below the bytes: TLS, WebSocket.
+pub(crate) trait SessionStream: ByteStream {
+    /// Says farewell in that protocol, as far as the socket takes it at once.
+    fn end(self: Pin<&mut Self>, context: &mut Context<'_>, reason: CloseReason);
+
+    /// What TLS agreed on, if it is there.
+    fn tls(&self) -> Option<TlsSession>;
+}
 
 /// See the module.
 pub enum Transport {
@@ -21,13 +33,19 @@ pub enum Transport {
     Tcp(TcpStream),
     /// Something in front of a socket.
     Boxed(Pin<Box<dyn ByteStream>>),
+    /// The same, with a protocol that is to be ended properly.
+    Session(Session),
 }
+
+/// TLS or WebSocket, as the listeners make them.
+pub struct Session(Pin<Box<dyn SessionStream>>);
 
 impl std::fmt::Debug for Transport {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Transport::Tcp(stream) => out.debug_tuple("Tcp").field(stream).finish(),
             Transport::Boxed(_) => out.write_str("Boxed"),
+            Transport::Session(_) => out.write_str("Session"),
         }
     }
 }
@@ -36,6 +54,35 @@ impl Transport {
     /// Boxes a stream.
     pub fn boxed(stream: impl ByteStream + 'static) -> Transport {
         Transport::Boxed(Box::pin(stream))
+    }
+
+    pub(crate) fn session(stream: impl SessionStream + 'static) -> Transport {
+        Transport::Session(Session(Box::pin(stream)))
+    }
+
+    /// What is not a plain socket.
+    fn stream(&mut self) -> Option<Pin<&mut dyn ByteStream>> {
+        match self {
+            Transport::Tcp(_) => None,
+            Transport::Boxed(stream) => Some(stream.as_mut()),
+            Transport::Session(Session(stream)) => Some(stream.as_mut()),
+        }
+    }
+
+    /// What TLS agreed on, on connections that we accepted.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsSession> {
+        match self {
+            Transport::Session(Session(stream)) => stream.tls(),
+            _ => None,
+        }
+    }
+
+    /// Ends the protocol below the bytes, without waiting for the peer.
+    pub(crate) fn end(&mut self, reason: CloseReason) {
+        if let Transport::Session(Session(stream)) = self {
+            stream.as_mut().end(&mut Context::from_waker(std::task::Waker::noop()), reason);
+        }
     }
 
     /// Reads what is there into `buffer`; 0 is the end. `Pending` has registered the task.
@@ -51,9 +98,10 @@ impl Transport {
                     result => return Poll::Ready(result),
                 }
             },
-            Transport::Boxed(stream) => {
+            other => {
+                let Some(stream) = other.stream() else { return Poll::Pending };
                 let mut buffer = ReadBuf::new(buffer);
-                std::task::ready!(stream.as_mut().poll_read(context, &mut buffer))?;
+                std::task::ready!(stream.poll_read(context, &mut buffer))?;
                 Poll::Ready(Ok(buffer.filled().len()))
             }
         }
@@ -78,7 +126,7 @@ impl Transport {
                     result => return Poll::Ready(result),
                 }
             },
-            Transport::Boxed(_) => {
+            Transport::Boxed(_) | Transport::Session(_) => {
                 let room = room.min(scratch.len());
                 let read = std::task::ready!(self.poll_read(context, &mut scratch[..room]))?;
                 buffer.extend_from_slice(&scratch[..read]);
@@ -114,7 +162,7 @@ impl Transport {
                     result => return Poll::Ready(result),
                 }
             },
-            Transport::Boxed(stream) => stream.as_mut().poll_write_vectored(context, pieces),
+            other => other.stream().map_or(Poll::Pending, |stream| stream.poll_write_vectored(context, pieces)),
         }
     }
 
@@ -123,9 +171,6 @@ impl Transport {
     /// # Errors
     /// What the socket says.
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Transport::Tcp(_) => Poll::Ready(Ok(())),
-            Transport::Boxed(stream) => stream.as_mut().poll_flush(context),
-        }
+        self.stream().map_or(Poll::Ready(Ok(())), |stream| stream.poll_flush(context))
     }
 }
