@@ -24,8 +24,9 @@ mod timers;
 
 pub use authorization::{Authorization, Credentials, Secret, User, Verdict};
 pub use broker::{Broker, Counters, NewConnection, Protocol, Received, Refusal, TlsFacts, Transport};
-pub use effect::{CloseReason, Effect};
+pub use effect::{CloseReason, Effect, Notice};
 pub use identity::{ConnectionId, Now};
+pub use leaf::{LinkCounters, LinkFacts, LinkPermissions};
 pub use outbox::{CHUNK, CONGESTED, Frame, Outbox, OutboxLimits, Traffic};
-pub use settings::{JetStreamSettings, ServerIdentity, Settings};
+pub use settings::{JetStreamSettings, LeafSettings, ServerIdentity, Settings};
 pub use subscription::SubscriptionId;

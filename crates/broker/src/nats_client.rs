@@ -206,7 +206,7 @@ impl Broker {
         frame: Option<&Rc<Frame>>,
         out: &mut Outbox,
     ) -> Flow {
-        let origin = Origin { connection: Some(id), account, skip_own: !options.echo };
+        let origin = Origin { connection: Some(id), account, skip_own: !options.echo, from_leaf: false };
         let message = Message {
             reply: publish.reply.unwrap_or_default(),
             header_len: publish.header_len,

@@ -33,6 +33,8 @@ pub(crate) enum Reach {
     Leaf(u32),
     /// An MQTT connection; its own number.
     Mqtt(u32),
+    /// The gateway's own engine; its number.
+    Internal(u32),
 }
 
 /// One subscription that gets the message.
@@ -186,6 +188,7 @@ impl Plan {
                 Reach::Leaf(weight)
             }
             Interest::Mqtt(number) => Reach::Mqtt(number),
+            Interest::Internal(number) => Reach::Internal(number),
         };
         self.targets.push(PlanTarget { slot, subscription: id, reach, prefix: (start, self.bytes.len() as u32) });
     }
@@ -242,7 +245,8 @@ impl Found {
                 Some(entry) if entry.queue.is_some() => self.members.push(id),
                 _ => self.everybody.push(id),
             },
-            Target::Mapping(mapping) => self.mapping = Some(mapping),
+            // The most specific one stands last.
+            Target::Mapping(mapping) => self.mapping = self.mapping.max(Some(mapping)),
             other => self.own.push(other),
         });
     }

@@ -37,6 +37,17 @@ pub struct Settings {
     pub store_patience: Duration,
     /// Is JetStream on; its domain.
     pub jetstream: Option<JetStreamSettings>,
+    /// Are there leaf links.
+    pub leafnodes: Option<LeafSettings>,
+}
+
+/// Leaf links as the broker needs to know them.
+#[derive(Clone, Debug, Default)]
+pub struct LeafSettings {
+    /// Random text that is announced as `$LDS.<token>` on every link: hearing it back is a loop. Never shared by two gateways.
+    pub loop_token: Box<str>,
+    /// Subjects that forwards carry to the hub, and that therefore do not cross live as well.
+    pub forwarded: Vec<subject::Filter>,
 }
 
 /// What INFO says of the server.
@@ -86,6 +97,7 @@ impl Default for Settings {
             store_queue: 4 * 1024 * 1024,
             store_patience: Duration::from_millis(200),
             jetstream: None,
+            leafnodes: None,
         }
     }
 }

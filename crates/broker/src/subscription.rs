@@ -37,6 +37,8 @@ pub(crate) enum Interest {
     },
     /// An MQTT connection. The number is the kind's own (index of the filter in its session).
     Mqtt(u32),
+    /// The gateway's own engine, under this number: becomes a [`crate::Notice::Message`].
+    Internal(u32),
 }
 
 #[derive(Debug)]
