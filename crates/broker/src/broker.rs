@@ -17,19 +17,21 @@
 //! Promises: no I/O, no clock; a frame is handled completely or not at all; bad input costs its sender its connection and nobody else
 //! anything. Not here: sockets, TLS, WebSocket framing (the shell's), durability (the store thread's).
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::account::Account;
+use crate::account::{Account, GLOBAL};
 use crate::capture::StoreSide;
 use crate::connection::{Connections, Kind};
-use crate::effect::{CloseReason, Effect};
+use crate::effect::{CloseReason, Effect, Notice};
 use crate::identity::{ConnectionId, Now};
+use crate::leaf::LocalInterest;
 use crate::mqtt_client::MqttSide;
 use crate::outbox::{Frame, Outbox, OutboxLimits, Traffic};
 use crate::plan::PlanCache;
 use crate::routing::Random;
 use crate::settings::Settings;
-use crate::subscription::{Interest, Subscription, SubscriptionId, Subscriptions};
+use crate::subscription::{Interest, NewSubscription, Subscription, SubscriptionId, Subscriptions};
 use crate::timers::Timers;
 
 /// What the shell knows of a connection when it opens.
@@ -98,6 +100,9 @@ pub enum Refusal {
     TooManyConnections,
 }
 
+/// A slot that no connection gets, for internal subscriptions.
+const INTERNAL_SLOT: u32 = ConnectionId::MAX_SLOTS as u32 - 1;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Broker {
@@ -119,6 +124,10 @@ pub struct Broker {
     pub(crate) exhausted: Vec<SubscriptionId>,
     /// Leaf links that get the message being routed: slot and subscription.
     pub(crate) leaf_picks: Vec<(u32, SubscriptionId)>,
+    /// Leaf links that are up.
+    pub(crate) links: Vec<ConnectionId>,
+    pub(crate) local_interest: LocalInterest,
+    pub(crate) notices: VecDeque<Notice>,
     /// Buffers kept for their memory.
     pub(crate) tail: Vec<u8>,
     pub(crate) prefix: Vec<u8>,
@@ -186,6 +195,9 @@ impl Broker {
             counters: Counters::default(),
             exhausted: Vec::new(),
             leaf_picks: Vec::new(),
+            links: Vec::new(),
+            local_interest: LocalInterest::default(),
+            notices: VecDeque::new(),
             tail: Vec::new(),
             prefix: Vec::new(),
             json: Vec::new(),
@@ -302,7 +314,7 @@ impl Broker {
                 }
             }
             Kind::Mqtt(client) => self.closed_mqtt(now, id, *client, out),
-            Kind::Leaf(link) => self.closed_leaf(now, *link, out),
+            Kind::Leaf(link) => self.closed_leaf(id, *link, reason, out),
         }
     }
 
@@ -326,7 +338,8 @@ impl Broker {
             match connection.kind {
                 Kind::Nats(_) => self.tick_nats(now, id, out),
                 Kind::Mqtt(_) => self.tick_mqtt(now, id, out),
-                Kind::Leaf(_) => self.tick_leaf(now, id, out),
+                // Judged by `uplink`.
+                Kind::Leaf(_) => {}
             }
         }
         self.tick_store(now, out);
@@ -361,6 +374,29 @@ impl Broker {
         for id in ids {
             self.announce_lame_duck(id, out);
         }
+    }
+
+    /// The next thing that the gateway's own engines must know.
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Is there one?
+    #[must_use]
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    /// A subscription of the gateway's own engine: its messages become [`Notice::Message`]s with this number.
+    pub fn subscribe_internally(&mut self, filter: subject::Filter, number: u32) -> SubscriptionId {
+        let interest = Interest::Internal(number);
+        let nobody = ConnectionId::new(self.core, INTERNAL_SLOT, 0);
+        self.subscribe(nobody, GLOBAL, NewSubscription { filter, queue: None, interest, token: Box::default() })
+    }
+
+    /// Ends a subscription of the gateway's own engine.
+    pub fn unsubscribe_internally(&mut self, id: SubscriptionId) {
+        self.unsubscribe(id);
     }
 
     // ---- for the client kinds

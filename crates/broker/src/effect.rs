@@ -49,6 +49,48 @@ pub enum Effect {
     },
 }
 
+/// What the gateway's own engines (dialler, forwards) must know. Taken with [`crate::Broker::next_notice`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A leaf link is gone.
+    LeafClosed {
+        /// Which one.
+        id: ConnectionId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The hub sent INFO on a link that is up.
+    LeafInfo {
+        /// Which link.
+        id: ConnectionId,
+        /// Its JSON, unchecked.
+        json: Box<[u8]>,
+    },
+    /// The hub sent `-ERR`, or we found a loop: the pause before the next dial depends on the text.
+    LeafError {
+        /// Which link.
+        id: ConnectionId,
+        /// Without quotes.
+        text: String,
+    },
+    /// A link came up, or what its hub wants changed.
+    HubInterest {
+        /// Which link.
+        id: ConnectionId,
+    },
+    /// A message for an internal subscription.
+    Message {
+        /// The number it was made with.
+        subscription: u32,
+        /// Where it was published.
+        subject: Box<[u8]>,
+        /// Header block or empty.
+        headers: Box<[u8]>,
+        /// Body.
+        payload: Box<[u8]>,
+    },
+}
+
 /// Why a connection ends; the texts are those of nats-server's `/connz` and disconnect events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CloseReason {

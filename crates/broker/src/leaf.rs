@@ -1,42 +1,172 @@
 //! Leaf links that the gateway dialled: interest and messages in both directions.
+//!
+//! The handshake (dial, TLS, INFO, CONNECT) is the dialler's, with `uplink`; a link comes here when it is up, with [`LinkFacts`]. From then on:
+//!
+//! ```text
+//!   local rows (clients, streams, MQTT sessions, consumers, domain) ── announce ──► LS+ / LS-  (what the hub may send us)
+//!   LS+ / LS- of the hub ──► subscriptions of kind Leaf                                        (what we send the hub)
+//!   publish ──► picks ──► once per link: LMSG / HMSG            LMSG / HMSG ──► publish, never back to a link
+//! ```
+//!
+//! Promises: a link is never paused by the store, and never sent what its hub forbids, denies or cannot take (reference: leafnode §7–§9, §12,
+//! §17). `$JS.API.>`, `$KV.>`, `$OBJ.>` cross in neither direction; `$JS.<own domain>.API.>` is only received. What a forward carries does not
+//! cross live as well. Not here: liveness and reconnecting (`uplink`), forwarding (`forward`), compression (never negotiated).
 
-use subject::Filter;
+mod deny;
+mod interest;
+mod receive;
+mod send;
 
-use crate::account::Target;
-use crate::broker::{Broker, NewConnection, Received};
+use std::collections::BTreeMap;
+
+pub use deny::LinkPermissions;
+pub(crate) use interest::LocalInterest;
+
+use crate::broker::{Broker, NewConnection};
 use crate::connection::{Connection, Kind};
+use crate::effect::Notice;
 use crate::identity::{ConnectionId, Now};
 use crate::outbox::Outbox;
-use crate::routing::{Message, Tail};
 use crate::subscription::SubscriptionId;
 
-/// A leaf link's state.
+/// What a hub may want at most: subjects and queue groups. What comes beyond is not served, and said.
+pub(crate) const MAX_HUB_INTEREST: usize = 100_000;
+
+/// What the handshake told of the hub.
+#[derive(Clone, Debug, Default)]
+pub struct LinkFacts {
+    /// Its `server_name`.
+    pub name: Box<str>,
+    /// Its JetStream domain; empty: none.
+    pub domain: Box<str>,
+    /// It understands headers.
+    pub headers: bool,
+    /// Most bytes of headers + payload that it takes; more would make it cut the link.
+    pub max_payload: usize,
+    /// What it lets us receive and send.
+    pub permissions: LinkPermissions,
+}
+
+/// Counters of a link, for `/leafz`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkCounters {
+    /// Subjects and queue groups that the hub wants.
+    pub hub_interest: usize,
+    /// Messages that were not sent because the hub would have cut the link for their size.
+    pub too_large: u64,
+    /// Messages in either direction that the deny rules and permissions stopped.
+    pub denied: u64,
+    /// Interest of the hub beyond what a link keeps.
+    pub interest_refused: u64,
+}
+
+/// Subject and queue group (empty: none), as on the wire.
+pub(crate) type WireInterest = (Box<[u8]>, Box<[u8]>);
+
+/// A link's state. `wanted` is keyed as on the wire: subject, queue group (empty: none).
 #[derive(Debug, Default)]
-pub(crate) struct LeafLink {}
+pub(crate) struct LeafLink {
+    pub(crate) facts: LinkFacts,
+    pub(crate) wanted: BTreeMap<WireInterest, SubscriptionId>,
+    /// Loop tokens heard on this link (`$LDS.…`), passed on to the others.
+    pub(crate) tokens: Vec<Box<[u8]>>,
+    pub(crate) counters: LinkCounters,
+    /// The handshake is done and our interest announced.
+    pub(crate) up: bool,
+}
 
 impl Broker {
     pub(crate) fn open_leaf(&mut self, now: Now, id: ConnectionId, number: u64, new: &NewConnection) {
         self.connections.insert(Connection::new(id, number, now, new, Kind::Leaf(Box::default())));
     }
 
-    pub(crate) fn received_leaf(&mut self, _now: Now, _id: ConnectionId, bytes: &[u8], _out: &mut Outbox) -> Received {
-        Received { used: bytes.len(), ..Received::default() }
+    /// The handshake of a link is done: announces our interest. To be called once, right after the connection was attached.
+    pub fn leaf_established(&mut self, id: ConnectionId, facts: LinkFacts, out: &mut Outbox) {
+        let Some(link) = self.link_mut(id) else { return };
+        link.facts = facts;
+        link.up = true;
+        self.links.push(id);
+        self.announce_all(id, out);
+        self.notices.push_back(Notice::HubInterest { id });
     }
 
-    pub(crate) fn closed_leaf(&mut self, _now: Now, _link: LeafLink, _out: &mut Outbox) {}
+    pub(crate) fn closed_leaf(
+        &mut self,
+        id: ConnectionId,
+        link: LeafLink,
+        reason: crate::effect::CloseReason,
+        out: &mut Outbox,
+    ) {
+        self.links.retain(|other| *other != id);
+        for subscription in link.wanted.into_values() {
+            self.unsubscribe(subscription);
+        }
+        for token in link.tokens {
+            self.pass_on_token(id, &token, false, out);
+        }
+        self.notices.push_back(Notice::LeafClosed { id, reason });
+    }
 
-    pub(crate) fn tick_leaf(&mut self, _now: Now, _id: ConnectionId, _out: &mut Outbox) {}
+    /// Permissions may change while a link is up (an INFO of the hub): withdraws what is no longer allowed and announces what is.
+    pub fn leaf_permissions(&mut self, id: ConnectionId, permissions: LinkPermissions, out: &mut Outbox) {
+        let Some(link) = self.link(id) else { return };
+        if link.facts.permissions == permissions {
+            return;
+        }
+        self.withdraw_all(id, out);
+        if let Some(link) = self.link_mut(id) {
+            link.facts.permissions = permissions;
+        }
+        self.announce_all(id, out);
+    }
 
-    /// A local subscription (see [`crate::subscription::Subscriptions`]) came or is about to go: LS+ or LS- towards every link, batched.
-    pub(crate) fn leaf_interest_changed(&mut self, _subscription: SubscriptionId, _added: bool) {}
+    /// Sends PING.
+    pub fn leaf_ping(&mut self, id: ConnectionId, out: &mut Outbox) {
+        out.append(id, b"PING\r\n");
+    }
 
-    /// A row that is no subscription came or went: of those, streams and the filters of stored MQTT sessions (which sleep perhaps) are
-    /// interest that the hub is to know.
-    pub(crate) fn leaf_row_changed(&mut self, _filter: &Filter, _target: &Target, _added: bool) {}
+    /// Takes back our interest before an orderly end, so that the hub answers "no responders" at once.
+    pub fn leaf_withdraw(&mut self, id: ConnectionId, out: &mut Outbox) {
+        self.withdraw_all(id, out);
+    }
 
-    /// Sends the message to every link in `leaf_picks` (pairs of slot and subscription; those with a queue name the group that is to get it
-    /// there), once per link, and empties the list.
-    pub(crate) fn deliver_to_picked_leaves(&mut self, _message: &Message<'_>, _tail: &mut Tail<'_>, _out: &mut Outbox) {
-        self.leaf_picks.clear();
+    /// Does the hub want this subject?
+    #[must_use]
+    pub fn leaf_wants(&self, id: ConnectionId, subject: &[u8]) -> bool {
+        let account = self.connections.entry(id).map_or(crate::account::GLOBAL, |connection| connection.account);
+        self.subscription_of(id, account, subject).is_some()
+    }
+
+    /// Links that are up.
+    #[must_use]
+    pub fn leaf_links(&self) -> &[ConnectionId] {
+        &self.links
+    }
+
+    /// What is known of a link, for `/leafz`.
+    #[must_use]
+    pub fn leaf_state(&self, id: ConnectionId) -> Option<(&LinkFacts, LinkCounters)> {
+        let link = self.link(id)?;
+        Some((&link.facts, LinkCounters { hub_interest: link.wanted.len(), ..link.counters }))
+    }
+
+    /// When a link last brought bytes, microseconds: what liveness is judged by.
+    #[must_use]
+    pub fn last_activity(&self, id: ConnectionId) -> Option<u64> {
+        self.connections.entry(id).map(|connection| connection.last_activity)
+    }
+
+    pub(crate) fn link(&self, id: ConnectionId) -> Option<&LeafLink> {
+        match &self.connections.entry(id)?.kind {
+            Kind::Leaf(link) => Some(link),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn link_mut(&mut self, id: ConnectionId) -> Option<&mut LeafLink> {
+        match &mut self.connections.entry_mut(id)?.kind {
+            Kind::Leaf(link) => Some(link),
+            _ => None,
+        }
     }
 }

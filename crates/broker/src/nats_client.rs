@@ -158,7 +158,8 @@ impl Broker {
             } else {
                 match decode(rest, &limits) {
                     Ok(Decoded::Op(ClientOp::Pub(publish), length)) if options.phase == Phase::Ready => {
-                        let origin = Origin { connection: Some(id), account, skip_own: !options.echo };
+                        let origin =
+                            Origin { connection: Some(id), account, skip_own: !options.echo, from_leaf: false };
                         let plan = self.plan(origin, publish.subject);
                         memo = self.memo(id);
                         let published = Published { publish: &publish, length, frame };
@@ -246,7 +247,7 @@ impl Broker {
         if options.pedantic && !subject::is_literal(publish.subject) {
             reply_error(id, &Refusal::InvalidPublishSubject, out);
         }
-        let origin = Origin { connection: Some(id), account, skip_own: !options.echo };
+        let origin = Origin { connection: Some(id), account, skip_own: !options.echo, from_leaf: false };
         let reached = self.route(now, origin, plan, &message, out).reached;
         if reached == 0 && options.no_responders && publish.reply.is_some() {
             self.answer_no_responders(id, account, &message, out);

@@ -36,6 +36,8 @@ pub(crate) enum Reach {
     Leaf(u32),
     /// An MQTT connection, with the best grant of its filters.
     Mqtt(MqttGrant),
+    /// The gateway's own engine; its number.
+    Internal(u32),
 }
 
 /// One subscription that gets the message.
@@ -241,6 +243,7 @@ impl Plan {
             }
             Interest::Mqtt(grant) if !grant.admits(self.routed_subject()) => return,
             Interest::Mqtt(grant) => Reach::Mqtt(grant),
+            Interest::Internal(number) => Reach::Internal(number),
         };
         self.targets.push(PlanTarget { slot, subscription: id, reach, prefix: (start, self.bytes.len() as u32) });
     }
@@ -297,7 +300,8 @@ impl Found {
                 Some(entry) if entry.queue.is_some() => self.members.push(id),
                 _ => self.everybody.push(id),
             },
-            Target::Mapping(mapping) => self.mapping = Some(mapping),
+            // The most specific one stands last.
+            Target::Mapping(mapping) => self.mapping = self.mapping.max(Some(mapping)),
             other => self.own.push(other),
         });
     }

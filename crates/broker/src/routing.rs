@@ -25,12 +25,14 @@ pub(crate) struct Origin {
     pub(crate) account: AccountId,
     /// Its own subscriptions do not get the message: `echo: false`, leaf links.
     pub(crate) skip_own: bool,
+    /// It came over a leaf link: it goes to no other (leafnode §8.1).
+    pub(crate) from_leaf: bool,
 }
 
 impl Origin {
     /// The server itself.
     pub(crate) fn server(account: AccountId) -> Origin {
-        Origin { connection: None, account, skip_own: false }
+        Origin { connection: None, account, skip_own: false, from_leaf: false }
     }
 
     /// A slot that no target has, when nothing is to be skipped.
@@ -68,6 +70,8 @@ pub(crate) struct Message<'a> {
     pub(crate) marked: bool,
     /// The session that published it and does not want it back: a mosquitto bridge's.
     pub(crate) not_for: SessionId,
+    /// The queue groups that may be served; `None`: all. A link names those that its hub picked (leafnode §7).
+    pub(crate) groups: Option<&'a [&'a [u8]]>,
     /// Whom the store's verdict is for, see [`crate::capture`].
     pub(crate) ticket: Ticket,
 }
@@ -86,6 +90,7 @@ impl<'a> Message<'a> {
             quality: 0,
             marked: false,
             not_for: SessionId::default(),
+            groups: None,
             ticket: NO_TICKET,
         }
     }
@@ -200,7 +205,7 @@ impl Broker {
         let mut tail = Tail::new(message, &mut self.tail);
         let skipped = origin.skipped_slot();
         for target in plan.everybody() {
-            if target.slot != skipped {
+            if target.slot != skipped && !(origin.from_leaf && matches!(target.reach, Reach::Leaf(_))) {
                 self.deliver(plan, target, message, &mut tail, out);
                 published.reached += 1;
                 published.last = Some(target.slot);
@@ -208,23 +213,34 @@ impl Broker {
         }
         if plan.has_groups() {
             for members in plan.groups() {
-                if let Some(target) = self.pick(members, skipped) {
+                if self.may_serve(members, message)
+                    && let Some(target) = self.pick(members, skipped, origin.from_leaf)
+                {
                     self.deliver(plan, &target, message, &mut tail, out);
                     published.reached += 1;
                     published.last = Some(target.slot);
                 }
             }
-            self.deliver_to_picked_leaves(message, &mut tail, out);
+        }
+        if !self.leaf_picks.is_empty() {
+            self.deliver_to_picked_leaves(plan.routed_subject(), message, out);
         }
         if message.tail.is_none() && tail.made.capacity() <= CHUNK {
             self.tail = tail.made;
         }
     }
 
+    /// Is this group among those that the message may be given to?
+    fn may_serve(&self, members: &[PlanTarget], message: &Message<'_>) -> bool {
+        let Some(groups) = message.groups else { return true };
+        let first = members.first().and_then(|target| self.subscriptions.entry(target.subscription));
+        first.and_then(|entry| entry.queue.as_deref()).is_some_and(|queue| groups.contains(&queue))
+    }
+
     /// One member of a queue group. Local ones first; a leaf link stands for those behind it.
-    fn pick(&mut self, members: &[PlanTarget], skipped: u32) -> Option<PlanTarget> {
-        let fits = |target: &&PlanTarget| target.slot != skipped;
+    fn pick(&mut self, members: &[PlanTarget], skipped: u32, local_only: bool) -> Option<PlanTarget> {
         let is_local = |target: &&PlanTarget| !matches!(target.reach, Reach::Leaf(_));
+        let fits = |target: &&PlanTarget| target.slot != skipped && (!local_only || is_local(target));
         let weight =
             |target: &PlanTarget| if let Reach::Leaf(weight) = target.reach { weight.max(1) as usize } else { 1 };
         let local = members.iter().filter(fits).filter(is_local).count();
@@ -284,13 +300,14 @@ impl Broker {
     ) {
         let slot = target.slot as usize;
         match target.reach {
-            Reach::Leaf(_) => {
-                // Queue groups behind the link are named in the one copy it gets.
-                self.leaf_picks.push((target.slot, target.subscription));
-                if self.subscriptions.entry(target.subscription).is_some_and(|entry| entry.queue.is_none()) {
-                    self.deliver_to_picked_leaves(message, tail, out);
-                }
-            }
+            // Queue groups behind the link are named in the one copy it gets, when all are known.
+            Reach::Leaf(_) => self.leaf_picks.push((target.slot, target.subscription)),
+            Reach::Internal(subscription) => self.notices.push_back(crate::effect::Notice::Message {
+                subscription,
+                subject: plan.routed_subject().into(),
+                headers: message.headers().into(),
+                payload: message.payload().into(),
+            }),
             Reach::Mqtt(grant) => self.deliver_to_mqtt(slot, grant, plan.routed_subject(), message, out),
             Reach::Client | Reach::ClientWithoutHeaders => {
                 let mut prefix = std::mem::take(&mut self.prefix);

@@ -39,6 +39,8 @@ pub struct Settings {
     pub jetstream: Option<JetStreamSettings>,
     /// MQTT clients.
     pub mqtt: MqttSettings,
+    /// Are there leaf links.
+    pub leafnodes: Option<LeafSettings>,
 }
 
 /// What is particular to MQTT clients.
@@ -84,6 +86,15 @@ impl Default for MqttSettings {
             store_patience: Duration::from_secs(10),
         }
     }
+}
+
+/// Leaf links as the broker needs to know them.
+#[derive(Clone, Debug, Default)]
+pub struct LeafSettings {
+    /// Random text that is announced as `$LDS.<token>` on every link: hearing it back is a loop. Never shared by two gateways.
+    pub loop_token: Box<str>,
+    /// Subjects that forwards carry to the hub, and that therefore do not cross live as well.
+    pub forwarded: Vec<subject::Filter>,
 }
 
 /// What INFO says of the server.
@@ -134,6 +145,7 @@ impl Default for Settings {
             store_patience: Duration::from_millis(200),
             jetstream: None,
             mqtt: MqttSettings::default(),
+            leafnodes: None,
         }
     }
 }

@@ -23,7 +23,6 @@ pub(crate) struct NewSubscription {
 }
 
 /// How a subscription is delivered to.
-#[allow(dead_code)] // made by the leaf link and the MQTT client
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interest {
     /// `MSG subject sid …`, and `HMSG` if it understands headers.
@@ -38,6 +37,8 @@ pub(crate) enum Interest {
     },
     /// An MQTT connection, once per message whatever matches.
     Mqtt(MqttGrant),
+    /// The gateway's own engine, under this number: becomes a [`crate::Notice::Message`].
+    Internal(u32),
 }
 
 /// How an MQTT filter was granted.

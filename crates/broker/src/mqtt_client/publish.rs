@@ -86,7 +86,7 @@ impl Broker {
         let account = connection.account;
         let Some(client) = self.mqtt_client(id) else { return Flow::Stop };
         let (bridge, session) = (client.bridge, client.session);
-        let origin = Origin { connection: Some(id), account, skip_own: bridge };
+        let origin = Origin { connection: Some(id), account, skip_own: bridge, from_leaf: false };
         let plan = self.plan(origin, subject.as_bytes());
         if plan.is_captured() && self.must_wait_for_store(now, id, &plan) {
             return Flow::Wait;

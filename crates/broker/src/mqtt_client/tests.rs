@@ -201,7 +201,7 @@ impl Runner {
         if !self.names.contains_key("link") {
             self.open("link", Protocol::Leaf);
         }
-        let origin = Origin { connection: Some(self.names["link"].0), account: 0, skip_own: true };
+        let origin = Origin { connection: Some(self.names["link"].0), account: 0, skip_own: true, from_leaf: true };
         self.broker.publish(self.now, origin, &Message::new(subject.as_bytes(), payload.as_bytes()), &mut self.out);
     }
 

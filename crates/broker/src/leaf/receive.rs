@@ -1,0 +1,199 @@
+//! What the hub sends: its interest, and messages.
+
+use nats_proto::client::Limits;
+use nats_proto::leaf::{Decoded, LeafMessage, LeafOp, decode, split_delivery};
+use subject::Filter;
+
+use super::deny::{is_api_of, is_own_business};
+use super::{LeafLink, MAX_HUB_INTEREST};
+use crate::broker::{Broker, Received};
+use crate::effect::{CloseReason, Notice};
+use crate::identity::{ConnectionId, Now};
+use crate::outbox::{Outbox, Traffic};
+use crate::routing::{Message, Origin};
+use crate::subscription::{Interest, NewSubscription};
+
+/// Control lines of leaf links are this many times longer than those of clients (leafnode §2).
+const CONTROL_LINE_FACTOR: usize = 16;
+
+impl Broker {
+    pub(crate) fn received_leaf(&mut self, now: Now, id: ConnectionId, bytes: &[u8], out: &mut Outbox) -> Received {
+        let max_control_line = self.limits.max_control_line.saturating_mul(CONTROL_LINE_FACTOR);
+        let limits = Limits { headers: true, max_control_line, ..self.limits };
+        let mut traffic = Traffic::default();
+        let mut result = Received::default();
+        while result.used < bytes.len() {
+            match decode(&bytes[result.used..], &limits) {
+                Ok(Decoded::Op(operation, length)) => {
+                    result.used += length;
+                    if let LeafOp::Message(message) = &operation {
+                        traffic.messages += 1;
+                        traffic.bytes += message.message.len() as u64;
+                    }
+                    self.leaf_operation(now, id, &operation, out);
+                }
+                Ok(Decoded::Incomplete { need }) => {
+                    result.need = need;
+                    break;
+                }
+                Err(error) => {
+                    let mut text = Vec::new();
+                    error.refusal().encode(&mut text);
+                    out.append(id, &text);
+                    self.close(id, CloseReason::ProtocolViolation, out);
+                    result.used = bytes.len();
+                }
+            }
+            if out.wants_flush() {
+                break;
+            }
+        }
+        self.count_received(id, traffic);
+        result
+    }
+
+    fn leaf_operation(&mut self, now: Now, id: ConnectionId, operation: &LeafOp<'_>, out: &mut Outbox) {
+        match operation {
+            LeafOp::Message(message) => self.leaf_message(now, id, message, out),
+            LeafOp::Subscribe { subject, queue } => self.hub_wants(id, subject, *queue, out),
+            LeafOp::Unsubscribe { subject, queue } => self.hub_wants_no_more(id, subject, *queue, out),
+            LeafOp::Ping => out.append(id, b"PONG\r\n"),
+            LeafOp::Pong | LeafOp::Ok => {}
+            LeafOp::Info(json) => self.notices.push_back(Notice::LeafInfo { id, json: (*json).into() }),
+            LeafOp::Err(text) => {
+                let text = String::from_utf8_lossy(text).into_owned();
+                self.notices.push_back(Notice::LeafError { id, text });
+            }
+            // Only a side that dials sends CONNECT, and we dialled.
+            LeafOp::Connect(_) => {
+                out.append(id, b"-ERR 'Unknown Protocol Operation'\r\n");
+                self.close(id, CloseReason::ProtocolViolation, out);
+            }
+        }
+    }
+
+    fn hub_wants(&mut self, id: ConnectionId, subject: &[u8], queue: Option<(&[u8], u32)>, out: &mut Outbox) {
+        if subject.starts_with(b"$LDS.") {
+            return self.loop_token_heard(id, subject, out);
+        }
+        let Ok(filter) = Filter::from_bytes(subject) else {
+            // leafnode §6: the link stays.
+            out.append(id, b"-ERR 'Invalid Subscription'\r\n");
+            return;
+        };
+        if self.is_not_for_the_hub(subject) {
+            return;
+        }
+        let key = (Box::from(subject), Box::from(queue.map_or(&b""[..], |(queue, _)| queue)));
+        let Some(link) = self.link_mut(id) else { return };
+        let known = link.wanted.get(&key).copied();
+        if known.is_none() && link.wanted.len() >= MAX_HUB_INTEREST {
+            link.counters.interest_refused += 1;
+            return;
+        }
+        let weight = queue.map_or(0, |(_, weight)| weight);
+        if let Some(known) = known {
+            let same = self.subscriptions.entry(known).is_some_and(|entry| entry.interest == Interest::Leaf { weight });
+            if same {
+                return;
+            }
+            // A new weight replaces the old one.
+            self.unsubscribe(known);
+        }
+        let new = NewSubscription {
+            filter,
+            queue: queue.map(|(queue, _)| queue.into()),
+            interest: Interest::Leaf { weight },
+            token: Box::default(),
+        };
+        let account = self.connections.entry(id).map_or(crate::account::GLOBAL, |connection| connection.account);
+        let subscription = self.subscribe(id, account, new);
+        if let Some(link) = self.link_mut(id) {
+            link.wanted.insert(key, subscription);
+        }
+        self.hub_interest_changed(id);
+    }
+
+    fn hub_wants_no_more(&mut self, id: ConnectionId, subject: &[u8], queue: Option<&[u8]>, out: &mut Outbox) {
+        if subject.starts_with(b"$LDS.") {
+            if let Some(link) = self.link_mut(id) {
+                link.tokens.retain(|token| **token != *subject);
+            }
+            return self.pass_on_token(id, subject, false, out);
+        }
+        let key = (Box::from(subject), Box::from(queue.unwrap_or_default()));
+        let removed = self.link_mut(id).and_then(|link| link.wanted.remove(&key));
+        if let Some(removed) = removed {
+            self.unsubscribe(removed);
+            self.hub_interest_changed(id);
+        }
+    }
+
+    /// One notice stands for any number of changes until it is taken.
+    fn hub_interest_changed(&mut self, id: ConnectionId) {
+        let notice = Notice::HubInterest { id };
+        if self.notices.back() != Some(&notice) {
+            self.notices.push_back(notice);
+        }
+    }
+
+    /// A hub announces `$JS.API.>` although nothing may be sent to it, and must not be told our own domain's requests: such interest would only
+    /// make a local "no responders" a time-out.
+    fn is_not_for_the_hub(&self, subject: &[u8]) -> bool {
+        is_own_business(subject) || is_api_of(self.own_domain(), subject)
+    }
+
+    pub(super) fn own_domain(&self) -> Option<&str> {
+        self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref())
+    }
+
+    fn loop_token_heard(&mut self, id: ConnectionId, subject: &[u8], out: &mut Outbox) {
+        let own = self.settings.leafnodes.as_ref().map(|settings| settings.loop_token.as_bytes());
+        if own == subject.strip_prefix(b"$LDS.") {
+            let account = &self.accounts[0].name;
+            let text =
+                format!("Loop detected for leafnode account=\"{account}\". Delaying attempt to reconnect for 30s");
+            out.append(id, format!("-ERR '{text}'\r\n").as_bytes());
+            self.notices.push_back(Notice::LeafError { id, text });
+            self.close(id, CloseReason::ProtocolViolation, out);
+            return;
+        }
+        let Some(link) = self.link_mut(id) else { return };
+        if link.tokens.len() < MAX_HUB_INTEREST && !link.tokens.iter().any(|token| **token == *subject) {
+            link.tokens.push(subject.into());
+            self.pass_on_token(id, subject, true, out);
+        }
+    }
+
+    fn leaf_message(&mut self, now: Now, id: ConnectionId, message: &LeafMessage<'_>, out: &mut Outbox) {
+        let Some(link) = self.link_mut(id) else { return };
+        if is_denied(link, message.subject) {
+            link.counters.denied += 1;
+            return;
+        }
+        let account = self.connections.entry(id).map_or(crate::account::GLOBAL, |connection| connection.account);
+        // A JetStream delivery carries the subject that the subscriber is to see behind its ack subject (leafnode §7).
+        let reply = message.reply.unwrap_or_default();
+        let (reply, shown) = match split_delivery(reply) {
+            Some((reply, shown)) => (reply, Some(shown)),
+            None => (reply, None),
+        };
+        let groups: smallvec::SmallVec<[&[u8]; 4]> = message.queues.collect();
+        let routed = Message {
+            shown,
+            reply,
+            header_len: message.header_len,
+            tail: if shown.is_some() { None } else { message.tail },
+            // What the hub sends to a sleeping MQTT device is kept for it.
+            quality: 1,
+            groups: Some(&groups),
+            ..Message::new(message.subject, message.message)
+        };
+        let origin = Origin { connection: Some(id), account, skip_own: true, from_leaf: true };
+        self.publish(now, origin, &routed, out);
+    }
+}
+
+fn is_denied(link: &LeafLink, subject: &[u8]) -> bool {
+    is_own_business(subject) || !link.facts.permissions.may_receive(subject)
+}
