@@ -4,6 +4,9 @@
 
 pub mod arguments;
 pub mod config;
+pub mod dialler;
+pub mod forwarder;
 pub mod gateway;
+pub mod notices;
 pub mod status;
 pub mod version;
