@@ -10,25 +10,28 @@
 //! process is written by whoever opens the store, see [`ForwardStart`].) Not here: what is sent when (`forward`), which link is up (`dialler`).
 
 mod hosted;
+mod identity;
 mod rejected;
 mod ticket;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use broker::ConnectionId;
-use forward::{Hub, Incarnation};
+use forward::Hub;
 use jetstream::command::{Answer, Command, Event, Outcome, Request, Turn};
 use jetstream::identity::{Sequence, StreamId};
-use jetstream::store::{StreamState, message_size};
+use jetstream::store::message_size;
 use server::status::SharedStatus;
 use server::{Clock, CoreHandle};
 use subject::Filter;
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::store_thread::ForwardRows;
 use hosted::{Hosted, Phase, behind, record_key};
+pub(crate) use identity::edge_identity;
 pub use rejected::REJECTED;
 use ticket::Asked;
 
@@ -39,21 +42,13 @@ const AGE_MS: u64 = 1_000;
 /// A deadline that has passed and can't be met (the link is full) is looked at again after so long, milliseconds.
 const AGAIN_MS: u64 = 20;
 
-/// What the store held when it was opened.
-#[derive(Clone, Debug, Default)]
-pub struct ForwardStart {
+/// What the forwards need to know of who they are and what the store holds.
+#[derive(Clone, Debug)]
+pub(crate) struct ForwardStart {
     /// The edge's identity key.
-    pub identity: String,
-    /// Incarnations of each stream that is forwarded, oldest first; the last is that of this opening of the store, and on the disk.
-    pub incarnations: BTreeMap<StreamId, Vec<Incarnation>>,
-    /// Records below [`jetstream::store::record_space::FORWARD`]: keys as in the store.
-    pub records: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Streams by name.
-    pub streams: BTreeMap<String, (StreamId, StreamState)>,
-    /// The durable age clock when `at_micros` was read, milliseconds.
-    pub age_ms: u64,
-    /// The core's monotonic clock then, microseconds.
-    pub at_micros: u64,
+    pub(crate) identity: String,
+    /// Streams, incarnations and records of the opened store; replaced before an [`Event::Reopened`] comes.
+    pub(crate) rows: Arc<Mutex<ForwardRows>>,
 }
 
 /// See the module; cheap to clone.
@@ -63,9 +58,10 @@ pub struct Forwards(Rc<Host>);
 struct Host {
     core: CoreHandle,
     clock: Clock,
-    /// Age clock less monotonic clock, milliseconds.
+    /// The durable age clock at `at_ms` of the monotonic one.
     age_ms: u64,
-    at_micros: u64,
+    at_ms: u64,
+    rows: Arc<Mutex<ForwardRows>>,
     status: SharedStatus,
     state: RefCell<State>,
     /// The timer has to look again.
@@ -93,23 +89,25 @@ impl std::fmt::Debug for Forwards {
 ///
 /// # Errors
 /// When the system has no random numbers.
-pub fn spawn_forwards(
+pub(crate) fn spawn_forwards(
     core: &CoreHandle,
     config: &Config,
     start: &ForwardStart,
     status: &SharedStatus,
 ) -> anyhow::Result<Forwards> {
     let clock = core.with(|core| core.clock);
+    let rows = start.rows.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let host = Host {
         core: core.clone(),
         clock,
-        age_ms: start.age_ms,
-        at_micros: start.at_micros,
+        age_ms: rows.age.0.0,
+        at_ms: rows.age.1,
+        rows: Arc::clone(&start.rows),
         status: status.clone(),
         state: RefCell::new(State {
             hosted: Vec::new(),
             links: Vec::new(),
-            rejected: start.streams.get(REJECTED).map(|(stream, _)| *stream),
+            rejected: rows.streams.get(REJECTED).map(|(stream, ..)| *stream),
         }),
         changed: Notify::new(),
         shown_ms: Cell::new(0),
@@ -121,13 +119,10 @@ pub fn spawn_forwards(
         // New at each start: late answers to an earlier process find nobody.
         let inbox = format!("_INBOX.{:016x}{:08x}", getrandom::u64()?, number);
         let mut hosted = Hosted::new(config.clone(), start.identity.clone(), number, inbox);
-        if let Some((stream, state)) = start.streams.get(&config.stream) {
+        if let Some((stream, state, Some(incarnations))) = rows.streams.get(&config.stream) {
             let key = record_key(&config.stream);
-            let record = start.records.iter().find(|(known, _)| *known == key).map(|(_, value)| value.as_slice());
-            match start.incarnations.get(stream).filter(|rows| !rows.is_empty()) {
-                Some(rows) => hosted.start(*stream, state, rows.clone(), record, now_ms),
-                None => hosted.begin(core, *stream, state, now_ms),
-            }
+            let record = rows.records.iter().find(|(known, _)| *known == key).map(|(_, value)| value.as_slice());
+            hosted.start(*stream, state, incarnations.clone(), record, now_ms);
         }
         if let Ok(answers) = Filter::parse(&format!("{}.>", hosted.inbox)) {
             core.with(|core| core.broker.subscribe_internally(answers, number));
@@ -136,7 +131,7 @@ pub fn spawn_forwards(
         forwards.0.state.borrow_mut().hosted.push(hosted);
     }
     if !config.forwards.is_empty() {
-        if !start.streams.contains_key(REJECTED) {
+        if !rows.streams.contains_key(REJECTED) {
             forwards.make_rejected();
         }
         tokio::task::spawn_local(timer(forwards.clone()));
@@ -178,6 +173,9 @@ impl Forwards {
         let core = &self.0.core;
         let reopened = turn.events.iter().any(|event| matches!(event, Event::Reopened { .. }));
         let mut touched = reopened;
+        if reopened {
+            self.reopened(state, now_ms);
+        }
         for event in &turn.events {
             match event {
                 Event::StreamUp { stream, name, state: counters, .. } => {
@@ -189,8 +187,8 @@ impl Forwards {
                     }
                     for hosted in state.hosted.iter_mut().filter(|hosted| *hosted.config.stream == **name) {
                         touched = true;
-                        if reopened || hosted.stream != Some(*stream) {
-                            hosted.begin(core, *stream, counters, now_ms);
+                        if hosted.stream != Some(*stream) {
+                            hosted.begin(core, *stream, counters);
                         } else {
                             hosted.local.first = counters.first.0;
                             hosted.local.last = hosted.local.last.max(counters.last.0);
@@ -221,6 +219,18 @@ impl Forwards {
             }
         }
         touched
+    }
+
+    /// The store was opened anew; what was asked of it is gone.
+    fn reopened(&self, state: &mut State, now_ms: u64) {
+        let rows = self.0.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        for hosted in &mut state.hosted {
+            if let Some((stream, counters, Some(incarnations))) = rows.streams.get(&hosted.config.stream)
+                && hosted.stream == Some(*stream)
+            {
+                hosted.reopened(counters, incarnations.clone(), now_ms);
+            }
+        }
     }
 
     /// A link is up, and our interest announced on it.
@@ -343,7 +353,7 @@ impl Forwards {
 
     /// The durable age clock, milliseconds.
     fn now_ms(&self) -> u64 {
-        self.0.age_ms + self.0.clock.now().micros.saturating_sub(self.0.at_micros) / 1000
+        self.0.age_ms + (self.0.clock.now().micros / 1000).saturating_sub(self.0.at_ms)
     }
 
     fn touched(&self) {

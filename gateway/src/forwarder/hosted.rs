@@ -6,7 +6,7 @@ use broker::ConnectionId;
 use forward::{
     Action, Create, Forward, Hub, Incarnation, IncarnationId, Incarnations, Local, Record, SendBuffer, Timings,
 };
-use jetstream::command::{Command, Span};
+use jetstream::command::{Command, Span, Ticket};
 use jetstream::identity::{Sequence, StreamId};
 use jetstream::store::{StreamState, record_space};
 use server::status::ForwardStatus;
@@ -29,10 +29,7 @@ pub(super) enum Phase {
     /// There is no such local stream.
     NoStream,
     /// The row of its incarnation is on its way to the disk: nothing may be sent before.
-    Beginning {
-        row: Incarnation,
-        forward: Option<Box<Forward>>,
-    },
+    Beginning(Incarnation),
     Running(Box<Forward>),
     /// It can't run; a sentence.
     Failed(String),
@@ -46,7 +43,7 @@ pub(super) struct Hosted {
     /// Its answers come to `<inbox>.>`.
     pub(super) inbox: String,
     pub(super) stream: Option<StreamId>,
-    rows: Vec<Incarnation>,
+    incarnations: Option<Incarnations>,
     pub(super) phase: Phase,
     /// Answers to what an earlier instance asked are not for this one.
     pub(super) epoch: u32,
@@ -70,7 +67,7 @@ impl Hosted {
             number,
             inbox,
             stream: None,
-            rows: Vec::new(),
+            incarnations: None,
             phase: Phase::NoStream,
             epoch: 0,
             local: Local::default(),
@@ -88,12 +85,12 @@ impl Hosted {
         &mut self,
         stream: StreamId,
         state: &StreamState,
-        rows: Vec<Incarnation>,
+        incarnations: Incarnations,
         record: Option<&[u8]>,
         now_ms: u64,
     ) {
         self.adopt_stream(stream, state);
-        self.rows = rows;
+        self.incarnations = Some(incarnations);
         self.phase = match record.map(Record::decode).transpose() {
             Ok(record) => self.make(record, now_ms),
             Err(error) => Phase::Failed(format!("the position at the hub can't be read: {error}")),
@@ -109,8 +106,8 @@ impl Hosted {
     }
 
     fn make(&self, record: Option<Record>, now_ms: u64) -> Phase {
-        let made = Incarnations::new(self.rows.clone()).map_err(|error| error.to_string()).and_then(|incarnations| {
-            let config = self.forward_config()?;
+        let made = self.forward_config().and_then(|config| {
+            let incarnations = self.incarnations.clone().ok_or("no incarnation of the store is known")?;
             Forward::new(config, incarnations, record, self.local, now_ms).map_err(|error| error.to_string())
         });
         match made {
@@ -142,70 +139,55 @@ impl Hosted {
         })
     }
 
-    /// The stream appeared, or the store was opened anew: a new incarnation begins, and its row is written before anything is sent.
-    pub(super) fn begin(&mut self, core: &CoreHandle, stream: StreamId, state: &StreamState, now_ms: u64) {
-        let same = self.stream == Some(stream);
-        let forward = match std::mem::replace(&mut self.phase, Phase::NoStream) {
-            Phase::Running(mut forward) | Phase::Beginning { forward: Some(mut forward), .. } if same => {
-                forward.handle_link_down(now_ms);
-                Some(forward)
-            }
-            failed @ Phase::Failed(_) if same => {
-                self.phase = failed;
-                return;
-            }
-            _ => None,
-        };
+    /// The stream appeared while we run: its first incarnation begins, and the row is written before anything is sent.
+    pub(super) fn begin(&mut self, core: &CoreHandle, stream: StreamId, state: &StreamState) {
         self.adopt_stream(stream, state);
+        self.incarnations = None;
+        self.ages.clear();
         let Ok(id) = getrandom::u64() else {
             self.phase = Phase::Failed("the system has no random numbers".to_owned());
             return;
         };
-        if !same {
-            self.rows.clear();
-            self.ages.clear();
-        }
         let row = Incarnation { id: IncarnationId(id), first: state.last.next() };
-        let ordinal = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
         let ticket = ticket(Asked::Incarnation, self.number, self.epoch, id);
-        let forget = (forward.is_none()).then(|| self.record_key());
+        let old_position = self.record_key();
         core.with(|core| {
-            if let Some(key) = forget {
-                // The position was one of another instance.
-                core.broker.command(|batch| Command::Record {
-                    ticket: super::ticket::ticket(Asked::Persist, u32::MAX, 0, 0),
-                    key: batch.add(&key),
-                    value: Span::default(),
-                });
-            }
+            // The position was one of another instance.
             core.broker.command(|batch| {
-                let key = batch.add(&Incarnation::key(stream, ordinal));
+                let key = batch.add(&old_position);
+                Command::Record { ticket: nobodys(), key, value: Span::default() }
+            });
+            core.broker.command(|batch| {
+                let key = batch.add(&Incarnation::key(stream, 0));
                 Command::Record { ticket, key, value: batch.add(&row.encode()) }
             });
         });
-        self.phase = Phase::Beginning { row, forward };
+        self.phase = Phase::Beginning(row);
     }
 
     /// The row is on the disk.
     pub(super) fn begun(&mut self, now_ms: u64, id: u64) {
-        match std::mem::replace(&mut self.phase, Phase::NoStream) {
-            Phase::Beginning { row, forward, .. } if row.id.0 == id => {
-                self.rows.push(row);
-                self.phase = match forward {
-                    None => self.make(None, now_ms),
-                    Some(mut forward) => match Incarnations::new(self.rows.clone()) {
-                        Ok(incarnations) => {
-                            forward.handle_reopened(now_ms, incarnations, self.local);
-                            Phase::Running(forward)
-                        }
-                        Err(error) => Phase::Failed(error.to_string()),
-                    },
-                };
-                if let (Phase::Running(forward), Some((_, hub))) = (&mut self.phase, &self.link) {
-                    forward.handle_link_up(now_ms, hub.clone());
-                }
-            }
-            other => self.phase = other,
+        match &self.phase {
+            Phase::Beginning(row) if row.id.0 == id => self.incarnations = Incarnations::new(vec![*row]).ok(),
+            _ => return,
+        }
+        self.phase = self.make(None, now_ms);
+        if let (Phase::Running(forward), Some((_, hub))) = (&mut self.phase, &self.link) {
+            forward.handle_link_up(now_ms, hub.clone());
+        }
+    }
+
+    /// The store was opened anew, and whoever opened it began an incarnation.
+    pub(super) fn reopened(&mut self, state: &StreamState, incarnations: Incarnations, now_ms: u64) {
+        let Some(stream) = self.stream else { return };
+        self.adopt_stream(stream, state);
+        let local = self.local;
+        self.incarnations = Some(incarnations.clone());
+        match &mut self.phase {
+            Phase::Running(forward) => forward.handle_reopened(now_ms, incarnations, local),
+            // The row that it waited for may be lost; the one that was written by the opening is as good.
+            Phase::Beginning(_) => self.phase = self.make(None, now_ms),
+            Phase::NoStream | Phase::Failed(_) => {}
         }
     }
 
@@ -321,7 +303,7 @@ impl Hosted {
             other => {
                 let (state, stopped, reason) = match other {
                     Phase::Failed(reason) => ("stopped", true, reason.clone()),
-                    Phase::Beginning { .. } => ("starting", false, "a new incarnation is being recorded".to_owned()),
+                    Phase::Beginning(_) => ("starting", false, "a new incarnation is being recorded".to_owned()),
                     _ => ("stopped", true, format!("there is no local stream {}", self.config.stream)),
                 };
                 (shown.state, shown.stopped, shown.reason) = (state.to_owned(), stopped, Some(reason));
@@ -406,12 +388,17 @@ impl Place<'_> {
         None
     }
 
-    fn record(&self, core: &mut Core, ticket: jetstream::command::Ticket, value: &[u8]) {
+    fn record(&self, core: &mut Core, ticket: Ticket, value: &[u8]) {
         core.broker.command(|batch| {
             let key = batch.add(&record_key(self.name));
             Command::Record { ticket, key, value: batch.add(value) }
         });
     }
+}
+
+/// The outcome is nobody's.
+fn nobodys() -> Ticket {
+    ticket(Asked::Persist, u32::MAX, 0, 0)
 }
 
 /// Where the position of a stream's forward is kept.
