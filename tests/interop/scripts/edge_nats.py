@@ -57,7 +57,7 @@ async def consumer(js) -> None:
             await message.ack_sync(timeout=10)
     assert sorted(seen) == [1] + list(range(6, 21)), seen
     info = await js.consumer_info("PY", "pull")
-    assert (info.num_pending, info.num_ack_pending, info.ack_floor.stream_seq) == (0, 0, 20), info
+    assert (info.num_pending, info.num_ack_pending, info.ack_floor.consumer_seq) == (0, 0, 21), info
     print("consumer")
 
 
