@@ -15,8 +15,10 @@ use server::status::{JetStreamFacts, Phase, SharedStatus, Status};
 use server::{Clock, CoreHandle, Log, LogOptions, Monitor, PortsFile, Shutdown, StatusSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Config;
+use crate::arguments::Options;
+use crate::config::{self, Config};
 use crate::listening::Sockets;
+use crate::reload;
 use crate::settings::{Identity, settings};
 use crate::store_thread::{StorePlan, StoreThread, prepare_folder};
 use crate::{declared, version};
@@ -30,9 +32,9 @@ const STORE_PROBE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let log = install_log(&config)?;
-    let result = server::run(start(Rc::new(config), log)).context("the runtime")?;
+    let result = server::run(start(Rc::new(config), options, log)).context("the runtime")?;
     if let Err(error) = &result {
         tracing::error!(fatal = true, "{error:#}");
     }
@@ -52,7 +54,10 @@ fn install_log(config: &Config) -> anyhow::Result<Log> {
 
 /// Everything that runs, in the order in which it ends.
 struct Gateway {
-    config: Rc<Config>,
+    config: RefCell<Rc<Config>>,
+    /// Flags override the file at a reload too.
+    options: Options,
+    identity: Identity,
     core: CoreHandle,
     status: SharedStatus,
     shutdown: Shutdown,
@@ -61,7 +66,7 @@ struct Gateway {
     ports_file: Option<PortsFile>,
 }
 
-async fn start(config: Rc<Config>, log: Log) -> anyhow::Result<()> {
+async fn start(config: Rc<Config>, options: Options, log: Log) -> anyhow::Result<()> {
     let clock = Clock::start();
     let identity = Identity { server_id: new_server_id()?, loop_token: random_text(22)? };
     announce_start(&config, &identity);
@@ -79,7 +84,8 @@ async fn start(config: Rc<Config>, log: Log) -> anyhow::Result<()> {
     sockets.serve(&config, &core, &monitor, &shutdown);
     status.borrow_mut().phase = Phase::Serving;
     let ports_file = announce_ready(&config, &urls)?;
-    let gateway = Gateway { config, core, status, shutdown, log, store, ports_file };
+    let config = RefCell::new(config);
+    let gateway = Gateway { config, options, identity, core, status, shutdown, log, store, ports_file };
     gateway.until_stopped().await
 }
 
@@ -253,13 +259,35 @@ impl Gateway {
         }
     }
 
-    /// Not built yet: says so, changes nothing.
+    /// All or nothing: what can't be changed while running refuses the whole.
     fn reload(&self) {
-        let reason = match &self.config.config_file {
-            None => "can only reload config when a file is provided using -c or --config",
-            Some(_) => "config reload is not supported by this version; restart to apply changes",
-        };
-        tracing::error!("Failed to reload server configuration: {reason}");
+        match self.try_reload() {
+            Ok(digest) => tracing::info!("Reloaded server configuration ({digest})"),
+            Err(reason) => tracing::error!("Failed to reload server configuration: {reason}"),
+        }
+    }
+
+    fn try_reload(&self) -> Result<String, String> {
+        let old = Rc::clone(&self.config.borrow());
+        if old.config_file.is_none() {
+            return Err("can only reload config when a file is provided using -c or --config".to_owned());
+        }
+        let environment = |name: &str| std::env::var(name).ok();
+        let new = config::load(&self.options, &environment).map_err(|error| error.to_string())?.config;
+        for change in reload::compare(&old, &new)? {
+            tracing::info!("Reloaded: {change}");
+        }
+        let mut status = self.status.borrow_mut();
+        status.config_digest.clone_from(&new.digest);
+        status.tags.clone_from(&new.server_tags);
+        status.config_loaded_wall_ns = self.core.with(|core| {
+            let settings = settings(&new, &self.identity, core.broker.settings().server.port);
+            core.broker.reload(settings, &mut core.out);
+            core.clock.now().wall_ns
+        });
+        let digest = new.digest.clone();
+        *self.config.borrow_mut() = Rc::new(new);
+        Ok(digest)
     }
 
     /// No new clients; those that are there are told, and after the grace period closed over the rest of the duration.
@@ -268,12 +296,13 @@ impl Gateway {
         self.status.borrow_mut().phase = Phase::LameDuck;
         self.shutdown.become_lame_duck();
         self.core.with(|core| core.broker.become_lame_duck(&mut core.out));
+        let lame_duck = self.config.borrow().lame_duck.clone();
         let closing = async {
             tokio::select! {
-                () = tokio::time::sleep(self.config.lame_duck.grace) => {}
+                () = tokio::time::sleep(lame_duck.grace) => {}
                 () = self.core.drained() => return,
             }
-            self.close_one_by_one(self.config.lame_duck.duration.saturating_sub(self.config.lame_duck.grace)).await;
+            self.close_one_by_one(lame_duck.duration.saturating_sub(lame_duck.grace)).await;
         };
         tokio::select! {
             () = closing => {}

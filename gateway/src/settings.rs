@@ -47,12 +47,12 @@ pub(crate) fn settings(config: &Config, identity: &Identity, port: u16) -> Setti
             .jetstream
             .as_ref()
             .map(|jetstream| JetStreamSettings { domain: jetstream.domain.as_deref().map(Into::into) }),
-        mqtt: mqtt(config, defaults.mqtt),
+        mqtt: mqtt(config, &defaults.mqtt),
         leafnodes: leafnodes(config, identity),
     }
 }
 
-fn mqtt(config: &Config, defaults: MqttSettings) -> MqttSettings {
+fn mqtt(config: &Config, defaults: &MqttSettings) -> MqttSettings {
     let limits = &config.mqtt_limits;
     let own = config.mqtt.as_ref().and_then(|mqtt| {
         let no_auth_user = mqtt.no_auth_user.as_deref();
@@ -64,7 +64,7 @@ fn mqtt(config: &Config, defaults: MqttSettings) -> MqttSettings {
         connect_timeout: limits.connect_timeout,
         max_inflight: config.mqtt.as_ref().and_then(|mqtt| mqtt.max_ack_pending).unwrap_or(limits.max_inflight),
         max_sessions: size(limits.max_sessions),
-        ..defaults
+        ..defaults.clone()
     }
 }
 

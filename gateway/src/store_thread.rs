@@ -234,7 +234,7 @@ fn open(plan: &StorePlan, clock: Clock, handle: &StoreHandle, rows: &Mutex<Forwa
     let now = clock.now();
     let mut age = AgeClock::open(&mut store, Timestamp(now.wall_ns), now.micros / 1000)?;
     let now = age.now(Timestamp(now.wall_ns), now.micros / 1000);
-    let (jetstream, events) = JetStream::load(&mut store, now, plan.limits.clone())?;
+    let (jetstream, events) = JetStream::load(&mut store, now, plan.limits)?;
     let mut opened = Opened { store, jetstream, age, events };
     opened.declare(plan, clock)?;
     let fresh = opened.forward_rows(plan, clock)?;

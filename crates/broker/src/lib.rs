@@ -20,6 +20,7 @@ mod mqtt_client;
 mod nats_client;
 mod outbox;
 mod plan;
+mod reload;
 mod routing;
 mod services;
 mod settings;
