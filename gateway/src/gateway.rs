@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -17,7 +18,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::arguments::Options;
 use crate::config::{self, Config};
+use crate::dialler::{Links, spawn_remotes};
+use crate::forwarder::{ForwardStart, Forwards, edge_identity, spawn_forwards};
 use crate::listening::Sockets;
+use crate::notices::Notices;
 use crate::reload;
 use crate::settings::{Identity, settings};
 use crate::store_thread::{StorePlan, StoreThread, prepare_folder};
@@ -25,6 +29,8 @@ use crate::{declared, version};
 
 /// How often the service manager's watchdog is fed.
 const WATCHDOG: Duration = Duration::from_secs(5);
+/// How long links may take to say farewell.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The store must have answered within this for the watchdog to be fed.
 const STORE_PROBE: Duration = Duration::from_secs(20);
 
@@ -63,6 +69,7 @@ struct Gateway {
     shutdown: Shutdown,
     log: Log,
     store: Option<StoreThread>,
+    links: Links,
     ports_file: Option<PortsFile>,
 }
 
@@ -76,7 +83,7 @@ async fn start(config: Rc<Config>, options: Options, log: Log) -> anyhow::Result
     let core = CoreHandle::new(broker, clock);
     let status = first_status(&config, &clock, &sockets);
     let shutdown = Shutdown::new();
-    connect_store(&core, &status, store.as_ref());
+    let links = connect(&config, &core, &status, store.as_ref(), &shutdown)?;
     let base_path = config.monitoring.as_ref().map_or("", |monitoring| &monitoring.base_path);
     let monitor = Monitor::new(core.clone(), Rc::clone(&status), base_path);
     serve_status(&config, &monitor, &shutdown);
@@ -85,7 +92,7 @@ async fn start(config: Rc<Config>, options: Options, log: Log) -> anyhow::Result
     status.borrow_mut().phase = Phase::Serving;
     let ports_file = announce_ready(&config, &urls)?;
     let config = RefCell::new(config);
-    let gateway = Gateway { config, options, identity, core, status, shutdown, log, store, ports_file };
+    let gateway = Gateway { config, options, identity, core, status, shutdown, log, store, links, ports_file };
     gateway.until_stopped().await
 }
 
@@ -147,11 +154,30 @@ fn first_status(config: &Config, clock: &Clock, sockets: &Sockets) -> SharedStat
     }))
 }
 
-/// The store's turns go to the status first, then to the broker.
-fn connect_store(core: &CoreHandle, status: &SharedStatus, store: Option<&StoreThread>) {
-    let Some(store) = store else { return };
+/// Forwards, the store, then links: nothing is awaited in between.
+fn connect(
+    config: &Config,
+    core: &CoreHandle,
+    status: &SharedStatus,
+    store: Option<&StoreThread>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Links> {
+    let notices = Notices::start(core);
+    if let (Some(store), Some(jetstream)) = (store, &config.jetstream) {
+        let identity = edge_identity(&jetstream.store_dir)?;
+        let start = ForwardStart { identity, rows: Arc::clone(&store.rows) };
+        let forwards = spawn_forwards(core, config, &start, status)?;
+        notices.connect(&forwards);
+        connect_store(core, status, store, forwards);
+    }
+    spawn_remotes(core, config, status, &notices, &shutdown.stopping())
+}
+
+/// The store's turns go to the forwards and the status first, then to the broker.
+fn connect_store(core: &CoreHandle, status: &SharedStatus, store: &StoreThread, forwards: Forwards) {
     let status = Rc::clone(status);
     core.connect_store(store.handle.clone(), move |_, turn| {
+        forwards.look(turn);
         for event in &turn.events {
             match event {
                 Event::Reopened { reason } => {
@@ -328,6 +354,8 @@ impl Gateway {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.status.borrow_mut().phase = Phase::Stopping;
         self.shutdown.stop();
+        // A hub that takes no farewell holds nobody up.
+        let _ = tokio::time::timeout(FAREWELL, self.links.ended()).await;
         self.shutdown.close_connections(&self.core).await;
         if let Some(store) = self.store {
             // On a blocking thread, so that turns that are still on their way are taken.

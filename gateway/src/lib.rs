@@ -5,8 +5,11 @@
 pub mod arguments;
 pub mod config;
 mod declared;
+pub mod dialler;
+pub mod forwarder;
 pub mod gateway;
 mod listening;
+pub mod notices;
 mod reload;
 mod settings;
 pub mod signal;

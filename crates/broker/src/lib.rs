@@ -32,6 +32,7 @@ mod timers;
 pub use account::ServiceId;
 pub use authorization::{Authorization, Credentials, Secret, User, Verdict};
 pub use broker::{Broker, Counters, MqttCounters, NewConnection, Protocol, Received, Refusal, TlsFacts, Transport};
+pub use capture::SHELL_TICKET;
 pub use effect::{CloseReason, Effect, Notice};
 pub use identity::{ConnectionId, Now};
 pub use leaf::{LinkCounters, LinkFacts, LinkPermissions};
