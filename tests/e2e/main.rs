@@ -8,3 +8,4 @@ mod harness_itself;
 mod kill;
 mod load;
 mod operations;
+mod uplink;
