@@ -42,6 +42,8 @@ pub(crate) struct Stream {
     pub(crate) tail: VecDeque<TailEntry>,
     /// So many of the newest entries of `tail` are not in their table yet.
     pub(crate) pending: usize,
+    /// The highest key of its table, as far as that is known: no row was removed there since it was inserted.
+    pub(crate) highest_key: Option<u64>,
     /// Last sequence as of the last commit: what connection R can see.
     pub(crate) committed_last: u64,
     /// Rows that connection R still sees though they are removed: since the last commit.
@@ -135,6 +137,9 @@ impl Stream {
         }
         if removed.sequence == self.state.last.0 {
             self.position_dirty = true;
+        }
+        if self.highest_key == Some(removed.sequence) {
+            self.highest_key = None;
         }
         self.uncommitted_removals.push(removed.sequence);
     }
