@@ -6,12 +6,16 @@
 //! through `/proc/self/fd`. Acknowledgements are what is written to standard output: one line each, logged *before* the real call. Writes are logged after
 //! it. A sync is logged after it succeeded, together with the number of records at its start: what was written while it ran is not covered.
 //!
+//! It also lets calls fail: while the file that `POWER_CUT_FAULT` names says `sync <name>`, syncs of files of that name answer EIO; while it says
+//! `space <name>`, writes to them answer ENOSPC.
+//!
 //! It does not see: mapped writes (keep `mmap_size` 0), renames, the creation of files, the file system's own journal.
 //!
 //! A record: kind (1 byte), length of the path (u16), of the data (u32), a number (u64; offset, size or covered records), path, data. Little endian.
 
 #![allow(unreachable_pub, reason = "C functions are exported by their name")]
 
+mod fault;
 mod preload;
 
 /// Kinds of records.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use libc::{off_t, size_t, ssize_t};
 
-use crate::kind;
+use crate::{fault, kind};
 
 struct Log {
     file: std::fs::File,
@@ -126,6 +126,9 @@ pub unsafe extern "C" fn write(descriptor: c_int, data: *const c_void, length: s
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwrite64(descriptor: c_int, data: *const c_void, length: size_t, offset: off_t) -> ssize_t {
     let real = real!(c"pwrite64" as unsafe extern "C" fn(c_int, *const c_void, size_t, off_t) -> ssize_t);
+    if fault::strikes("space", descriptor) {
+        return fault::fail(libc::ENOSPC) as ssize_t;
+    }
     // SAFETY: passed on as it came.
     let written = unsafe { real(descriptor, data, length, offset) };
     if written > 0
@@ -196,6 +199,9 @@ pub unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
 }
 
 fn synced(descriptor: c_int, real: unsafe extern "C" fn(c_int) -> c_int) -> c_int {
+    if fault::strikes("sync", descriptor) {
+        return fault::fail(libc::EIO);
+    }
     let before = log().map(Log::count);
     // SAFETY: passed on as it came.
     let code = unsafe { real(descriptor) };

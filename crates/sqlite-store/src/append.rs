@@ -1,10 +1,9 @@
 //! Storing: a message goes into the ring as the blob of its row, and from there into its table in bulk, at the latest at commit.
 
 use jetstream::store::{NewMessage, StoreError, message_size};
-use rusqlite::CachedStatement;
 
 use crate::block::encode_ids;
-use crate::database::Database;
+use crate::database::{Database, out_of_order};
 use crate::ring::{Ring, TailEntry};
 use crate::row;
 use crate::store::SqliteStore;
@@ -54,6 +53,7 @@ impl SqliteStore {
             flush(&mut self.db, &self.ring, stream)?;
             stream.tail.clear();
             self.db.run(&format!("INSERT INTO m{id} VALUES (?, ?)"), (sequence as i64, self.scratch.as_slice()))?;
+            stream.highest_key = Some(sequence);
             return Ok(());
         }
         if self.pending_from.is_some_and(|from| self.ring.head_after(length) - from > self.ring.capacity() / 2) {
@@ -95,34 +95,59 @@ const BULK: [usize; 3] = [64, 8, 1];
 pub(crate) fn flush(db: &mut Database, ring: &Ring, stream: &mut Stream) -> Result<(), StoreError> {
     let mut waiting = stream.tail.range(stream.tail.len() - stream.pending..).filter(|entry| entry.length > 0);
     let mut left = waiting.clone().count();
-    for rows in BULK {
-        if left < rows {
-            continue;
-        }
-        let mut statement = db.prepare(&insert_sql(stream.id, rows))?;
-        while left >= rows {
-            for index in 0..rows {
-                if let Some(entry) = waiting.next() {
-                    bind(&mut statement, index, entry, ring).map_err(|error| db.health.failed(&error))?;
-                }
-            }
-            statement.raw_execute().map_err(|error| db.health.failed(&error))?;
-            left -= rows;
-        }
+    while left > 0 {
+        // A key of the engine's own choice is the highest one plus 1: where that is the sequence, it need not look for the place.
+        let consecutive = match stream.highest_key {
+            Some(before) => consecutive_after(before, waiting.clone()),
+            None => 0,
+        };
+        let rows = BULK.into_iter().find(|rows| *rows <= consecutive).unwrap_or(0);
+        stream.highest_key = Some(insert(db, ring, stream.id, rows, &mut waiting)?);
+        left -= rows.max(1);
     }
     stream.pending = 0;
     Ok(())
 }
 
-fn bind(statement: &mut CachedStatement<'_>, index: usize, entry: &TailEntry, ring: &Ring) -> rusqlite::Result<()> {
-    statement.raw_bind_parameter(index * 2 + 1, entry.sequence as i64)?;
-    statement.raw_bind_parameter(index * 2 + 2, ring.row(entry))
+/// How many of the next entries follow a sequence without a gap, as far as a statement can use it.
+fn consecutive_after<'a>(before: u64, entries: impl Iterator<Item = &'a TailEntry>) -> usize {
+    entries.take(BULK[0]).zip(before + 1..).take_while(|(entry, sequence)| entry.sequence == *sequence).count()
+}
+
+/// Inserts the next rows, in one statement: `rows` that follow the highest key, or, when that is 0, one with its own key. Answers the last one's sequence.
+fn insert<'a>(
+    db: &Database,
+    ring: &Ring,
+    stream: u32,
+    rows: usize,
+    waiting: &mut impl Iterator<Item = &'a TailEntry>,
+) -> Result<u64, StoreError> {
+    let mut statement = db.prepare(&insert_sql(stream, rows))?;
+    let mut last = 0;
+    let mut run = || {
+        for (index, entry) in waiting.take(rows.max(1)).enumerate() {
+            last = entry.sequence;
+            statement.raw_bind_parameter(index + 1, ring.row(entry))?;
+        }
+        if rows == 0 {
+            statement.raw_bind_parameter(2, last as i64)?;
+        }
+        statement.raw_execute()
+    };
+    run().map_err(|error| db.health.failed(&error))?;
+    if db.connection.last_insert_rowid() != last as i64 {
+        return Err(db.health.failed(&out_of_order()));
+    }
+    Ok(last)
 }
 
 fn insert_sql(stream: u32, rows: usize) -> String {
-    let mut sql = format!("INSERT INTO m{stream} VALUES (?,?)");
+    if rows == 0 {
+        return format!("INSERT INTO m{stream} (data, seq) VALUES (?,?)");
+    }
+    let mut sql = format!("INSERT INTO m{stream} (data) VALUES (?)");
     for _ in 1..rows {
-        sql.push_str(",(?,?)");
+        sql.push_str(",(?)");
     }
     sql
 }

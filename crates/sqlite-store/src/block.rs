@@ -211,6 +211,34 @@ impl Block {
         (block.offsets.len() == messages && cursor.0.is_empty()).then_some(block)
     }
 
+    /// Counts the messages of a blob whose subject is wanted, without decoding the rest of it. `up_to`: no id beyond is wanted. Answers the last sequence,
+    /// too; `None` when it isn't a whole summary.
+    #[must_use]
+    pub fn count(blob: &[u8], up_to: u32, wants: &dyn Fn(u32) -> bool) -> Option<(u64, u64)> {
+        let mut cursor = varint::open_sealed(blob)?;
+        let first = cursor.varint()?;
+        let last = first.checked_add(cursor.varint()?)?;
+        cursor.skip(2)?;
+        for _ in 0..cursor.length().filter(|count| *count <= BLOCK)? {
+            cursor.skip(1)?;
+            let length = cursor.length()?;
+            cursor.take(length)?;
+        }
+        let (mut id, mut count) = (0u32, 0);
+        for _ in 0..cursor.length().filter(|count| *count <= BLOCK)? {
+            id = id.checked_add(cursor.varint32()?)?;
+            if id > up_to {
+                break;
+            }
+            let messages = cursor.length()?;
+            cursor.skip(messages)?;
+            if wants(id) {
+                count += messages as u64;
+            }
+        }
+        Some((last, count))
+    }
+
     fn decode_subjects(&mut self, cursor: &mut Cursor<'_>, span: u32) -> Option<()> {
         let count = cursor.length().filter(|count| *count <= BLOCK)?;
         self.subjects.reserve_exact(count);

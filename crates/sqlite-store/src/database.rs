@@ -208,18 +208,42 @@ impl Database {
             Ok(false)
         })?;
         let Some((last, block)) = found else { return Ok(None) };
-        let Some(block) = block.filter(|block| block.last == last) else {
-            // The stream's summaries are derived data: an opening that is told to look rebuilds them from the messages.
-            self.health.poison();
-            let _ = std::fs::write(self.health.folder.join(SUSPECT), b"");
-            return Err(StoreError::Damaged(format!("summary {last} of stream {stream} is not what was written")));
-        };
+        let Some(block) = block.filter(|block| block.last == last) else { return Err(self.bad_summary(stream, last)) };
         let block = Rc::new(block);
         if self.blocks.len() >= BLOCKS_KEPT {
             self.blocks.pop_first();
         }
         self.blocks.insert((stream, last), Rc::clone(&block));
         Ok(Some(block))
+    }
+
+    /// Counts messages in the summaries that end from one sequence to another, both included; answers the last one's end, too.
+    pub(crate) fn count_in_blocks(
+        &self,
+        stream: u32,
+        ends: (u64, u64),
+        up_to: u32,
+        wants: &dyn Fn(u32) -> bool,
+    ) -> Result<Option<(u64, u64)>, StoreError> {
+        let mut counted = None;
+        let mut bad = None;
+        let sql = format!("SELECT last, data FROM b{stream} WHERE last >= ? AND last <= ? ORDER BY last");
+        self.query(&sql, (ends.0 as i64, ends.1 as i64), |row| {
+            let last = row.get::<_, i64>(0)? as u64;
+            match Block::count(row.get_ref(1)?.as_blob()?, up_to, wants).filter(|(end, _)| *end == last) {
+                Some((_, count)) => counted = Some((last, counted.map_or(0, |(_, before)| before) + count)),
+                None => bad = Some(last),
+            }
+            Ok(bad.is_none())
+        })?;
+        bad.map_or(Ok(counted), |last| Err(self.bad_summary(stream, last)))
+    }
+
+    fn bad_summary(&self, stream: u32, last: u64) -> StoreError {
+        // The stream's summaries are derived data: an opening that is told to look rebuilds them from the messages.
+        self.health.poison();
+        let _ = std::fs::write(self.health.folder.join(SUSPECT), b"");
+        StoreError::Damaged(format!("summary {last} of stream {stream} is not what was written"))
     }
 
     /// Forgets decoded summaries of a stream: they were rewritten.

@@ -5,14 +5,15 @@ use std::ops::Range;
 
 use jetstream::identity::{AgeMillis, Sequence, Timestamp};
 use jetstream::store::{Evicted, FrontLimits, StoreError, StreamState};
+use smallvec::{SmallVec, smallvec};
 
 use crate::database::{Database, out_of_order};
 use crate::removal::Removed;
 use crate::ring::Ring;
 use crate::row::Row;
-use crate::search;
 use crate::store::SqliteStore;
 use crate::stream::{Matcher, Stream};
+use crate::{history, search};
 
 /// What must be known of a message to remove it.
 struct Victim {
@@ -91,6 +92,53 @@ impl SqliteStore {
         }
         self.purge_selected(id, &matcher, due.min(limit), &mut evicted)?;
         Ok((evicted, due > limit))
+    }
+
+    /// Removes the oldest messages of one subject: where they are known, without a look at the summaries.
+    pub(crate) fn trim(&mut self, id: u32, subject: &[u8], keep: u64, limit: u64) -> Result<Evicted, StoreError> {
+        let mut evicted = Evicted::default();
+        let Some(stream) = self.streams.get(&id) else { return Ok(evicted) };
+        let Some(subject) = stream.subjects.find(subject) else { return Ok(evicted) };
+        let due = stream.subjects.get(subject).0.saturating_sub(keep).min(limit);
+        if due == 0 {
+            return Ok(evicted);
+        }
+        let Some(victims) = self.oldest_of(id, subject, due as usize)? else {
+            self.purge_selected(id, &Matcher::Ids(vec![subject]), due, &mut evicted)?;
+            return Ok(evicted);
+        };
+        self.touch(id)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(evicted) };
+        for sequence in victims {
+            let Some(victim) = find_victim(&mut self.db, &self.ring, stream, sequence)? else {
+                // A row that can't be found: next time the summaries are asked.
+                stream.history.forget();
+                stream.subjects.raise_hint(subject, sequence + 1);
+                continue;
+            };
+            debug_assert_eq!(victim.subject, subject);
+            remove_row(&mut self.db, &mut self.ring, stream, &victim, false)?;
+            take_out(stream, &victim, None, &mut evicted);
+            self.slices.forget(id, sequence);
+        }
+        refresh_first(&self.db, &self.ring, stream)?;
+        Ok(evicted)
+    }
+
+    /// The oldest `count` messages of a subject; `None` when only the summaries tell.
+    fn oldest_of(&mut self, id: u32, subject: u32, count: usize) -> Result<Option<SmallVec<[u64; 4]>>, StoreError> {
+        let Some(stream) = self.streams.get(&id) else { return Ok(None) };
+        if let Some(oldest) = stream.subjects.oldest(subject).filter(|_| count == 1) {
+            return Ok(Some(smallvec![oldest]));
+        }
+        if stream.history.len() == 0 {
+            let elsewhere = self.streams.values().map(|stream| stream.history.len()).sum();
+            if let Some(stream) = self.streams.get_mut(&id) {
+                history::build(&mut self.db, stream, elsewhere)?;
+            }
+        }
+        let listed = self.streams.get(&id).and_then(|stream| stream.history.oldest(subject, count));
+        Ok(listed.filter(|listed| listed.len() == count))
     }
 
     fn purge_selected(

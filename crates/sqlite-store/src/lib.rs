@@ -32,6 +32,7 @@ mod checkpoint;
 mod database;
 mod erase;
 mod fetch;
+mod history;
 mod load;
 mod lock;
 mod open;

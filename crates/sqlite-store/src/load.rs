@@ -94,7 +94,7 @@ fn replay(db: &mut Database, stream: &mut Stream, saved: Saved) -> Result<Option
             for one in removed.unwrap_or_default() {
                 stream.state.messages = stream.state.messages.saturating_sub(1);
                 stream.state.bytes = stream.state.bytes.saturating_sub(one.size);
-                stream.subtract_subject(one.subject, one.newest);
+                stream.subtract_subject(one.subject, one.sequence, one.newest);
                 stream.note_removed(one.sequence, one.subject);
             }
             Ok(whole)

@@ -251,11 +251,12 @@ fn attempt(
             return Err(Trouble::Damaged(verdict));
         }
     }
-    let wal = Wal::new(&mut connection, path).map_err(sort)?;
+    let mut wal = Wal::new(&mut connection, path).map_err(sort)?;
     let mut db = Database::new(connection, folder);
     let ring = Ring::new(options.ring);
     db.next_chunk = db.number("SELECT max(id) FROM chunk", [])?.map_or(1, |id| id + 1);
     let loaded = load_streams(&mut db, &ring, folder.join(SUSPECT).exists(), report)?;
+    wal.opened(&db.connection).map_err(|error| Trouble::Fatal(StoreError::Failed(error.to_string()).into()))?;
     Ok((db, wal, ring, loaded))
 }
 

@@ -88,8 +88,13 @@ pub(crate) fn next(
     from: u64,
     matcher: &Matcher,
 ) -> Result<Option<(u64, u32)>, StoreError> {
-    let mut at = from;
-    while at <= stream.state.last.0 {
+    // Where the first and the newest of a few subjects lie is known; of many, it would cost more than it saves.
+    let (mut at, mut end) = (from, stream.state.last.0);
+    if let Matcher::Ids(ids) = matcher {
+        at = ids.iter().map(|id| stream.subjects.hint(*id)).min().unwrap_or(0).max(from);
+        end = end.min(newest_of(stream, matcher));
+    }
+    while at <= end {
         let found = collect(db, stream, at, matcher, 1, 64)?;
         if let Some(first) = found.messages.first() {
             return Ok(Some(*first));
@@ -99,6 +104,18 @@ pub(crate) fn next(
     Ok(None)
 }
 
+/// Sequence of the newest message that matches, 0: there is none. More than there is when that can't be told at no cost.
+fn newest_of(stream: &Stream, matcher: &Matcher) -> u64 {
+    let newest = |id: u32| stream.subjects.get(id).1;
+    match matcher {
+        Matcher::All => u64::MAX,
+        Matcher::Ids(ids) => ids.iter().copied().map(newest).max().unwrap_or(0),
+        Matcher::Cached(_) => {
+            stream.subjects.ids().filter(|id| stream.wants(matcher, *id)).map(newest).max().unwrap_or(0)
+        }
+    }
+}
+
 /// The newest message at or below a sequence that matches.
 pub(crate) fn last(
     db: &mut Database,
@@ -106,17 +123,9 @@ pub(crate) fn last(
     matcher: &Matcher,
     up_to: u64,
 ) -> Result<Option<u64>, StoreError> {
-    let newest = match matcher {
-        Matcher::All => None,
-        Matcher::Ids(ids) => Some(ids.iter().map(|id| stream.subjects.get(*id).1).max().unwrap_or(0)),
-        Matcher::Cached(_) => {
-            let wanted = stream.subjects.ids().filter(|id| stream.wants(matcher, *id));
-            Some(wanted.map(|id| stream.subjects.get(id).1).max().unwrap_or(0))
-        }
-    };
-    match newest {
-        Some(0) => return Ok(None),
-        Some(newest) if newest <= up_to => return Ok(Some(newest)),
+    match newest_of(stream, matcher) {
+        0 => return Ok(None),
+        newest if newest <= up_to => return Ok(Some(newest)),
         _ => {}
     }
     let open = stream.open.live(0).rev().find(|entry| entry.sequence <= up_to && stream.wants(matcher, entry.subject));
@@ -171,15 +180,43 @@ fn count_between(
     let open = stream.open.live(from).take_while(|entry| entry.sequence <= to);
     let mut count = open.filter(|entry| stream.wants(matcher, entry.subject)).count() as u64;
     let mut at = from.max(stream.state.first.0);
+    let to = to.min(stream.closed_through);
     let mut found = Vec::new();
-    while at <= to.min(stream.closed_through) {
+    while at <= to {
+        // Only a part of the block may be meant: message by message.
         let Some(block) = db.block_from(stream.id, at)? else { break };
         found.clear();
         matching(stream, &block, at, to, matcher, &mut found);
         count += found.len() as u64;
         at = block.last + 1;
+        // The blocks that are meant as a whole.
+        if let Some((last, whole)) = count_whole(db, stream, at, to, matcher)? {
+            count += whole;
+            at = last + 1;
+        }
     }
     Ok(count)
+}
+
+/// Messages that match in all blocks that begin behind a sequence's predecessor's block and end at or before `to`; and where the last one ends.
+fn count_whole(
+    db: &Database,
+    stream: &Stream,
+    at: u64,
+    to: u64,
+    matcher: &Matcher,
+) -> Result<Option<(u64, u64)>, StoreError> {
+    let up_to = match matcher {
+        Matcher::Ids(ids) => ids.last().copied().unwrap_or(0),
+        _ => u32::MAX,
+    };
+    let Some((last, named)) = db.count_in_blocks(stream.id, (at, to), up_to, &|id| stream.wants(matcher, id))? else {
+        return Ok(None);
+    };
+    // They still name what was removed since the checkpoint.
+    let gone =
+        stream.removed.iter().filter(|(sequence, id)| (at..=last).contains(sequence) && stream.wants(matcher, *id));
+    Ok(Some((last, named.saturating_sub(gone.count() as u64))))
 }
 
 /// The first message at or after a sequence, with its clocks. Damaged rows count as there, with clocks of zero.

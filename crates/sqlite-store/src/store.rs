@@ -282,6 +282,10 @@ impl Store for SqliteStore {
         self.purge_matching(stream.0, std::slice::from_ref(filter), below, keep, limit)
     }
 
+    fn trim_subject(&mut self, stream: StreamId, subject: &[u8], keep: u64, limit: u64) -> Result<Evicted, StoreError> {
+        self.trim(stream.0, subject, keep, limit)
+    }
+
     fn skip_to(&mut self, stream: StreamId, last: Sequence, now: Now) -> Result<(), StoreError> {
         self.touch(stream.0)?;
         let Some(stream) = self.streams.get_mut(&stream.0).filter(|stream| stream.state.last < last) else {

@@ -7,6 +7,7 @@ use jetstream::store::{RecentId, StreamState};
 use subject::Filter;
 
 use crate::block::{IdEntry, OpenBlock};
+use crate::history::History;
 use crate::removal::Removed;
 use crate::ring::TailEntry;
 use crate::subjects::Subjects;
@@ -27,6 +28,7 @@ pub(crate) struct Stream {
     pub(crate) first_age: AgeMillis,
     pub(crate) subjects: Subjects,
     pub(crate) open: OpenBlock,
+    pub(crate) history: History,
     /// Messages up to here are in closed blocks.
     pub(crate) closed_through: u64,
     pub(crate) blocks_since_checkpoint: u32,
@@ -42,6 +44,8 @@ pub(crate) struct Stream {
     pub(crate) tail: VecDeque<TailEntry>,
     /// So many of the newest entries of `tail` are not in their table yet.
     pub(crate) pending: usize,
+    /// The highest key of its table, as far as that is known: no row was removed there since it was inserted.
+    pub(crate) highest_key: Option<u64>,
     /// Last sequence as of the last commit: what connection R can see.
     pub(crate) committed_last: u64,
     /// Rows that connection R still sees though they are removed: since the last commit.
@@ -107,6 +111,7 @@ impl Stream {
         message_id: Option<u128>,
     ) {
         self.subjects.add(id, 1, sequence);
+        self.history.push(id, sequence);
         self.open.push(sequence, id, size);
         if let Some(hash) = message_id {
             self.open.ids.push(IdEntry { sequence, age: now.age.0, hash });
@@ -126,7 +131,8 @@ impl Stream {
     pub(crate) fn discount(&mut self, removed: Removed) {
         self.state.messages = self.state.messages.saturating_sub(1);
         self.state.bytes = if self.state.messages == 0 { 0 } else { self.state.bytes.saturating_sub(removed.size) };
-        self.subtract_subject(removed.subject, removed.newest);
+        self.subtract_subject(removed.subject, removed.sequence, removed.newest);
+        self.history.remove(removed.subject, removed.sequence);
         if removed.sequence > self.closed_through {
             self.open.remove(removed.sequence, removed.size);
         } else {
@@ -136,11 +142,14 @@ impl Stream {
         if removed.sequence == self.state.last.0 {
             self.position_dirty = true;
         }
+        if self.highest_key == Some(removed.sequence) {
+            self.highest_key = None;
+        }
         self.uncommitted_removals.push(removed.sequence);
     }
 
-    pub(crate) fn subtract_subject(&mut self, id: u32, newest: Option<u64>) {
-        if self.subjects.subtract(id, newest) {
+    pub(crate) fn subtract_subject(&mut self, id: u32, sequence: u64, newest: Option<u64>) {
+        if self.subjects.subtract(id, sequence, newest) {
             for (_, bits) in &mut self.matchers {
                 if let Some(word) = bits.get_mut(id as usize / 64) {
                     *word &= !(1 << (id % 64));
@@ -156,7 +165,8 @@ impl Stream {
     /// Was that message of a closed block removed since the checkpoint?
     pub(crate) fn is_removed(&mut self, sequence: u64) -> bool {
         if self.removed.len() > self.removed_sorted + UNSORTED {
-            self.removed.sort_unstable();
+            // A long sorted run and a short one behind it: the stable sort merges them.
+            self.removed.sort();
             self.removed_sorted = self.removed.len();
         }
         let (sorted, recent) = self.removed.split_at(self.removed_sorted);

@@ -29,12 +29,25 @@ const NONE: u32 = u32::MAX;
 struct Entry {
     offset: u32,
     length: u16,
+    /// The oldest message lies at `hint` itself.
+    oldest_known: bool,
     /// Messages held; 0: the id is free.
     messages: u32,
     /// Sequence of the newest.
     last: u64,
     /// No message of it lies below this sequence.
     hint: u64,
+}
+
+impl Entry {
+    /// Its only message lies there.
+    fn only_at(&mut self, sequence: u64) {
+        // Not so while the newest is hidden.
+        self.oldest_known = sequence != u64::MAX;
+        if self.oldest_known {
+            self.hint = sequence;
+        }
+    }
 }
 
 /// The table; see the module.
@@ -97,10 +110,16 @@ impl Subjects {
         self.entries.get(id as usize).map_or(0, |entry| entry.hint)
     }
 
+    /// Sequence of its oldest message, if it is known: with one or two messages it always is, unless others were between them.
+    pub(crate) fn oldest(&self, id: u32) -> Option<u64> {
+        self.entries.get(id as usize).filter(|entry| entry.oldest_known && entry.messages > 0).map(|entry| entry.hint)
+    }
+
     /// Its oldest message is not below `sequence`.
     pub(crate) fn raise_hint(&mut self, id: u32, sequence: u64) {
-        if let Some(entry) = self.entries.get_mut(id as usize) {
-            entry.hint = entry.hint.max(sequence);
+        if let Some(entry) = self.entries.get_mut(id as usize).filter(|entry| entry.hint < sequence) {
+            entry.hint = sequence;
+            entry.oldest_known = false;
         }
     }
 
@@ -126,8 +145,7 @@ impl Subjects {
         }
         let offset = self.text.len() as u32;
         self.text.extend_from_slice(subject);
-        self.entries[id as usize] =
-            Entry { offset, length: subject.len() as u16, messages: 0, last: 0, hint: sequence };
+        self.entries[id as usize] = Entry { offset, length: subject.len() as u16, hint: sequence, ..Entry::default() };
         self.live += 1;
         self.mark(id, TEXTS | STATES);
         self.link(id);
@@ -136,6 +154,12 @@ impl Subjects {
     /// `messages` more on it, the newest at `last`.
     pub(crate) fn add(&mut self, id: u32, messages: u32, last: u64) {
         let entry = &mut self.entries[id as usize];
+        match entry.messages {
+            0 if messages == 1 => entry.only_at(last),
+            // Until now it was the only one.
+            1 => entry.only_at(entry.last),
+            _ => {}
+        }
         entry.messages += messages;
         entry.last = last;
         self.mark(id, STATES);
@@ -148,12 +172,17 @@ impl Subjects {
         }
     }
 
-    /// One message fewer. If it was the newest and others remain, `last` says which is the newest now. `true` when the subject is gone.
-    pub(crate) fn subtract(&mut self, id: u32, last: Option<u64>) -> bool {
+    /// One message fewer, the one at `sequence`. If it was the newest and others remain, `last` says which is the newest now. `true` when the subject is gone.
+    pub(crate) fn subtract(&mut self, id: u32, sequence: u64, last: Option<u64>) -> bool {
         let Some(entry) = self.entries.get_mut(id as usize).filter(|entry| entry.messages > 0) else { return false };
         entry.messages -= 1;
         if let Some(last) = last {
             entry.last = last;
+        }
+        if entry.messages == 1 {
+            entry.only_at(entry.last);
+        } else if entry.hint <= sequence && entry.oldest_known {
+            entry.oldest_known = entry.hint != sequence;
         }
         let gone = entry.messages == 0;
         self.mark(id, STATES);
@@ -354,7 +383,7 @@ mod tests {
                     let entry = model.entry(name).or_default();
                     *entry = (entry.0 + 1, sequence);
                 } else if let Some(id) = table.find(&name) {
-                    let gone = table.subtract(id, None);
+                    let gone = table.subtract(id, 0, None);
                     let entry = model.get_mut(&name).unwrap();
                     entry.0 -= 1;
                     prop_assert_eq!(gone, entry.0 == 0);

@@ -23,7 +23,29 @@ pub(crate) fn unzigzag(value: u64) -> i64 {
 pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Cursor<'a> {
+    #[inline]
     pub(crate) fn varint(&mut self) -> Option<u64> {
+        match self.0.split_first() {
+            // Most are.
+            Some((byte, rest)) if *byte < 0x80 => {
+                self.0 = rest;
+                Some(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    /// Passes over so many numbers without a look at them.
+    pub(crate) fn skip(&mut self, numbers: usize) -> Option<()> {
+        if numbers > 0 {
+            let mut ends = self.0.iter().enumerate().filter(|(_, byte)| **byte < 0x80);
+            let (last, _) = ends.nth(numbers - 1)?;
+            self.0 = &self.0[last + 1..];
+        }
+        Some(())
+    }
+
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for (index, byte) in self.0.iter().enumerate().take(10) {
             let bits = u64::from(byte & 0x7f);
@@ -91,5 +113,7 @@ mod tests {
             assert_eq!(unzigzag(zigzag(value)), value);
         }
         assert_eq!(Cursor(&[0xff; 11]).varint(), None);
+        let mut cursor = Cursor(&[0x81, 1, 7, 0x80, 0x80, 1, 9]);
+        assert_eq!((cursor.skip(0), cursor.skip(3), cursor.0, cursor.skip(2)), (Some(()), Some(()), &[9][..], None));
     }
 }

@@ -34,6 +34,8 @@ const FRAME: u64 = 24 + schema::PAGE;
 #[derive(Debug)]
 pub(crate) struct Wal {
     path: PathBuf,
+    /// Kept open: its header is read after each commit.
+    log: Option<File>,
     pages: Arc<AtomicI32>,
     seen: i32,
     asked: bool,
@@ -43,11 +45,12 @@ pub(crate) struct Wal {
 }
 
 /// The last synced commit.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Good {
     known: bool,
     pages: i32,
-    salt: [u8; 8],
+    /// `None`: there was nothing in the log yet.
+    salt: Option<[u8; 8]>,
 }
 
 /// What is to be done after a commit.
@@ -70,22 +73,42 @@ impl Wal {
         }))?;
         let mut path = database.as_os_str().to_owned();
         path.push("-wal");
-        Ok(Wal { path: path.into(), pages, seen: 0, asked: false, rest_at: None, good: Rc::default() })
+        Ok(Wal { path: path.into(), log: None, pages, seen: 0, asked: false, rest_at: None, good: Rc::default() })
+    }
+
+    /// Call once the store is opened: what was found in the log is synced, so that a failure of the very first commit has something to be cut back to.
+    pub(crate) fn opened(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let failed = |error: std::io::Error| {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+            rusqlite::Error::SqliteFailure(code, Some(format!("the log can't be synced: {error}")))
+        };
+        if let Ok(log) = File::open(&self.path) {
+            log.sync_data().map_err(failed)?;
+        }
+        let pages: i32 = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
+        self.seen = pages.max(0);
+        let salt = self.salt();
+        self.good.set(Good { known: true, pages: self.seen, salt });
+        Ok(())
+    }
+
+    fn salt(&mut self) -> Option<[u8; 8]> {
+        if self.log.is_none() {
+            self.log = File::open(&self.path).ok();
+        }
+        salt_of(self.log.as_ref()?)
     }
 
     /// Call after each commit.
     pub(crate) fn committed(&mut self, background: bool) -> Due {
         let pages = self.pages.load(Ordering::Relaxed);
-        if pages <= self.seen || !self.good.get().known {
-            // Restarted: other salts from here on.
-            let salt = read_salt(&self.path);
-            self.good.set(Good { known: salt.is_some(), pages, salt: salt.unwrap_or_default() });
-            if pages < self.seen {
-                self.rest_at = None;
-            }
+        // At each commit: a restart shows in nothing else for sure, and a log cut by the wrong salt would lose what was synced.
+        let salt = self.salt();
+        if salt != self.good.get().salt {
+            self.rest_at = None;
         }
         self.seen = pages;
-        self.good.set(Good { pages, ..self.good.get() });
+        self.good.set(Good { known: salt.is_some(), pages, salt });
         if self.rest_at.is_some_and(|at| pages >= at) || pages >= MOST_PAGES && pages % RETRY_PAGES < 16 {
             return Due::Here;
         }
@@ -148,8 +171,9 @@ impl Drop for WalCut {
 }
 
 fn cut(path: &Path, good: Good) -> std::io::Result<()> {
-    let keep = if read_salt(path) == Some(good.salt) { LOG_HEADER + good.pages.max(0) as u64 * FRAME } else { 0 };
-    let file = OpenOptions::new().write(true).open(path)?;
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let same = good.salt.is_some() && salt_of(&file) == good.salt;
+    let keep = if same { LOG_HEADER + good.pages.max(0) as u64 * FRAME } else { 0 };
     if file.metadata()?.len() > keep {
         file.set_len(keep)?;
         file.sync_all()?;
@@ -159,8 +183,8 @@ fn cut(path: &Path, good: Good) -> std::io::Result<()> {
 
 /// The salts in the log's header: other ones after each restart. Opening and closing the log is harmless; doing so with the database file would drop
 /// SQLite's locks.
-fn read_salt(path: &Path) -> Option<[u8; 8]> {
+fn salt_of(log: &File) -> Option<[u8; 8]> {
     let mut salt = [0; 8];
-    File::open(path).ok()?.read_exact_at(&mut salt, 16).ok()?;
+    log.read_exact_at(&mut salt, 16).ok()?;
     Some(salt)
 }

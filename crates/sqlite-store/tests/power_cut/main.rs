@@ -1,8 +1,9 @@
 //! What was acknowledged survives a cut of the power at any moment, and a cut can be seen to cost something where commits are not synced: else this
-//! test would be blind.
+//! test would be blind. And syncs and writes that fail, see `fault`.
 #![allow(clippy::unwrap_used, reason = "a test ends where something can't be")]
 
 mod driver;
+mod fault;
 mod replay;
 
 use std::path::Path;
@@ -15,17 +16,27 @@ use sqlite_store::{Options, SqliteStore};
 
 const STREAM: StreamId = StreamId(16);
 
+/// Cargo puts the shared library beside the tests.
+fn library() -> std::path::PathBuf {
+    let library = std::env::current_exe().unwrap().with_file_name("libpower_cut.so");
+    assert!(library.exists(), "{} is not built", library.display());
+    library
+}
+
+/// In memory where there is such a file system: nothing of these tests is about the real disk.
+fn quick_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    tempfile::tempdir_in(if memory.is_dir() { memory.into() } else { std::env::temp_dir() }).unwrap()
+}
+
 fn record(mode: &str, messages: u64) -> Recording {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = quick_folder();
     let store = folder.path().join("store");
     std::fs::create_dir(&store).unwrap();
     let log = folder.path().join("log");
-    // Cargo puts the shared library beside the tests.
-    let library = std::env::current_exe().unwrap().with_file_name("libpower_cut.so");
-    assert!(library.exists(), "{} is not built", library.display());
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["drive".as_ref(), store.as_os_str(), mode.as_ref(), messages.to_string().as_ref()])
-        .env("LD_PRELOAD", &library)
+        .env("LD_PRELOAD", library())
         .env("POWER_CUT_FOLDER", &store)
         .env("POWER_CUT_LOG", &log)
         .stdout(Stdio::null())
@@ -43,9 +54,7 @@ fn lossy_cuts(recording: &Recording, cuts: u64) -> u64 {
     for seed in 1..=cuts {
         let cut = (Splitter(seed ^ 0xabcd).bits() % (recording.len() as u64 + 1)) as usize;
         let acknowledged = recording.acknowledged(cut);
-        let folder =
-            tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() })
-                .unwrap();
+        let folder = quick_folder();
         recording.build(cut, seed, folder.path()).unwrap();
         let (mut store, report) =
             SqliteStore::open(folder.path(), Options { ballast: 0, reserve: 0, ..Options::default() }).unwrap();
@@ -86,6 +95,13 @@ fn main() {
         driver::drive(folder, mode, messages).unwrap();
         return;
     }
+    if let [_, role, case, folder, control] = &arguments[..]
+        && role == "fault"
+    {
+        fault::run(case, folder.as_ref(), control.as_ref());
+        return;
+    }
+    fault::cases();
     let recording = record("full", 2_400);
     assert_eq!(lossy_cuts(&recording, 500), 0, "acknowledged messages were lost");
     let control = record("normal", 2_400);
