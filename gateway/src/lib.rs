@@ -4,6 +4,10 @@
 
 pub mod arguments;
 pub mod config;
+mod declared;
 pub mod gateway;
+mod listening;
+mod settings;
 pub mod status;
+mod store_thread;
 pub mod version;

@@ -42,7 +42,7 @@ pub struct NewConnection {
     /// What carries it.
     pub transport: Transport,
     /// Who is at the other end.
-    pub peer: std::net::SocketAddr,
+    pub peer: core::net::SocketAddr,
     /// What INFO says of TLS on this listener.
     pub tls: TlsFacts,
 }

@@ -45,7 +45,7 @@ pub(crate) struct Connection {
     pub(crate) deadline: u64,
     /// Since when it waits for room at the store, 0: it does not.
     pub(crate) waiting_since: u64,
-    pub(crate) peer: std::net::SocketAddr,
+    pub(crate) peer: core::net::SocketAddr,
     /// Wall clock at its start, nanoseconds since 1970.
     pub(crate) started_wall: i64,
     pub(crate) kind: Kind,

@@ -17,7 +17,7 @@ pub struct ConnectionInfo {
     /// What carries it.
     pub transport: Transport,
     /// Who is at the other end.
-    pub peer: std::net::SocketAddr,
+    pub peer: core::net::SocketAddr,
     /// When it was opened: monotonic microseconds, and wall clock in nanoseconds since 1970.
     pub started: (u64, i64),
     /// When it last sent something, monotonic microseconds.

@@ -105,6 +105,12 @@ impl Committer {
     }
 }
 
+/// The outcomes of a batch that no store can take at the moment: each command is worth trying again.
+#[must_use]
+pub fn refusals(batch: &Batch) -> Vec<Outcome> {
+    batch.commands.iter().map(refusal).collect()
+}
+
 /// How many batches from the front go into one commit: at least one, if there is one.
 fn how_many(inbox: &[Batch]) -> usize {
     let (mut commands, mut bytes) = (0, 0);

@@ -298,10 +298,15 @@ impl Draft {
     }
 }
 
+/// A time as the API writes it (RFC 3339); `None` when it is none.
+#[must_use]
+pub fn parse_time(text: &str) -> Option<Timestamp> {
+    let nanos = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
+    Some(Timestamp(nanos.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64))
+}
+
 fn time_of(text: &str) -> Result<Timestamp, ApiError> {
-    let parsed = OffsetDateTime::parse(text, &Rfc3339).ok();
-    let nanos = parsed.map(|at| at.unix_timestamp_nanos().clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64);
-    nanos.map(Timestamp).ok_or_else(|| {
+    parse_time(text).ok_or_else(|| {
         let text = format_args!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse it");
         api_error::invalid_json(text)
     })

@@ -17,6 +17,7 @@ mod stream_check;
 mod stream_config;
 mod wire;
 
+pub use consumer_config::parse_time;
 pub use direct_get::direct_message;
 pub use publish_ack::{publish_ack, publish_refused};
 pub use request::{Kind, Parsed, parse};

@@ -32,6 +32,8 @@ struct Shared {
 struct Inbox {
     batches: Vec<Batch>,
     closed: bool,
+    /// Somebody asks for a turn although no batch is there.
+    nudged: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +71,12 @@ impl StoreHandle {
         Poll::Pending
     }
 
+    /// Asks for a turn: what was fetched for the store thread is there.
+    pub fn nudge(&self) {
+        lock(&self.0.inbox).nudged = true;
+        self.0.arrived.notify_one();
+    }
+
     /// No more batches will come: the store thread finishes what waits and ends.
     pub fn close(&self) {
         lock(&self.0.inbox).closed = true;
@@ -80,7 +88,7 @@ impl StoreMailbox {
     /// Waits until a batch is there, or for `patience`, and moves all that wait into `into`. `false`: nothing waits and none will come.
     pub fn wait(&self, patience: Option<Duration>, into: &mut Vec<Batch>) -> bool {
         let mut inbox = lock(&self.0.inbox);
-        if inbox.batches.is_empty() && !inbox.closed {
+        if inbox.batches.is_empty() && !inbox.closed && !inbox.nudged {
             inbox = match patience {
                 Some(patience) => {
                     self.0.arrived.wait_timeout(inbox, patience).unwrap_or_else(PoisonError::into_inner).0
@@ -88,6 +96,7 @@ impl StoreMailbox {
                 None => self.0.arrived.wait(inbox).unwrap_or_else(PoisonError::into_inner),
             };
         }
+        inbox.nudged = false;
         into.append(&mut inbox.batches);
         !(inbox.closed && into.is_empty())
     }

@@ -1,3 +1,5 @@
+//! The command line in all its spellings.
+
 use super::*;
 
 fn parse(line: &str) -> Result<Invocation, Exit> {

@@ -1,3 +1,5 @@
+//! Configuration files: what they become, and what is wrong with them where.
+
 use std::path::Path;
 use std::time::Duration;
 

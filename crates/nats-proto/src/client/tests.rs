@@ -1,3 +1,5 @@
+//! Client operations: decoding at every cut, and what is refused.
+
 use super::*;
 use crate::encode;
 use proptest::prelude::*;

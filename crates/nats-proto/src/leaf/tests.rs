@@ -1,3 +1,5 @@
+//! Leaf operations: every form, and what is refused.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -95,7 +95,7 @@ impl Metrics {
         }
         for name in ["pending_bytes", "subscriptions", "in_bytes", "out_bytes", "in_msgs", "out_msgs"] {
             let entries = page["connections"].as_array().map_or(&[][..], Vec::as_slice);
-            let sum: f64 = entries.iter().filter_map(|entry| entry[name].as_f64()).sum();
+            let sum = entries.iter().filter_map(|entry| entry[name].as_f64()).fold(0.0, |sum, value| sum + value);
             self.line(&format!("nats_connz_{name}"), &[], sum);
         }
     }

@@ -5,7 +5,7 @@ use crate::metadata::{Dependency, Kind, Metadata, Package};
 use super::PURE;
 
 /// A crate of ours and what of ours it may depend on, tests included. `mqtt-proto` and `nats-proto` never meet.
-const DIRECTION: [(&str, &[&str]); 17] = [
+const DIRECTION: [(&str, &[&str]); 18] = [
     ("subject", &[]),
     ("nats-conf", &[]),
     ("nats-proto", &["subject"]),
@@ -13,11 +13,17 @@ const DIRECTION: [(&str, &[&str]); 17] = [
     ("jetstream", &["subject"]),
     ("jetstream-api", &["jetstream", "subject"]),
     ("committer", &["jetstream", "subject"]),
-    ("sqlite-store", &["jetstream", "subject"]),
+    ("power-cut", &[]),
+    ("sqlite-store", &["jetstream", "power-cut", "subject"]),
     ("uplink", &["nats-proto", "subject"]),
-    ("forward", &["nats-proto", "subject"]),
-    ("broker", &["jetstream", "jetstream-api", "mqtt-proto", "nats-proto", "subject"]),
-    ("server", &["broker", "jetstream", "jetstream-api", "mqtt-proto", "nats-conf", "nats-proto", "subject"]),
+    // It reads slices of streams as the store hands them out.
+    ("forward", &["jetstream", "nats-proto", "subject"]),
+    // `committer` is for tests: the broker is tried with a real one behind it.
+    ("broker", &["committer", "jetstream", "jetstream-api", "mqtt-proto", "nats-proto", "subject"]),
+    (
+        "server",
+        &["broker", "committer", "jetstream", "jetstream-api", "mqtt-proto", "nats-conf", "nats-proto", "subject"],
+    ),
     (
         "edge-gateway",
         &[

@@ -1,4 +1,4 @@
-//! A server with nothing but the core protocol, for measuring the hot path: `cargo run --release -p server --example core -- --port N`.
+//! A server with nothing but the core protocol, for measuring the hot path: `cargo run --release -p server --example core_only -- --port N`.
 
 use broker::{Broker, Protocol, ServerIdentity, Settings};
 use server::{Clock, CoreHandle, Shutdown, accept_plain, bind, listen, run};

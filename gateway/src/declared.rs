@@ -1,0 +1,127 @@
+//! Streams and consumers that the configuration declares, as requests to JetStream.
+
+use std::time::Duration;
+
+use jetstream::command::{ConsumerAction, Request};
+use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
+use jetstream::identity::{Sequence, Timestamp};
+use subject::Filter;
+
+use crate::config;
+
+/// Something to be there after the start.
+#[derive(Clone, Debug)]
+pub(crate) enum Declaration {
+    /// A stream.
+    Stream(Box<StreamConfig>),
+    /// A consumer of the stream named first.
+    Consumer(Box<str>, Box<ConsumerConfig>),
+}
+
+impl Declaration {
+    /// What it is, for messages.
+    pub(crate) fn what(&self) -> String {
+        match self {
+            Declaration::Stream(config) => format!("stream {:?}", config.name),
+            Declaration::Consumer(stream, config) => format!("consumer {:?} of stream {stream:?}", config.name),
+        }
+    }
+
+    /// What is tried, until one succeeds: create it, else bring what is there to this.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        match self {
+            Declaration::Stream(config) => {
+                vec![Request::StreamCreate { config: config.clone() }, Request::StreamUpdate { config: config.clone() }]
+            }
+            Declaration::Consumer(stream, config) => vec![Request::ConsumerCreate {
+                stream: stream.clone(),
+                config: config.clone(),
+                action: ConsumerAction::CreateOrUpdate,
+            }],
+        }
+    }
+}
+
+/// All declarations of the configuration, with their places.
+pub(crate) fn of(streams: &[config::Stream]) -> Vec<(String, Declaration)> {
+    let mut all = Vec::new();
+    for stream in streams {
+        all.push((stream.position.to_string(), Declaration::Stream(Box::new(stream_config(stream)))));
+        for consumer in &stream.consumers {
+            let config = Box::new(consumer_config(consumer));
+            all.push((consumer.position.to_string(), Declaration::Consumer(stream.name.as_str().into(), config)));
+        }
+    }
+    all
+}
+
+fn stream_config(stream: &config::Stream) -> StreamConfig {
+    StreamConfig {
+        description: stream.description.clone().unwrap_or_default().into(),
+        subjects: filters(&stream.subjects),
+        max_messages: limit(stream.max_messages),
+        max_bytes: limit(stream.max_bytes),
+        max_age_ns: stream.max_age.map_or(0, nanoseconds),
+        max_messages_per_subject: limit(stream.max_messages_per_subject),
+        max_message_size: stream.max_message_size.map_or(-1, |size| i32::try_from(size).unwrap_or(i32::MAX)),
+        discard: match stream.discard {
+            config::Discard::Old => Discard::Old,
+            config::Discard::New => Discard::New,
+        },
+        discard_new_per_subject: stream.discard_new_per_subject,
+        duplicate_window_ns: nanoseconds(stream.duplicate_window),
+        deny_delete: stream.deny_delete,
+        deny_purge: stream.deny_purge,
+        allow_direct: true,
+        metadata: stream.metadata.clone(),
+        ..StreamConfig::named(&stream.name)
+    }
+}
+
+fn consumer_config(consumer: &config::Consumer) -> ConsumerConfig {
+    ConsumerConfig {
+        description: consumer.description.clone().unwrap_or_default().into(),
+        deliver_policy: match &consumer.deliver_policy {
+            config::DeliverPolicy::All => DeliverPolicy::All,
+            config::DeliverPolicy::Last => DeliverPolicy::Last,
+            config::DeliverPolicy::New => DeliverPolicy::New,
+            config::DeliverPolicy::LastPerSubject => DeliverPolicy::LastPerSubject,
+            config::DeliverPolicy::FromSequence(sequence) => DeliverPolicy::FromSequence(Sequence(*sequence)),
+            // Checked when the file was read.
+            config::DeliverPolicy::FromTime(text) => {
+                DeliverPolicy::FromTime(jetstream_api::parse_time(text).unwrap_or(Timestamp(0)))
+            }
+        },
+        ack_policy: match consumer.ack_policy {
+            config::AckPolicy::Explicit => AckPolicy::Explicit,
+            config::AckPolicy::All => AckPolicy::All,
+            config::AckPolicy::None => AckPolicy::None,
+        },
+        ack_wait_ns: nanoseconds(consumer.ack_wait),
+        backoff_ns: consumer.backoff.iter().copied().map(nanoseconds).collect(),
+        max_deliver: limit(consumer.max_deliver),
+        max_ack_pending: limit(consumer.max_ack_pending),
+        max_waiting: i64::from(consumer.max_waiting),
+        filters: filters(&consumer.filter_subjects),
+        headers_only: consumer.headers_only,
+        max_request_batch: consumer.max_batch.map_or(0, |most| limit(Some(most))),
+        max_request_expires_ns: consumer.max_expires.map_or(0, nanoseconds),
+        max_request_max_bytes: consumer.max_bytes.map_or(0, |most| limit(Some(most))),
+        inactive_threshold_ns: consumer.inactive_threshold.map_or(0, nanoseconds),
+        metadata: consumer.metadata.clone(),
+        ..ConsumerConfig::named(&consumer.name)
+    }
+}
+
+fn filters(texts: &[String]) -> Vec<Filter> {
+    // Checked when the file was read.
+    texts.iter().filter_map(|text| Filter::parse(text).ok()).collect()
+}
+
+fn limit(limit: Option<u64>) -> i64 {
+    limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

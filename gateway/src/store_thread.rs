@@ -1,0 +1,328 @@
+//! The store thread: `committer` with a clock, a mailbox and SQLite around it.
+//!
+//! The store is opened, and what the configuration declares is brought about, before the thread runs: a mistake ends the start with a message. From
+//! then on a failed store is dropped, opened anew and reported (design §4); the gateway lives on.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use committer::Committer;
+use forward::{Incarnation, IncarnationId, Incarnations};
+use jetstream::clock::AgeClock;
+use jetstream::command::{Answer, Batch, Command, Event, Outcome, Request, Turn};
+use jetstream::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
+use jetstream::store::{Store, StoreError, StreamState, record_space};
+use jetstream::{JetStream, Limits};
+use server::{Clock, StoreHandle, StoreMailbox, store_queue};
+use sqlite_store::{Options, SqliteStore};
+
+use crate::declared;
+
+/// How long to wait before a store that failed is opened again.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+/// House-keeping happens at least so often while something of it waits.
+const MAINTENANCE: Duration = Duration::from_millis(5);
+
+/// Everything a start needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct StorePlan {
+    pub(crate) folder: PathBuf,
+    pub(crate) cache_kib: u32,
+    pub(crate) limits: Limits,
+    /// Streams and consumers of the configuration, in its order.
+    pub(crate) declared: Vec<Declared>,
+    /// Streams whose incarnations are written at each opening: those that are forwarded.
+    pub(crate) forwarded: Vec<String>,
+}
+
+/// A declaration, and where it stands in the file.
+pub(crate) type Declared = (String, declared::Declaration);
+
+/// What the forwards need of an opened store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ForwardRows {
+    /// By stream name: its instance, counters and incarnations, the present one last.
+    pub(crate) streams: BTreeMap<String, (StreamId, StreamState, Option<Incarnations>)>,
+    /// The forwards' own records, by key.
+    pub(crate) records: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The age clock when the store was opened, and the monotonic milliseconds then.
+    pub(crate) age: (AgeMillis, u64),
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub(crate) struct StoreThread {
+    pub(crate) handle: StoreHandle,
+    /// Replaced at each opening, before [`Event::Reopened`] is sent.
+    pub(crate) rows: Arc<Mutex<ForwardRows>>,
+    thread: JoinHandle<()>,
+}
+
+/// An opened store with what stands on it.
+struct Opened {
+    store: SqliteStore,
+    jetstream: JetStream,
+    age: AgeClock,
+    events: Vec<Event>,
+}
+
+impl StoreThread {
+    /// Opens the store and starts the thread.
+    pub(crate) fn start(plan: StorePlan, clock: Clock) -> anyhow::Result<StoreThread> {
+        let (handle, mailbox) = store_queue();
+        let rows = Arc::new(Mutex::new(ForwardRows::default()));
+        let worker = Worker { plan, clock, handle: handle.clone(), rows: Arc::clone(&rows), mailbox };
+        // Opened on its own thread, which it never leaves; the start waits for what came of it.
+        let (opened, outcome) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || worker.start(&opened))
+            .context("starting the store thread")?;
+        outcome.recv().context("the store thread ended while it opened the store")??;
+        Ok(StoreThread { handle, rows, thread })
+    }
+
+    /// Commits what waits and ends.
+    pub(crate) fn stop(self) {
+        self.handle.close();
+        if self.thread.join().is_err() {
+            tracing::error!("the store thread had panicked");
+        }
+    }
+}
+
+struct Worker {
+    plan: StorePlan,
+    clock: Clock,
+    handle: StoreHandle,
+    rows: Arc<Mutex<ForwardRows>>,
+    mailbox: StoreMailbox,
+}
+
+impl Worker {
+    fn start(self, outcome: &mpsc::Sender<anyhow::Result<()>>) {
+        // Nobody listens only when the start itself is gone.
+        match open(&self.plan, self.clock, &self.handle, &self.rows) {
+            Ok(opened) => {
+                let _ = outcome.send(Ok(()));
+                self.run(opened);
+            }
+            Err(error) => {
+                let _ = outcome.send(Err(error));
+            }
+        }
+    }
+
+    fn run(self, mut opened: Opened) {
+        let mut committer = Committer::default();
+        let mut inbox = Vec::new();
+        self.mailbox.release(Turn { events: std::mem::take(&mut opened.events), ..Turn::default() });
+        let mut wake_at: Option<AgeMillis> = Some(AgeMillis(0));
+        let mut busy = true;
+        loop {
+            let now = opened.now(self.clock);
+            let mut patience = wake_at.map(|at| Duration::from_millis(at.0.saturating_sub(now.age.0)));
+            if busy {
+                patience = Some(patience.unwrap_or(MAINTENANCE).min(MAINTENANCE));
+            }
+            if inbox.is_empty() && !self.mailbox.wait(patience, &mut inbox) {
+                return self.finish(&mut opened, &mut committer);
+            }
+            let mut turn = Turn::default();
+            let result = opened
+                .turn(self.clock, &mut committer, &mut inbox, &mut turn)
+                .and_then(|()| opened.store.maintain().map(|more| busy = more));
+            wake_at = turn.wake_at;
+            self.mailbox.release(turn);
+            if let Err(error) = result {
+                match self.reopen(opened, &error) {
+                    Some(again) => opened = again,
+                    None => return,
+                }
+                wake_at = Some(AgeMillis(0));
+            }
+        }
+    }
+
+    /// The last turn of an orderly stop: consumer positions that nobody waited for.
+    fn finish(&self, opened: &mut Opened, committer: &mut Committer) {
+        let mut turn = Turn::default();
+        let stored = opened.turn(self.clock, committer, &mut Vec::new(), &mut turn).and_then(|()| {
+            let now = opened.now(self.clock);
+            opened.jetstream.before_commit(&mut opened.store, now)?;
+            opened.store.commit()
+        });
+        if let Err(error) = stored {
+            tracing::error!(%error, "the last commit failed; consumers may see some messages again");
+        }
+        self.mailbox.release(turn);
+    }
+
+    /// Nothing is retried in place: the store is dropped and opened anew. `None`: the gateway stops meanwhile.
+    fn reopen(&self, failed: Opened, error: &StoreError) -> Option<Opened> {
+        tracing::error!(%error, "the store failed; it is opened anew, publishes are refused meanwhile");
+        drop(failed);
+        loop {
+            match open(&self.plan, self.clock, &self.handle, &self.rows) {
+                Ok(mut opened) => {
+                    let mut events = vec![Event::Reopened { reason: error.to_string().into() }];
+                    events.append(&mut opened.events);
+                    self.mailbox.release(Turn { events, ..Turn::default() });
+                    return Some(opened);
+                }
+                Err(error) => tracing::error!("the store can't be opened: {error:#}; trying again"),
+            }
+            let mut inbox = Vec::new();
+            if !self.mailbox.wait(Some(REOPEN_PAUSE), &mut inbox) {
+                return None;
+            }
+            self.refuse(inbox);
+        }
+    }
+
+    /// What arrives while there is no store is refused at once.
+    fn refuse(&self, inbox: Vec<Batch>) {
+        if !inbox.is_empty() {
+            let done = inbox.into_iter().map(|batch| {
+                let outcomes = committer::refusals(&batch);
+                (batch, outcomes)
+            });
+            self.mailbox.release(Turn { done: done.collect(), ..Turn::default() });
+        }
+    }
+}
+
+impl Opened {
+    fn now(&mut self, clock: Clock) -> Now {
+        let now = clock.now();
+        self.age.now(Timestamp(now.wall_ns), now.micros / 1000)
+    }
+
+    fn turn(
+        &mut self,
+        clock: Clock,
+        committer: &mut Committer,
+        inbox: &mut Vec<Batch>,
+        turn: &mut Turn,
+    ) -> Result<(), StoreError> {
+        let now = self.now(clock);
+        let mut timed_commit = |store: &mut dyn Store| {
+            let before = clock.now().micros;
+            store.commit()?;
+            Ok(clock.now().micros - before)
+        };
+        committer.turn(now, inbox, turn, &mut self.jetstream, &mut self.store, &mut timed_commit)
+    }
+}
+
+/// Opens the file, loads what stands on it, brings about what is declared, and begins a new incarnation of what is forwarded.
+fn open(plan: &StorePlan, clock: Clock, handle: &StoreHandle, rows: &Mutex<ForwardRows>) -> anyhow::Result<Opened> {
+    let waker = handle.clone();
+    let options =
+        Options { cache_kib: plan.cache_kib, wake: Some(Box::new(move || waker.nudge())), ..Options::default() };
+    let (mut store, report) = SqliteStore::open(&plan.folder, options)?;
+    for damage in &report.damage {
+        tracing::error!(?damage, "the store was damaged");
+    }
+    if report.unclean {
+        tracing::warn!("the store was not closed in order: what was acknowledged is there");
+    }
+    let now = clock.now();
+    let mut age = AgeClock::open(&mut store, Timestamp(now.wall_ns), now.micros / 1000)?;
+    let now = age.now(Timestamp(now.wall_ns), now.micros / 1000);
+    let (jetstream, events) = JetStream::load(&mut store, now, plan.limits)?;
+    let mut opened = Opened { store, jetstream, age, events };
+    opened.declare(plan, clock)?;
+    let fresh = opened.forward_rows(plan, clock)?;
+    *rows.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+    Ok(opened)
+}
+
+impl Opened {
+    /// Streams and consumers of the configuration: created, or brought to what it says.
+    fn declare(&mut self, plan: &StorePlan, clock: Clock) -> anyhow::Result<()> {
+        for (place, declaration) in &plan.declared {
+            let mut refused = None;
+            for request in declaration.requests() {
+                match self.ask(clock, request)? {
+                    Answer::Error(error) => refused = Some(error),
+                    _ => {
+                        refused = None;
+                        break;
+                    }
+                }
+            }
+            if let Some(error) = refused {
+                anyhow::bail!("{place}: {}: {} ({})", declaration.what(), error.description, error.err_code);
+            }
+        }
+        Ok(())
+    }
+
+    /// One request, answered at once.
+    fn ask(&mut self, clock: Clock, request: Request) -> anyhow::Result<Answer> {
+        let batch = Batch { commands: vec![Command::Request(Box::new(request))], ..Batch::default() };
+        let mut turn = Turn::default();
+        self.turn(clock, &mut Committer::default(), &mut vec![batch], &mut turn)?;
+        self.events.append(&mut turn.events);
+        let outcome = turn.done.into_iter().flat_map(|(_, outcomes)| outcomes).next();
+        match outcome {
+            Some(Outcome::Answer(answer)) => Ok(*answer),
+            other => anyhow::bail!("the store answered {other:?} to a request"),
+        }
+    }
+
+    /// Reference forward §1: an incarnation begins at every opening of the store, and is durable before anything is forwarded.
+    fn forward_rows(&mut self, plan: &StorePlan, clock: Clock) -> anyhow::Result<ForwardRows> {
+        let mut rows = ForwardRows::default();
+        for event in &self.events {
+            if let Event::StreamUp { stream, name, .. } = event {
+                rows.streams.insert(name.to_string(), (*stream, self.store.state(*stream), None));
+            }
+        }
+        for name in &plan.forwarded {
+            let Some((stream, state, incarnations)) = rows.streams.get_mut(name) else { continue };
+            *incarnations = Some(self.begin_incarnation(*stream, state.last)?);
+        }
+        self.store.scan_records(&[record_space::FORWARD], &[], &mut |key, value| {
+            rows.records.push((key.to_vec(), value.to_vec()));
+            true
+        })?;
+        self.store.commit()?;
+        rows.age = (self.now(clock).age, clock.now().micros / 1000);
+        Ok(rows)
+    }
+
+    fn begin_incarnation(&mut self, stream: StreamId, last: Sequence) -> anyhow::Result<Incarnations> {
+        let prefix = Incarnation::key(stream, 0);
+        let mut known = Vec::new();
+        let mut damaged = 0;
+        self.store.scan_records(&prefix[..5], &[], &mut |_, value| {
+            match Incarnation::decode(value) {
+                Ok(row) => known.push(row),
+                Err(_) => damaged += 1,
+            }
+            true
+        })?;
+        if damaged > 0 {
+            tracing::error!(damaged, "rows of incarnations can't be read; messages of theirs may be sent twice");
+        }
+        let fresh = Incarnation { id: IncarnationId(getrandom::u64().context("random numbers")?), first: last.next() };
+        let ordinal = u32::try_from(known.len() + damaged).unwrap_or(u32::MAX);
+        self.store.put_record(&Incarnation::key(stream, ordinal), &fresh.encode())?;
+        known.push(fresh);
+        Incarnations::new(known).context("incarnations")
+    }
+}
+
+/// Is this folder's store in use, or unusable? For messages before the thread starts.
+pub(crate) fn prepare_folder(folder: &Path) -> anyhow::Result<()> {
+    if folder.exists() && !folder.is_dir() {
+        anyhow::bail!("storage directory is not a directory");
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("could not create storage directory {}", folder.display()))
+}
