@@ -54,7 +54,8 @@ impl Acknowledged for Publisher {
         let seen = &self.buffer[..read];
         if !self.checked {
             let text = String::from_utf8_lossy(seen);
-            ensure!(!text.contains("\"error\"") && !text.contains("503"), "a publish was refused: {text}");
+            let refused = text.contains("\"error\"") || text.contains("NATS/1.0 503");
+            ensure!(!refused, "a publish was refused: {}", text.chars().take(200).collect::<String>());
             self.checked = true;
         }
         Ok(memchr::memchr_iter(b'}', seen).count() as u64)
