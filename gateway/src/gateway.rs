@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,14 +16,21 @@ use server::status::{JetStreamFacts, Phase, SharedStatus, Status};
 use server::{Clock, CoreHandle, Log, LogOptions, Monitor, PortsFile, Shutdown, StatusSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Config;
+use crate::arguments::Options;
+use crate::config::{self, Config};
+use crate::dialler::{Links, spawn_remotes};
+use crate::forwarder::{ForwardStart, Forwards, edge_identity, spawn_forwards};
 use crate::listening::Sockets;
+use crate::notices::Notices;
+use crate::reload;
 use crate::settings::{Identity, settings};
 use crate::store_thread::{StorePlan, StoreThread, prepare_folder};
 use crate::{declared, version};
 
 /// How often the service manager's watchdog is fed.
 const WATCHDOG: Duration = Duration::from_secs(5);
+/// How long links may take to say farewell.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The store must have answered within this for the watchdog to be fed.
 const STORE_PROBE: Duration = Duration::from_secs(20);
 
@@ -30,9 +38,9 @@ const STORE_PROBE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let log = install_log(&config)?;
-    let result = server::run(start(Rc::new(config), log)).context("the runtime")?;
+    let result = server::run(start(Rc::new(config), options, log)).context("the runtime")?;
     if let Err(error) = &result {
         tracing::error!(fatal = true, "{error:#}");
     }
@@ -52,16 +60,20 @@ fn install_log(config: &Config) -> anyhow::Result<Log> {
 
 /// Everything that runs, in the order in which it ends.
 struct Gateway {
-    config: Rc<Config>,
+    config: RefCell<Rc<Config>>,
+    /// Flags override the file at a reload too.
+    options: Options,
+    identity: Identity,
     core: CoreHandle,
     status: SharedStatus,
     shutdown: Shutdown,
     log: Log,
     store: Option<StoreThread>,
+    links: Links,
     ports_file: Option<PortsFile>,
 }
 
-async fn start(config: Rc<Config>, log: Log) -> anyhow::Result<()> {
+async fn start(config: Rc<Config>, options: Options, log: Log) -> anyhow::Result<()> {
     let clock = Clock::start();
     let identity = Identity { server_id: new_server_id()?, loop_token: random_text(22)? };
     announce_start(&config, &identity);
@@ -71,7 +83,7 @@ async fn start(config: Rc<Config>, log: Log) -> anyhow::Result<()> {
     let core = CoreHandle::new(broker, clock);
     let status = first_status(&config, &clock, &sockets);
     let shutdown = Shutdown::new();
-    connect_store(&core, &status, store.as_ref());
+    let links = connect(&config, &core, &status, store.as_ref(), &shutdown)?;
     let base_path = config.monitoring.as_ref().map_or("", |monitoring| &monitoring.base_path);
     let monitor = Monitor::new(core.clone(), Rc::clone(&status), base_path);
     serve_status(&config, &monitor, &shutdown);
@@ -79,7 +91,8 @@ async fn start(config: Rc<Config>, log: Log) -> anyhow::Result<()> {
     sockets.serve(&config, &core, &monitor, &shutdown);
     status.borrow_mut().phase = Phase::Serving;
     let ports_file = announce_ready(&config, &urls)?;
-    let gateway = Gateway { config, core, status, shutdown, log, store, ports_file };
+    let config = RefCell::new(config);
+    let gateway = Gateway { config, options, identity, core, status, shutdown, log, store, links, ports_file };
     gateway.until_stopped().await
 }
 
@@ -141,11 +154,30 @@ fn first_status(config: &Config, clock: &Clock, sockets: &Sockets) -> SharedStat
     }))
 }
 
-/// The store's turns go to the status first, then to the broker.
-fn connect_store(core: &CoreHandle, status: &SharedStatus, store: Option<&StoreThread>) {
-    let Some(store) = store else { return };
+/// Forwards, the store, then links: nothing is awaited in between.
+fn connect(
+    config: &Config,
+    core: &CoreHandle,
+    status: &SharedStatus,
+    store: Option<&StoreThread>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Links> {
+    let notices = Notices::start(core);
+    if let (Some(store), Some(jetstream)) = (store, &config.jetstream) {
+        let identity = edge_identity(&jetstream.store_dir)?;
+        let start = ForwardStart { identity, rows: Arc::clone(&store.rows) };
+        let forwards = spawn_forwards(core, config, &start, status)?;
+        notices.connect(&forwards);
+        connect_store(core, status, store, forwards);
+    }
+    spawn_remotes(core, config, status, &notices, &shutdown.stopping())
+}
+
+/// The store's turns go to the forwards and the status first, then to the broker.
+fn connect_store(core: &CoreHandle, status: &SharedStatus, store: &StoreThread, forwards: Forwards) {
     let status = Rc::clone(status);
     core.connect_store(store.handle.clone(), move |_, turn| {
+        forwards.look(turn);
         for event in &turn.events {
             match event {
                 Event::Reopened { reason } => {
@@ -253,13 +285,35 @@ impl Gateway {
         }
     }
 
-    /// Not built yet: says so, changes nothing.
+    /// All or nothing: what can't be changed while running refuses the whole.
     fn reload(&self) {
-        let reason = match &self.config.config_file {
-            None => "can only reload config when a file is provided using -c or --config",
-            Some(_) => "config reload is not supported by this version; restart to apply changes",
-        };
-        tracing::error!("Failed to reload server configuration: {reason}");
+        match self.try_reload() {
+            Ok(digest) => tracing::info!("Reloaded server configuration ({digest})"),
+            Err(reason) => tracing::error!("Failed to reload server configuration: {reason}"),
+        }
+    }
+
+    fn try_reload(&self) -> Result<String, String> {
+        let old = Rc::clone(&self.config.borrow());
+        if old.config_file.is_none() {
+            return Err("can only reload config when a file is provided using -c or --config".to_owned());
+        }
+        let environment = |name: &str| std::env::var(name).ok();
+        let new = config::load(&self.options, &environment).map_err(|error| error.to_string())?.config;
+        for change in reload::compare(&old, &new)? {
+            tracing::info!("Reloaded: {change}");
+        }
+        let mut status = self.status.borrow_mut();
+        status.config_digest.clone_from(&new.digest);
+        status.tags.clone_from(&new.server_tags);
+        status.config_loaded_wall_ns = self.core.with(|core| {
+            let settings = settings(&new, &self.identity, core.broker.settings().server.port);
+            core.broker.reload(settings, &mut core.out);
+            core.clock.now().wall_ns
+        });
+        let digest = new.digest.clone();
+        *self.config.borrow_mut() = Rc::new(new);
+        Ok(digest)
     }
 
     /// No new clients; those that are there are told, and after the grace period closed over the rest of the duration.
@@ -268,12 +322,13 @@ impl Gateway {
         self.status.borrow_mut().phase = Phase::LameDuck;
         self.shutdown.become_lame_duck();
         self.core.with(|core| core.broker.become_lame_duck(&mut core.out));
+        let lame_duck = self.config.borrow().lame_duck.clone();
         let closing = async {
             tokio::select! {
-                () = tokio::time::sleep(self.config.lame_duck.grace) => {}
+                () = tokio::time::sleep(lame_duck.grace) => {}
                 () = self.core.drained() => return,
             }
-            self.close_one_by_one(self.config.lame_duck.duration.saturating_sub(self.config.lame_duck.grace)).await;
+            self.close_one_by_one(lame_duck.duration.saturating_sub(lame_duck.grace)).await;
         };
         tokio::select! {
             () = closing => {}
@@ -299,6 +354,8 @@ impl Gateway {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.status.borrow_mut().phase = Phase::Stopping;
         self.shutdown.stop();
+        // A hub that takes no farewell holds nobody up.
+        let _ = tokio::time::timeout(FAREWELL, self.links.ended()).await;
         self.shutdown.close_connections(&self.core).await;
         if let Some(store) = self.store {
             // On a blocking thread, so that turns that are still on their way are taken.

@@ -5,9 +5,14 @@
 pub mod arguments;
 pub mod config;
 mod declared;
+pub mod dialler;
+pub mod forwarder;
 pub mod gateway;
 mod listening;
+pub mod notices;
+mod reload;
 mod settings;
+pub mod signal;
 pub mod status;
 mod store_thread;
 pub mod version;

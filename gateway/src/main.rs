@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use edge_gateway::arguments::{Exit, Invocation, Task};
+use edge_gateway::arguments::{Exit, Invocation, Options, Task};
 use edge_gateway::config::{self, Loaded};
-use edge_gateway::{gateway, status, version};
+use edge_gateway::{gateway, signal, status, version};
 
 fn main() -> ExitCode {
     let invocation = match Invocation::parse(std::env::args().skip(1)) {
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match &invocation.task {
         Task::Run if invocation.options.check => check(&invocation),
         Task::Run => match config::load(&invocation.options, &environment) {
-            Ok(loaded) => run(loaded),
+            Ok(loaded) => run(loaded, invocation.options),
             Err(error) => fail(&error),
         },
         Task::Version => {
@@ -34,6 +34,10 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error),
             }
         }
+        Task::Signal(signal) => match signal::send(signal) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format_args!("{error:#}")),
+        },
         task => fail(&format_args!("{task} is not wired yet")),
     }
 }
@@ -68,11 +72,11 @@ fn check(invocation: &Invocation) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn run(loaded: Loaded) -> ExitCode {
+fn run(loaded: Loaded, options: Options) -> ExitCode {
     for line in loaded.report.warnings.iter().chain(&loaded.report.notices) {
         eprintln!("nats-server: {line}");
     }
-    match gateway::run(loaded.config) {
+    match gateway::run(loaded.config, options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format_args!("{error:#}")),
     }

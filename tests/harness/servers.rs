@@ -23,6 +23,16 @@ fn nats_launch(program: PathBuf) -> Launch {
 pub struct Gateway;
 
 impl Gateway {
+    /// Every listener and a store: clients on `<nats>`, `<mqtt>` and `<websocket>`, monitoring on `<http>`, the domain `edge`.
+    pub const PLAIN: &str = r#"
+server_name: edge
+listen: "127.0.0.1:<nats>"
+http: "127.0.0.1:<http>"
+mqtt { listen: "127.0.0.1:<mqtt>" }
+websocket { listen: "127.0.0.1:<websocket>", no_tls: true }
+jetstream { store_dir: "<dir>/store", domain: edge, max_file_store: 256MB }
+"#;
+
     /// Starts it in a temporary folder.
     ///
     /// # Errors

@@ -1,3 +1,8 @@
 //! Official clients against the real binaries.
 
+mod async_nats_client;
+mod mqtt_scripts;
+mod nats_command_line;
+mod nats_scripts;
+mod rumqttc_client;
 mod scripts;

@@ -5,7 +5,7 @@
 //! will hang on [`User`]; there are none yet.
 
 /// The configured rule.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Authorization {
     /// Everybody may.
     #[default]
@@ -47,7 +47,7 @@ impl Secret {
 }
 
 /// One configured user.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// Name; may be empty.
     pub name: Box<str>,

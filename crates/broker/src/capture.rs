@@ -4,8 +4,9 @@
 //! takes the batch with [`Broker::take_batch`] and brings it back, committed, with [`Broker::committed`]. Acknowledgements are outputs of that
 //! call and of nothing else (promise 1).
 //!
-//! **Tickets.** [`NO_TICKET`] stands for "answer on the reply subject, if there is one" and is what NATS publishes use. Every other ticket is
-//! an MQTT client's, who puts it into [`Message::ticket`] and gets it back in `mqtt_stored`.
+//! **Tickets.** [`NO_TICKET`] stands for "answer on the reply subject, if there is one" and is what NATS publishes use. One with
+//! [`SHELL_TICKET`] is the shell's own, which sees the outcome in the turn before it comes here. Every other ticket is an MQTT client's, who
+//! puts it into [`Message::ticket`] and gets it back in `mqtt_stored`.
 //!
 //! **Back-pressure** (design §3). Bytes at the store are counted from the moment a command is made until its batch is back. Beyond
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
@@ -32,6 +33,8 @@ use crate::settings::Settings;
 
 /// "Answer on the reply subject."
 pub(crate) const NO_TICKET: Ticket = Ticket(0, 0);
+/// This bit in the second half of a ticket: the outcome is the shell's, see [`Broker::command`].
+pub const SHELL_TICKET: u64 = 1 << 63;
 /// What a command counts beside its bytes.
 const COMMAND_BYTES: usize = 64;
 /// Emptied batches kept for their memory.
@@ -88,6 +91,8 @@ pub(crate) enum Asked {
     Api { kind: ::jetstream_api::Kind, reply: Box<[u8]> },
     /// A message is wanted as it is.
     Direct { stream: Box<str>, headers: bool, reply: Box<[u8]> },
+    /// The shell, which has seen the answer.
+    Shell,
 }
 
 #[derive(Debug)]
@@ -157,9 +162,14 @@ impl Broker {
         !self.store.batch.commands.is_empty() || self.store.credits.iter().any(may_return)
     }
 
-    /// Adds a command of the shell's own (reads of `forward`, records), which is no [`Command::Request`]. Its outcome is in the turn that the shell sees before the broker.
+    /// Adds a command of the shell's own (reads of `forward`, records), with a ticket that has [`SHELL_TICKET`], and no [`Command::Request`]. Its outcome is in the turn that the shell sees before the broker.
     pub fn command(&mut self, fill: impl FnOnce(&mut Batch) -> Command) {
         self.store.push(fill);
+    }
+
+    /// Adds a request of the shell's own. Its answer is in the turn that the shell sees before the broker.
+    pub fn request(&mut self, request: Request) {
+        self.store.ask(request, Asked::Shell);
     }
 
     /// The commands for the store thread since the last call, if there are any.
@@ -329,6 +339,8 @@ impl Broker {
             (Command::Append(append), outcome) if append.ticket == NO_TICKET => {
                 self.acknowledge(now, append.stream, append.reply.of(arena), outcome, out);
             }
+            (Command::Append(Append { ticket, .. }) | Command::Record { ticket, .. }, _)
+                if ticket.1 & SHELL_TICKET != 0 => {}
             (Command::Append(Append { ticket, .. }) | Command::Record { ticket, .. }, outcome) => {
                 self.mqtt_stored(now, *ticket, outcome, out);
             }

@@ -92,6 +92,7 @@ impl Broker {
                 self.publish(now, Origin::server(GLOBAL), &Message::new(reply, &json), out);
             }
             Asked::Direct { stream, headers, reply } => self.answer_direct(now, stream, *headers, reply, answer, out),
+            Asked::Shell => {}
         }
     }
 

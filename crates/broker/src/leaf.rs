@@ -137,6 +137,15 @@ impl Broker {
         self.subscription_of(id, account, subject).is_some()
     }
 
+    /// Does the hub want anything that this filter matches? Looks through all that the hub wants.
+    #[must_use]
+    pub fn leaf_overlaps(&self, id: ConnectionId, filter: &subject::Filter) -> bool {
+        let wanted = self.link(id).into_iter().flat_map(|link| link.wanted.keys());
+        wanted
+            .into_iter()
+            .any(|(text, _)| subject::Filter::from_bytes(text).is_ok_and(|wanted| wanted.overlaps(filter)))
+    }
+
     /// Links that are up.
     #[must_use]
     pub fn leaf_links(&self) -> &[ConnectionId] {

@@ -139,8 +139,9 @@ pub(crate) fn status(block: &[u8]) -> Option<u16> {
     std::str::from_utf8(first.get(..3)?).ok()?.parse().ok()
 }
 
-/// Copies the sender's headers; what begins like a command or like our identity becomes `Tributary-Origin-…`. A status is dropped.
-fn rename(out: &mut Vec<u8>, block: &[u8]) {
+/// Copies the sender's headers; what begins like a command or like our identity becomes `Tributary-Origin-…`. A status is dropped. Lines only:
+/// the caller writes the version line before and the empty one behind.
+pub fn rename(out: &mut Vec<u8>, block: &[u8]) {
     for (name, value) in lines(block) {
         let rest = [&b"Nats-"[..], b"Tributary-"].iter().find_map(|prefix| {
             let (start, rest) = name.split_at_checked(prefix.len())?;

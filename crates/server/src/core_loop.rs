@@ -66,6 +66,10 @@ pub struct Core {
     /// Clients that are gone, oldest first, for `/connz?state=closed`.
     pub(crate) closed_connections: VecDeque<Closed>,
     pub(crate) statistics: statistics::Waiting,
+    /// The task that takes [`broker::Notice`]s.
+    pub(crate) noticing: Task,
+    /// Who waits until a connection has drained.
+    pub(crate) draining: Vec<(ConnectionId, Waker)>,
 }
 
 /// A request for a service that the shell registered with [`Broker::serve`]; its answer is published with [`Broker::answer`].
@@ -91,13 +95,13 @@ pub(crate) struct Congested {
 
 /// A task that is woken at most once until it runs.
 #[derive(Debug, Default)]
-struct Task {
+pub(crate) struct Task {
     waker: Option<Waker>,
     scheduled: bool,
 }
 
 impl Task {
-    fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         if !self.scheduled
             && let Some(waker) = &self.waker
         {
@@ -106,7 +110,7 @@ impl Task {
         }
     }
 
-    fn runs(&mut self, context: &Context<'_>) {
+    pub(crate) fn runs(&mut self, context: &Context<'_>) {
         self.scheduled = false;
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
             self.waker = Some(context.waker().clone());
@@ -169,6 +173,8 @@ impl CoreHandle {
             closed: None,
             closed_connections: VecDeque::new(),
             statistics: statistics::Waiting::default(),
+            noticing: Task::default(),
+            draining: Vec::new(),
         };
         let shared = Shared { core: RefCell::new(core), passwords: Rc::default(), answer: RefCell::default() };
         let handle = CoreHandle(Rc::new(shared));
@@ -289,6 +295,12 @@ impl Core {
 
     /// After every call into the broker: effects, then the tasks that have something to do.
     pub(crate) fn settle(&mut self) {
+        if self.broker.has_interest_changes() {
+            self.broker.flush_interest(&mut self.out);
+        }
+        if self.broker.has_notices() {
+            self.noticing.wake();
+        }
         self.perform_effects();
         if self.out.has_dirty() || self.broker.has_batch(&self.out) {
             self.flush.wake();
@@ -402,6 +414,7 @@ impl Core {
 
     /// Wakes the publishers that wait for a target.
     pub(crate) fn wake_congested(&mut self, target: ConnectionId) {
+        self.wake_draining(target);
         if self.congested.is_empty() {
             return;
         }

@@ -14,6 +14,7 @@ mod http;
 mod listener;
 mod log;
 mod monitor;
+mod notices;
 mod passwords;
 mod shutdown;
 mod socket;

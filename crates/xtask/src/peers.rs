@@ -47,6 +47,15 @@ fn source(peer: Peer) -> Source {
 /// Installs what is missing. Tries every source, then fails if one failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let wanted: Vec<Peer> = Peer::ALL.into_iter().filter(|peer| !options.without.contains(peer)).collect();
+    ensure(&wanted)?;
+    for peer in wanted {
+        println!("{:12} {}", peer.name(), peer.files()[0].display());
+    }
+    Ok(())
+}
+
+/// Installs those of `wanted` that are missing.
+pub(crate) fn ensure(wanted: &[Peer]) -> Result<()> {
     fs::create_dir_all(peers::location().join("stamps"))?;
     let mut failures = Vec::new();
     for from in SOURCES {
@@ -68,9 +77,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if !failures.is_empty() {
         bail!("not installed: {}; with `--without PEER` the tests go on without one", failures.join(", "));
-    }
-    for peer in wanted {
-        println!("{:12} {}", peer.name(), peer.files()[0].display());
     }
     Ok(())
 }

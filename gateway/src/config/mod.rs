@@ -47,7 +47,7 @@ pub use uplink::Uplink;
 use crate::arguments::Options;
 
 /// What the gateway does, checked. Durations and byte counts are what they say; a port of 0 means any free one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// `server_name`, `-name`. Default: none, the server's id takes its place.
     pub server_name: Option<String>,

@@ -180,7 +180,8 @@ impl Broker {
                     self.mqtt_packet(now, id, &packet, out)
                 }
                 Ok(None) => {
-                    result.need = frame_length(rest, max_packet).ok().flatten().unwrap_or(0);
+                    // A header that is not whole does not tell the length, but one more byte is missing at least.
+                    result.need = frame_length(rest, max_packet).ok().flatten().unwrap_or(rest.len() + 1);
                     break;
                 }
                 Err(error) => self.refuse_packet(id, &error, version, rest, out),

@@ -103,6 +103,8 @@ impl Runner {
                 self.paused.push(name.into());
             }
             if received.pause || received.used == 0 {
+                // Else the reader would come again with the same bytes, for ever.
+                assert!(received.pause || received.need > input.len() - used, "{name} waits for nothing");
                 let waits = if received.pause { "pauses" } else { "waits" };
                 writeln!(output, "{name} {waits} with {} bytes, needs {}", input.len() - used, received.need)?;
                 break;

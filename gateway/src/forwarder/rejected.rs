@@ -1,0 +1,92 @@
+//! The local stream `REJECTED`: messages that a hub refuses for good, with the reason (forward §4).
+//!
+//! It captures `$TRIBUTARY.REJECTED.>`; a message of stream `S` with subject `a.b` stands there as `$TRIBUTARY.REJECTED.S.a.b`, with its
+//! headers renamed like those of a forwarded message, so that none of them is a command to the local stream.
+
+use jetstream::command::{Append, Batch, Command, Ticket};
+use jetstream::config::{Discard, StreamConfig};
+use jetstream::identity::{Sequence, StreamId};
+use subject::Filter;
+
+/// Its name.
+pub const REJECTED: &str = "REJECTED";
+const PREFIX: &str = "$TRIBUTARY.REJECTED.";
+const MAX_BYTES: i64 = 64 << 20;
+/// Longest reason kept, bytes.
+const MAX_REASON: usize = 512;
+
+/// How it is made when there is none.
+pub(super) fn config() -> StreamConfig {
+    StreamConfig {
+        description: "what a hub refused for good, with the reason".into(),
+        subjects: Filter::parse(&format!("{PREFIX}>")).into_iter().collect(),
+        max_bytes: MAX_BYTES,
+        discard: Discard::Old,
+        ..StreamConfig::named(REJECTED)
+    }
+}
+
+/// A refused message.
+pub(super) struct Refused<'a> {
+    pub(super) stream: &'a str,
+    pub(super) sequence: Sequence,
+    pub(super) subject: &'a [u8],
+    pub(super) headers: &'a [u8],
+    pub(super) payload: &'a [u8],
+    pub(super) reason: &'a str,
+}
+
+impl Refused<'_> {
+    /// The command that sets it aside.
+    pub(super) fn append(&self, rejected: StreamId, ticket: Ticket, batch: &mut Batch) -> Command {
+        let subject = [PREFIX.as_bytes(), self.stream.as_bytes(), b".", self.subject].concat();
+        let mut headers = b"NATS/1.0\r\n".to_vec();
+        let reason: String = self.reason.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+        let end = reason.floor_char_boundary(MAX_REASON);
+        let own = [
+            ("Tributary-Rejected-Reason", &reason[..end]),
+            ("Tributary-Rejected-Stream", self.stream),
+            ("Tributary-Rejected-Sequence", &self.sequence.0.to_string()),
+        ];
+        for (name, value) in own {
+            headers.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        forward::headers::rename(&mut headers, self.headers);
+        headers.extend_from_slice(b"\r\n");
+        Command::Append(Append {
+            stream: rejected,
+            ticket,
+            subject: batch.add(&subject),
+            headers: batch.add(&headers),
+            payload: batch.add(self.payload),
+            ..Append::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_message_is_no_command_to_the_local_stream() {
+        let refused = Refused {
+            stream: "S",
+            sequence: Sequence(7),
+            subject: b"a.b",
+            headers: b"NATS/1.0\r\nNats-Rollup: all\r\nunit: C\r\n\r\n",
+            payload: b"21",
+            reason: "too\r\nlarge",
+        };
+        let mut batch = Batch::default();
+        let Command::Append(append) = refused.append(StreamId(20), Ticket(1, 2), &mut batch) else { panic!("append") };
+        assert_eq!(append.subject.of(&batch.arena), b"$TRIBUTARY.REJECTED.S.a.b");
+        let headers = String::from_utf8(append.headers.of(&batch.arena).to_vec()).unwrap();
+        assert_eq!(
+            headers,
+            "NATS/1.0\r\nTributary-Rejected-Reason: too  large\r\nTributary-Rejected-Stream: S\r\n\
+             Tributary-Rejected-Sequence: 7\r\nTributary-Origin-Rollup: all\r\nunit: C\r\n\r\n"
+        );
+        assert!(config().subjects[0].matches(append.subject.of(&batch.arena)));
+    }
+}

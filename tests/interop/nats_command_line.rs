@@ -1,0 +1,108 @@
+//! The real `nats` command line against the gateway, as an operator types it.
+
+use anyhow::{Result, ensure};
+use harness::peers::{self, Peer};
+use harness::{Gateway, NatsCli, RawNats, Server};
+
+fn start() -> Result<Option<(Server, NatsCli)>> {
+    if !peers::available(Peer::NatsCli) {
+        return Ok(None);
+    }
+    let gateway = Gateway::start(Gateway::PLAIN)?;
+    let cli = NatsCli::new(&gateway.url())?;
+    Ok(Some((gateway, cli)))
+}
+
+/// Whether somebody listened: an answer without responders comes before the PONG.
+fn told(client: &mut RawNats) -> Result<bool> {
+    client.send("SUB nobody 9\r\nPUB told nobody 4\r\nnews\r\nUNSUB 9\r\nPING\r\n")?;
+    let mut listened = true;
+    loop {
+        let line = client.line()?;
+        listened &= !line.starts_with("HMSG nobody 9");
+        if line == "PONG" {
+            return Ok(listened);
+        }
+    }
+}
+
+#[test]
+fn pub_sub_and_request() -> Result<()> {
+    let Some((gateway, cli)) = start()? else { return Ok(()) };
+    let (mut service, _) = RawNats::connect(gateway.address("nats"))?;
+    service.send("SUB ask 1\r\nSUB said.> 2\r\n")?;
+    service.flush()?;
+    cli.run(&["pub", "said.by.cli", "hello", "--header", "Unit:C"])?.success()?;
+    let message = service.message()?;
+    ensure!(message.line.starts_with("HMSG said.by.cli 2 "), "{message:?}");
+    ensure!(message.payload.ends_with(b"hello"), "{message:?}");
+
+    let asking = {
+        let mut command = cli.command(&["request", "ask", "question", "--raw"]);
+        std::thread::spawn(move || command.output())
+    };
+    let question = service.message()?;
+    let reply = question.line.split(' ').nth(3).unwrap_or_default();
+    service.send(format!("PUB {reply} 6\r\nanswer\r\n"))?;
+    let output = asking.join().map_err(|_| anyhow::anyhow!("the asking thread panicked"))??;
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "answer");
+
+    let listening = {
+        let mut command = cli.command(&["subscribe", "told", "--count", "1", "--raw"]);
+        std::thread::spawn(move || command.output())
+    };
+    while !told(&mut service)? {}
+    let output = listening.join().map_err(|_| anyhow::anyhow!("the listening thread panicked"))??;
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "news");
+
+    let said = cli.run(&["rtt", "3"])?.success()?;
+    ensure!(said.contains(&gateway.url()), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_stream_from_add_to_remove() -> Result<()> {
+    let Some((_gateway, cli)) = start()? else { return Ok(()) };
+    cli.run(&["stream", "add", "ORDERS", "--subjects", "orders.>", "--defaults"])?.success()?;
+    for number in 1..=5 {
+        cli.run(&["pub", "--jetstream", "orders.new", &format!("order {number}")])?.success()?;
+    }
+    let names = cli.run(&["stream", "ls", "--names"])?.success()?;
+    assert_eq!(names.trim(), "ORDERS");
+    let info = cli.json(&["stream", "info", "ORDERS", "--json"])?;
+    assert_eq!(info["state"]["messages"], 5);
+    assert_eq!(info["config"]["subjects"][0], "orders.>");
+    let got = cli.run(&["stream", "get", "ORDERS", "3"])?.success()?;
+    ensure!(got.contains("order 3"), "{got}");
+    let last = cli.run(&["stream", "get", "ORDERS", "--last-for", "orders.new"])?.success()?;
+    ensure!(last.contains("order 5"), "{last}");
+    cli.run(&["stream", "rmm", "ORDERS", "2", "--force"])?.success()?;
+    cli.run(&["stream", "edit", "ORDERS", "--max-msgs", "100", "--force"])?.success()?;
+    let info = cli.json(&["stream", "info", "ORDERS", "--json"])?;
+    assert_eq!((&info["state"]["messages"], &info["config"]["max_msgs"]), (&4.into(), &100.into()));
+    cli.run(&["stream", "purge", "ORDERS", "--force"])?.success()?;
+    assert_eq!(cli.json(&["stream", "info", "ORDERS", "--json"])?["state"]["messages"], 0);
+    cli.run(&["stream", "rm", "ORDERS", "--force"])?.success()?;
+    ensure!(!cli.run(&["stream", "info", "ORDERS"])?.status.success(), "a removed stream was found");
+    Ok(())
+}
+
+#[test]
+fn a_consumer_from_add_to_remove() -> Result<()> {
+    let Some((_gateway, cli)) = start()? else { return Ok(()) };
+    cli.run(&["stream", "add", "ORDERS", "--subjects", "orders.>", "--defaults"])?.success()?;
+    cli.run(&["pub", "--jetstream", "orders.new", "first order"])?.success()?;
+    cli.run(&["pub", "--jetstream", "orders.new", "second order"])?.success()?;
+    cli.run(&["consumer", "add", "ORDERS", "work", "--pull", "--ack", "explicit", "--defaults"])?.success()?;
+    let next = cli.run(&["consumer", "next", "ORDERS", "work", "--ack", "--raw"])?.success()?;
+    ensure!(next.contains("first order"), "{next}");
+    let info = cli.json(&["consumer", "info", "ORDERS", "work", "--json"])?;
+    assert_eq!((&info["num_pending"], &info["delivered"]["stream_seq"]), (&1.into(), &1.into()));
+    let names = cli.run(&["consumer", "ls", "ORDERS", "--names"])?.success()?;
+    assert_eq!(names.trim(), "work");
+    cli.run(&["consumer", "rm", "ORDERS", "work", "--force"])?.success()?;
+    ensure!(!cli.run(&["consumer", "info", "ORDERS", "work"])?.status.success(), "a removed consumer was found");
+    let account = cli.run(&["account", "info"])?.success()?;
+    ensure!(account.contains("JetStream"), "{account}");
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! nats-py and nats.js (TCP and WebSocket) against the gateway: core messages, streams, pull consumers.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use harness::peers::{self, Peer};
+use harness::{Gateway, node, python};
+
+/// An interpreter takes a second to start on a busy machine.
+const LIMIT: Duration = Duration::from_secs(90);
+
+#[test]
+fn nats_py() -> Result<()> {
+    if !peers::available(Peer::NatsPy) {
+        return Ok(());
+    }
+    let gateway = Gateway::start(Gateway::PLAIN)?;
+    let said = python::run("edge_nats.py", &[&gateway.url()], LIMIT)?.success()?;
+    assert_eq!(said, "core\nstream\nconsumer\nremoved\n");
+    Ok(())
+}
+
+#[test]
+fn nats_js_by_tcp_and_websocket() -> Result<()> {
+    if !peers::available(Peer::NatsJs) {
+        return Ok(());
+    }
+    let gateway = Gateway::start(Gateway::PLAIN)?;
+    let websocket = format!("ws://{}", gateway.address("websocket"));
+    let said = node::run("edge_nats.mjs", &[&gateway.url(), &websocket], LIMIT)?.success()?;
+    assert_eq!(said, "core\nstream\nconsumer\nremoved\n".repeat(2));
+    Ok(())
+}
