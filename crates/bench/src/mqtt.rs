@@ -28,6 +28,8 @@ const SECONDS: f64 = 4.0;
 const IN_FLIGHT: u64 = 100;
 /// At QoS 0 a publisher runs at most so many messages ahead of the subscriber.
 const AHEAD: u64 = 4_000;
+/// At QoS 1 so many acknowledged ones: fewer than a session's queue holds (1,000 with ours).
+const AHEAD_ACKNOWLEDGED: u64 = 500;
 
 /// A connection that has been greeted.
 pub(crate) struct Mqtt {
@@ -84,6 +86,26 @@ impl Acknowledged for Mqtt {
     }
 }
 
+/// A publisher that does not run away from its subscriber: a broker may drop what a session's queue can't hold, and ours does.
+struct Paced<'a> {
+    publisher: &'a mut Mqtt,
+    reader: &'a Reader,
+    acknowledged: u64,
+}
+
+impl Acknowledged for Paced<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.publisher.write(bytes)
+    }
+
+    fn acknowledgements(&mut self) -> Result<u64> {
+        let count = self.publisher.acknowledgements()?;
+        self.acknowledged += count;
+        self.reader.wait_within(self.acknowledged, AHEAD_ACKNOWLEDGED)?;
+        Ok(count)
+    }
+}
+
 /// Who receives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Receiver {
@@ -114,7 +136,11 @@ pub(crate) fn run(side: Side, qos: u8, receiver: Receiver, scale: f64) -> Result
     let meter = Meter::start(&server)?;
     let sent = match &reader {
         Some(reader) if qos == 0 => unacknowledged(&mut ring, &mut publisher, reader, limit, &meter)?,
-        _ => ring.pump(&mut publisher, IN_FLIGHT, limit, &meter)?,
+        Some(reader) => {
+            let mut paced = Paced { publisher: &mut publisher, reader, acknowledged: 0 };
+            ring.pump(&mut paced, IN_FLIGHT, limit, &meter)?
+        }
+        None => ring.pump(&mut publisher, IN_FLIGHT, limit, &meter)?,
     };
     if let Some(reader) = reader {
         reader.finish(sent)?;
@@ -134,10 +160,7 @@ fn unacknowledged(
         let (bytes, count) = ring.take(400);
         publisher.write(bytes)?;
         sent += count;
-        while sent.saturating_sub(reader.seen.load(Ordering::Relaxed)) > AHEAD {
-            ensure!(!reader.thread.is_finished(), "the subscriber ended early");
-            std::thread::sleep(Duration::from_micros(50));
-        }
+        reader.wait_within(sent, AHEAD)?;
     }
     Ok(sent)
 }
@@ -158,6 +181,15 @@ impl Reader {
         let (count, end) = (Arc::clone(&seen), Arc::clone(&stop));
         let thread = std::thread::spawn(move || read_all(&mut wire.stream, qos, &count, &end));
         Ok(Reader { seen, stop, thread })
+    }
+
+    /// Waits until at most `ahead` of `sent` have not come.
+    fn wait_within(&self, sent: u64, ahead: u64) -> Result<()> {
+        while sent.saturating_sub(self.seen.load(Ordering::Relaxed)) > ahead {
+            ensure!(!self.thread.is_finished(), "the subscriber ended early");
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        Ok(())
     }
 
     /// Waits until all that was sent has come.
