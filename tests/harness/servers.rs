@@ -124,8 +124,20 @@ max_inflight_messages 0
     /// # Errors
     /// When the peer is missing, or not ready in time; the error shows the end of the log.
     pub fn start(configuration: &str) -> Result<Server> {
+        Mosquitto::launch(&["-v"], configuration)
+    }
+
+    /// Starts it in a temporary folder without a line of log for every packet, for measuring.
+    ///
+    /// # Errors
+    /// As [`Mosquitto::start`].
+    pub fn start_quiet(configuration: &str) -> Result<Server> {
+        Mosquitto::launch(&[], configuration)
+    }
+
+    fn launch(flags: &[&str], configuration: &str) -> Result<Server> {
         peers::require(Peer::Mosquitto)?;
-        let arguments = ["-v", "-c", "<dir>/server.conf"].map(str::to_owned).to_vec();
+        let arguments = flags.iter().chain(&["-c", "<dir>/server.conf"]).map(|word| (*word).to_owned()).collect();
         let launch = Launch { program: peers::debian_program("mosquitto"), arguments, ready_line: Some(" running") };
         // As root it would become another user, who could not write here.
         let configuration = format!("{configuration}\nuser root\nlog_dest stderr\n");

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, anyhow};
 
-use crate::process::Server;
+use crate::outcome::{Meter, Outcome};
+use crate::side::Side;
 use crate::wire::{Wire, batch, publish_frame};
-use crate::{Outcome, stopwatch};
 
 /// Deliveries at scale 1, for small messages.
 const DELIVERIES: f64 = 6_000_000.0;
@@ -18,9 +18,10 @@ const WINDOW: u64 = 4 * 1024 * 1024;
 const SUBJECT: &str = "bench.subject";
 
 /// Deliveries are the operations.
-pub(crate) fn run(server: &Server, subscribers: usize, size: usize, scale: f64) -> Result<Outcome> {
+pub(crate) fn run(side: Side, subscribers: usize, size: usize, scale: f64) -> Result<Outcome> {
+    let server = side.start()?;
     let deliveries = (DELIVERIES.min(BYTES / size as f64)) * scale;
-    let (bytes, count) = batch(&publish_frame(SUBJECT, size));
+    let (bytes, count) = batch(&publish_frame(SUBJECT, "", size));
     let batches = (deliveries / subscribers as f64 / count as f64).ceil() as u64;
     let delivery = format!("MSG {SUBJECT} 1 {size}\r\n").len() + size + 2;
     let expected = batches * count * delivery as u64;
@@ -28,14 +29,14 @@ pub(crate) fn run(server: &Server, subscribers: usize, size: usize, scale: f64) 
     let progress: Vec<Arc<AtomicU64>> = (0..subscribers).map(|_| Arc::default()).collect();
     let mut readers = Vec::new();
     for seen in &progress {
-        let mut wire = Wire::connect(server)?;
+        let mut wire = Wire::connect(server.address("nats"))?;
         wire.send(format!("SUB {SUBJECT} 1\r\n").as_bytes())?;
         wire.ping()?;
         let seen = Arc::clone(seen);
         readers.push(std::thread::spawn(move || read_all(&mut wire, &seen, expected)));
     }
-    let mut publisher = Wire::connect(server)?;
-    let begin = stopwatch::now();
+    let mut publisher = Wire::connect(server.address("nats"))?;
+    let meter = Meter::start(&server)?;
     for sent in 0..batches {
         publisher.send(&bytes)?;
         let ahead = (sent + 1) * count * delivery as u64;
@@ -49,8 +50,7 @@ pub(crate) fn run(server: &Server, subscribers: usize, size: usize, scale: f64) 
     for reader in readers {
         reader.join().map_err(|_| anyhow!("a reader panicked"))??;
     }
-    let operations = batches * count * subscribers as u64;
-    Ok(Outcome { operations, seconds: begin.elapsed().as_secs_f64(), p50_micros: None })
+    meter.stop(batches * count * subscribers as u64)
 }
 
 /// Counts bytes until all have come. A PING of the server's is six bytes that are not waited for.

@@ -4,23 +4,26 @@ use std::thread::JoinHandle;
 
 use anyhow::{Result, anyhow};
 
-use crate::process::Server;
-use crate::wire::Wire;
-use crate::{Outcome, stopwatch};
+use crate::outcome::{Figure, Meter, Outcome, median};
+use crate::side::Side;
+use crate::stopwatch;
+use crate::wire::{Wire, messages};
 
 /// Requests of all requesters together at scale 1.
 const REQUESTS: f64 = 40_000.0;
 const PAYLOAD: &[u8; 16] = b"0123456789abcdef";
 
 /// Requests are the operations; the latency is a requester's.
-pub(crate) fn run(server: &Server, requesters: usize, scale: f64) -> Result<Outcome> {
-    let mut responder = Wire::connect(server)?;
+pub(crate) fn run(side: Side, requesters: usize, scale: f64) -> Result<Outcome> {
+    let server = side.start()?;
+    let address = server.address("nats");
+    let mut responder = Wire::connect(address)?;
     responder.send(b"SUB bench.service 1\r\n")?;
     responder.ping()?;
     std::thread::spawn(move || respond(&mut responder));
     let each = (REQUESTS * scale) as u64 / requesters as u64;
-    let wires: Vec<Wire> = (0..requesters).map(|_| Wire::connect(server)).collect::<Result<_>>()?;
-    let begin = stopwatch::now();
+    let wires: Vec<Wire> = (0..requesters).map(|_| Wire::connect(address)).collect::<Result<_>>()?;
+    let meter = Meter::start(&server)?;
     let threads: Vec<JoinHandle<Result<Vec<f64>>>> = wires
         .into_iter()
         .enumerate()
@@ -30,10 +33,9 @@ pub(crate) fn run(server: &Server, requesters: usize, scale: f64) -> Result<Outc
     for thread in threads {
         latencies.extend(thread.join().map_err(|_| anyhow!("a requester panicked"))??);
     }
-    let seconds = begin.elapsed().as_secs_f64();
-    latencies.sort_by(f64::total_cmp);
-    let p50 = latencies.get(latencies.len() / 2).copied();
-    Ok(Outcome { operations: each * requesters as u64, seconds, p50_micros: p50 })
+    let mut outcome = meter.stop(each * requesters as u64)?;
+    outcome.extend(median(latencies).map(|p50| (Figure::Median, p50)));
+    Ok(outcome)
 }
 
 fn request(mut wire: Wire, number: usize, count: u64) -> Result<Vec<f64>> {
@@ -68,27 +70,14 @@ fn respond(wire: &mut Wire) -> Result<()> {
     loop {
         let read = wire.read(&mut buffer)?;
         held.extend_from_slice(&buffer[..read]);
-        let mut at = 0;
-        while let Some(line) = held[at..].windows(2).position(|window| window == b"\r\n") {
-            let text = &held[at..at + line];
-            let mut words = text.split(|byte| *byte == b' ');
-            if words.next() != Some(b"MSG") {
-                at += line + 2;
-                continue;
-            }
-            let end = at + line + 2 + PAYLOAD.len() + 2;
-            if end > held.len() {
-                break;
-            }
-            let inbox = words.nth(2).ok_or_else(|| anyhow!("a request without reply subject"))?;
+        let taken = messages(&held, |message| {
             replies.extend_from_slice(b"PUB ");
-            replies.extend_from_slice(inbox);
+            replies.extend_from_slice(message.reply);
             replies.extend_from_slice(format!(" {}\r\n", PAYLOAD.len()).as_bytes());
             replies.extend_from_slice(PAYLOAD);
             replies.extend_from_slice(b"\r\n");
-            at = end;
-        }
-        held.drain(..at);
+        })?;
+        held.drain(..taken);
         if !replies.is_empty() {
             wire.send(&replies)?;
             replies.clear();

@@ -1,0 +1,63 @@
+//! The rows of the tables: who does which work.
+
+use anyhow::Result;
+
+use crate::connections::Speaks;
+use crate::mqtt::Receiver;
+use crate::outcome::Outcome;
+use crate::report::Table;
+use crate::side::Side;
+use crate::stored::End;
+use crate::{connections, drain, fan_out, jetstream, mqtt, publish, requests, stored};
+
+/// One row, or one for each peer.
+pub(crate) struct Workload {
+    /// What the table calls it.
+    pub(crate) name: &'static str,
+    /// Which table.
+    pub(crate) table: Table,
+    /// In this order, round after round.
+    pub(crate) sides: &'static [Side],
+    /// One run on a fresh server.
+    pub(crate) run: fn(Side, f64) -> Result<Outcome>,
+}
+
+const NATS: &[Side] = &[Side::Ours, Side::Stock];
+const DURABLE: &[Side] = &[Side::Ours, Side::Stock, Side::StockAlways];
+const MQTT: &[Side] = &[Side::Ours, Side::Mosquitto, Side::Stock];
+
+const fn work(name: &'static str, sides: &'static [Side], run: fn(Side, f64) -> Result<Outcome>) -> Workload {
+    Workload { name, table: Table::Work, sides, run }
+}
+
+const fn single(name: &'static str, sides: &'static [Side], run: fn(Side, f64) -> Result<Outcome>) -> Workload {
+    Workload { name, table: Table::Single, sides, run }
+}
+
+/// All of them, in the order of the tables.
+pub(crate) const WORKLOADS: [Workload; 24] = [
+    work("publish only, 128 B", NATS, |side, scale| publish::run(side, 128, scale)),
+    work("1 → 1, 16 B", NATS, |side, scale| fan_out::run(side, 1, 16, scale)),
+    work("1 → 1, 128 B", NATS, |side, scale| fan_out::run(side, 1, 128, scale)),
+    work("1 → 1, 900 kB", NATS, |side, scale| fan_out::run(side, 1, 900_000, scale)),
+    work("1 → 10, 128 B, per delivery", NATS, |side, scale| fan_out::run(side, 10, 128, scale)),
+    work("request-reply, 1 requester", NATS, |side, scale| requests::run(side, 1, scale)),
+    work("request-reply, 16 requesters", NATS, |side, scale| requests::run(side, 16, scale)),
+    work("JetStream publish, file, 256 B, 256 in flight", DURABLE, |side, scale| jetstream::publish(side, 256, scale)),
+    work("JetStream publish, file, 256 B, 1 in flight", DURABLE, |side, scale| jetstream::publish(side, 1, scale)),
+    work("JetStream pull, 256 B, batch 100, explicit ack", NATS, jetstream::consume),
+    work("MQTT QoS 0, 1 → 1, 128 B", MQTT, |side, scale| mqtt::run(side, 0, Receiver::Clean, scale)),
+    work("MQTT QoS 1, 1 → 1, 128 B", MQTT, |side, scale| mqtt::run(side, 1, Receiver::Clean, scale)),
+    work("MQTT QoS 1, 1 → 1 persistent session", MQTT, |side, scale| mqtt::run(side, 1, Receiver::Persistent, scale)),
+    work("MQTT QoS 1, publish only", MQTT, |side, scale| mqtt::run(side, 1, Receiver::Nobody, scale)),
+    work("MQTT QoS 1, publish into a stream", NATS, |side, scale| mqtt::run(side, 1, Receiver::Stream, scale)),
+    work("backlog drain to a stock hub, 256 B", NATS, drain::run),
+    single("idle, all listeners, store open", NATS, |side, _| connections::nobody(side)),
+    single("idle NATS connection", NATS, |side, scale| connections::run(side, Speaks::Nats, scale)),
+    single("idle MQTT connection", MQTT, |side, scale| connections::run(side, Speaks::Mqtt, scale)),
+    single("idle WebSocket connection", NATS, |side, scale| connections::run(side, Speaks::WebSocket, scale)),
+    single("idle TLS connection", NATS, |side, scale| connections::run(side, Speaks::Tls, scale)),
+    single("1 M messages, 100 k subjects stored", NATS, stored::memory),
+    single("start with 1 M messages after TERM", NATS, |side, scale| stored::start_up(side, End::Terminated, scale)),
+    single("start with 1 M messages after kill -9", NATS, |side, scale| stored::start_up(side, End::Killed, scale)),
+];
