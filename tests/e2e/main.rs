@@ -4,6 +4,7 @@
     reason = "the suite waits for real processes; the product's clock is `server::clock`"
 )]
 
+mod bad_input;
 mod harness_itself;
 mod kill;
 mod load;
