@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A new stream, and a store that was opened anew, begin a new incarnation: its row is committed before anything is sent. (The first one of a
-//! process is written by whoever opens the store, see [`ForwardStart`].) Not here: what is sent when (`forward`), which link is up (`dialler`).
+//! process is written by whoever opens the store, see `ForwardStart`.) Not here: what is sent when (`forward`), which link is up (`dialler`).
 
 mod hosted;
 mod identity;

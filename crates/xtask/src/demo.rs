@@ -50,7 +50,7 @@ http: "127.0.0.1:<http>"
 mqtt { listen: "127.0.0.1:<mqtt>" }
 websocket { listen: "127.0.0.1:<websocket>", no_tls: true }
 jetstream { store_dir: "<dir>/store", domain: pump-station-7 }
-leafnodes { remotes [ { urls: ["nats-leaf://127.0.0.1:LINK"] } ] }
+leafnodes { remotes [ { urls: ["nats-leaf://127.0.0.1:LINK"], ignore_discovered_servers: true } ] }
 streams {
   TELEMETRY { subjects: [ "sensors.>" ], max_bytes: 2GB, discard: old }
 }
