@@ -5,7 +5,10 @@
 )]
 
 mod bad_input;
+mod domains;
 mod harness_itself;
+mod hub;
 mod kill;
+mod link_flap;
 mod load;
 mod operations;
