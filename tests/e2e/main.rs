@@ -4,8 +4,12 @@
     reason = "the suite waits for real processes; the product's clock is `server::clock`"
 )]
 
+mod bad_input;
+mod domains;
 mod harness_itself;
+mod hub;
 mod kill;
+mod link_flap;
 mod load;
 mod operations;
 mod uplink;

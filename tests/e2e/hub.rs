@@ -1,0 +1,59 @@
+//! A gateway behind a link that can be cut, a stock hub at its other end.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use harness::{Gateway, Proxy, RawNats, Server, StockHub, http};
+use serde_json::Value;
+
+/// For what the link brings about; a busy machine needs a part of it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Linked {
+    pub(crate) gateway: Server,
+    pub(crate) link: Proxy,
+    pub(crate) hub: Server,
+}
+
+impl Linked {
+    /// A gateway that forwards its stream TELEMETRY (`load.>`) to FLEET at the hub, as `edge1.load.>`.
+    pub(crate) fn start() -> Result<Linked> {
+        let hub = StockHub::start(StockHub::PLAIN)?;
+        let link = Proxy::start(hub.address("leaf"))?;
+        let blocks = format!(
+            r#"
+leafnodes {{ remotes: [ {{ url: "nats-leaf://{}", ignore_discovered_servers: true }} ] }}
+uplink {{ ping_interval: "300ms", ping_max: 2, reconnect {{ min: "50ms", max: "300ms" }} }}
+streams {{ TELEMETRY {{ subjects: ["load.>"] }} }}
+forward {{ TELEMETRY {{ to: FLEET, prefix: edge1, create {{ subjects: ["edge1.>"] }} }} }}
+"#,
+            link.address()
+        );
+        let gateway = Gateway::start(&format!("{}{blocks}", Gateway::PLAIN))?;
+        let linked = Linked { gateway, link, hub };
+        linked
+            .wait("the link is up", || Ok(http::get_json(linked.hub.address("http"), "/leafz")?["leafnodes"] == 1))?;
+        Ok(linked)
+    }
+
+    /// Asks until the answer is yes.
+    pub(crate) fn wait(&self, what: &str, answer: impl Fn() -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        while !answer()? {
+            ensure!(
+                Instant::now() < deadline,
+                "not within {LIMIT:?}: {what}\n{}\n{}",
+                self.gateway.log_tail(),
+                self.hub.log_tail()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+/// What a server says to an API request.
+pub(crate) fn ask(server: &Server, subject: &str, body: &str) -> Result<Value> {
+    let (mut client, _) = RawNats::connect(server.address("nats"))?;
+    Ok(serde_json::from_slice(&client.request(subject, body.as_bytes())?.payload)?)
+}
