@@ -1,4 +1,5 @@
 //! The dialler against a scripted hub on loopback.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is wrong")]
 
 use std::time::Duration;
 

@@ -44,7 +44,7 @@ const DIRECTION: [(&str, &[&str]); 18] = [
     ("simulator", &PURE),
     // The suites speak to the binaries through sockets, as a user does.
     ("tests", &[]),
-    ("bench", &["nats-proto", "mqtt-proto"]),
+    ("bench", &["nats-proto", "mqtt-proto", "tests"]),
     ("xtask", &["tests"]),
 ];
 
