@@ -12,3 +12,4 @@ mod kill;
 mod link_flap;
 mod load;
 mod operations;
+mod store;
