@@ -12,4 +12,5 @@ mod kill;
 mod link_flap;
 mod load;
 mod operations;
+mod store;
 mod uplink;

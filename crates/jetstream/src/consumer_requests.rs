@@ -168,7 +168,15 @@ impl JetStream {
             true
         })?;
         for (id, record) in found {
-            let (config, stream, created) = stored_config::decode_consumer(&record)?;
+            let (config, stream, created) = match stored_config::decode_consumer(&record) {
+                Ok(described) => described,
+                // A consumer that nobody can describe is made again by whoever needs it.
+                Err(StoreError::Damaged(_)) => {
+                    delete_records(store, id)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let Some(stream) = self.streams.get_mut(&stream) else {
                 delete_records(store, id)?;
                 continue;

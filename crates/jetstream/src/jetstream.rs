@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::api_error;
 use crate::clock::StoredClock;
 use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
+use crate::config::StreamConfig;
 use crate::consumer::Consumer;
 use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId};
@@ -570,7 +571,20 @@ impl JetStream {
             if loaded.stream < StreamId::FIRST {
                 continue;
             }
-            let (config, created) = stored_config::decode_stream(&loaded.description)?;
+            // After damage the ids that were given may be unknown too.
+            self.next_stream = self.next_stream.max(loaded.stream.0 + 1);
+            let (config, created) = match stored_config::decode_stream(&loaded.description) {
+                Ok(described) => described,
+                // Nobody knows what it was for; what is left of it can still be read.
+                Err(StoreError::Damaged(_)) if store.state(loaded.stream).messages > 0 => {
+                    (StreamConfig::named(&format!("RECOVERED_{}", loaded.stream.0)), now.wall)
+                }
+                Err(StoreError::Damaged(_)) => {
+                    store.delete_stream(loaded.stream)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let mut stream = Stream::new(loaded.stream, config, created);
             stream.load(store, now, most_ids)?;
             self.stored_bytes += stream.counted_bytes;
