@@ -33,6 +33,13 @@ forward {{ TELEMETRY {{ to: FLEET, prefix: edge1, create {{ subjects: ["edge1.>"
         let linked = Linked { gateway, link, hub };
         linked
             .wait("the link is up", || Ok(http::get_json(linked.hub.address("http"), "/leafz")?["leafnodes"] == 1))?;
+        // The hub counts a link before either side has told its interest.
+        linked.wait("each side reaches the other's JetStream", || {
+            let answers = |server, domain: &str| {
+                ask(server, &format!("$JS.{domain}.API.INFO"), "").is_ok_and(|info| info["domain"] == domain)
+            };
+            Ok(answers(&linked.hub, "edge") && answers(&linked.gateway, "hub"))
+        })?;
         Ok(linked)
     }
 
