@@ -4,6 +4,7 @@
     reason = "the suite waits for real processes; the product's clock is `server::clock`"
 )]
 
+mod authorization;
 mod bad_input;
 mod domains;
 mod harness_itself;

@@ -6,3 +6,4 @@ mod nats_command_line;
 mod nats_scripts;
 mod rumqttc_client;
 mod scripts;
+mod tls;
