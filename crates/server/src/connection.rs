@@ -215,6 +215,10 @@ impl Core {
             if received.need > 0 {
                 return self.keep(id, &bytes[used..], received.need);
             }
+            if received.used == 0 {
+                // Neither progress nor a wish: whatever it waits for comes with the next byte. Asking again at once would never end.
+                return self.keep(id, &bytes[used..], bytes.len() - used + 1);
+            }
         }
     }
 
