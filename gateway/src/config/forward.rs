@@ -7,7 +7,7 @@ use subject::{Filter, Transform};
 
 use super::jetstream::read_domain;
 use super::limits::positive;
-use super::streams::{self, Discard};
+use super::streams;
 
 /// A local stream that goes up.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,12 +32,6 @@ pub struct Forward {
     pub live: bool,
     /// `hold`: confirmed data stays so long, in case the hub loses its tail. Default: 3 minutes.
     pub hold: Duration,
-    /// `reject_oversize`: what the hub would not take is refused at the local publish. Default: false, it is parked.
-    pub reject_oversize: bool,
-    /// `batch { max_msgs }`. Default and most: 1,000.
-    pub batch_messages: u32,
-    /// `batch { max_bytes }`. Default and most: 1 MiB.
-    pub batch_bytes: u64,
     /// `batch { max_time }`. Default and most: 5 s.
     pub batch_time: Duration,
 }
@@ -74,31 +68,24 @@ impl Destination {
 pub struct Create {
     /// `subjects`. Default: the forward's filter.
     pub subjects: Vec<String>,
-    /// `description`. Default: none.
-    pub description: Option<String>,
-    /// `max_bytes`. Default: none.
-    pub max_bytes: Option<u64>,
-    /// `max_msgs`. Default: none.
-    pub max_messages: Option<u64>,
-    /// `max_age`. Default: none.
-    pub max_age: Option<Duration>,
-    /// `max_msgs_per_subject`. Default: none.
-    pub max_messages_per_subject: Option<u64>,
-    /// `discard`. Default: old.
-    pub discard: Discard,
-    /// `num_replicas`, 1 to 5. Default: 1.
-    pub replicas: u8,
-    /// `duplicate_window`. Default and least: 2 minutes.
-    pub duplicate_window: Duration,
 }
 
+/// Fields of the hub's stream that this version does not set.
+const CREATE_FIELDS_LACKING: [&str; 8] = [
+    "description",
+    "max_bytes",
+    "max_msgs",
+    "max_age",
+    "max_msgs_per_subject",
+    "discard",
+    "num_replicas",
+    "duplicate_window",
+];
+
 /// A batch ends at the latest here (forward.md §2): the hub's position is known only after it.
-const MOST_MESSAGES: u32 = 1000;
-const MOST_BYTES: u64 = 1 << 20;
 const MOST_TIME: Duration = Duration::from_secs(5);
 
 const HOLD: Duration = Duration::from_secs(180);
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// `declared` gives the subjects of a stream of the file.
 pub(super) fn read(field: &Field<'_>, declared: &[streams::Stream], report: &mut Report) -> Vec<Forward> {
@@ -137,11 +124,10 @@ fn read_forward(field: &Field<'_>, declared: &[streams::Stream], report: &mut Re
         rate: block.field(&["rate"]).and_then(|field| field.size(1024..=u64::MAX, report)),
         live: flag(block.field(&["live"]), report),
         hold: block.field(&["hold"]).and_then(|field| field.duration(report)).unwrap_or(HOLD),
-        reject_oversize: flag(block.field(&["reject_oversize"]), report),
-        batch_messages: MOST_MESSAGES,
-        batch_bytes: MOST_BYTES,
         batch_time: MOST_TIME,
     };
+    // What the hub can't take is parked.
+    block.refuse(&["reject_oversize"], report);
     if let Some(batch) = block.field(&["batch"]) {
         read_batch(&batch, &mut forward, report);
     }
@@ -218,12 +204,8 @@ fn filter_of(destination: &Destination, field: &Field<'_>, report: &mut Report) 
 
 fn read_batch(field: &Field<'_>, forward: &mut Forward, report: &mut Report) {
     let Some(mut block) = field.block(report) else { return };
-    if let Some(most) = block.field(&["max_msgs"]) {
-        forward.batch_messages = most.integer(1..=i64::from(MOST_MESSAGES), report).unwrap_or(MOST_MESSAGES);
-    }
-    if let Some(most) = block.field(&["max_bytes"]) {
-        forward.batch_bytes = most.size(1024..=MOST_BYTES, report).unwrap_or(MOST_BYTES);
-    }
+    // The specification's own bounds hold: 1,000 messages and 1 MiB.
+    block.refuse(&["max_msgs", "max_bytes"], report);
     if let Some(most) = block.field(&["max_time"])
         && let Some(time) = positive(&most, report)
     {
@@ -257,29 +239,9 @@ fn read_create(field: &Field<'_>, filter: Option<&str>, sent: &[Filter], report:
         let text = format!("create: none of its subjects covers {:?}, which this forward sends", sent.as_str());
         report.error(field.position, text);
     }
-    let limit = |field: Option<Field<'_>>, report: &mut Report| {
-        field.and_then(|field| field.limit(report)).flatten().filter(|&limit| limit > 0)
-    };
-    let window = block.field(&["duplicate_window"]);
-    let create = Create {
-        subjects,
-        description: block.field(&["description"]).and_then(|field| field.text(report)),
-        max_bytes: limit(block.field(&["max_bytes"]), report),
-        max_messages: limit(block.field(&["max_msgs"]), report),
-        max_age: block.field(&["max_age"]).and_then(|field| positive(&field, report)),
-        max_messages_per_subject: limit(block.field(&["max_msgs_per_subject"]), report),
-        discard: block
-            .field(&["discard"])
-            .and_then(|field| field.choice(&[("old", Discard::Old), ("new", Discard::New)], report))
-            .unwrap_or(Discard::Old),
-        replicas: block.field(&["num_replicas"]).and_then(|field| field.integer(1..=5, report)).unwrap_or(1),
-        duplicate_window: window.and_then(|field| field.duration(report)).unwrap_or(DUPLICATE_WINDOW),
-    };
-    if create.duplicate_window < DUPLICATE_WINDOW {
-        report.error(field.position, "create: \"duplicate_window\" must be at least 2m, the second line of defence");
-    }
+    block.refuse(&CREATE_FIELDS_LACKING, report);
     block.finish(report);
-    Some(create)
+    Some(Create { subjects })
 }
 
 /// A filter is this edge's, and this forward's, alone: asking the hub for the last message under it must give an answer.

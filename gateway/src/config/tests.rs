@@ -52,7 +52,7 @@ fn the_sample_file_is_valid_and_says_the_defaults() {
         (forward.stream.as_str(), forward.to.as_str(), forward.filter.as_str()),
         ("SENSORS", "FLEET", "edge-1.>")
     );
-    assert_eq!((forward.hold, forward.batch_messages, forward.batch_bytes), (Duration::from_secs(180), 1000, 1 << 20));
+    assert_eq!(forward.hold, Duration::from_secs(180));
     assert_eq!(config.streams[0].consumers[0].filter_subjects, ["sensors.*.temperature"]);
 }
 
