@@ -1,4 +1,4 @@
-//! `$JS.API.>`: requests to commands, answers to replies. The JSON is [`jetstream_api`](::jetstream_api)'s.
+//! `$JS.API.>`: requests to commands, answers to replies. The JSON is `jetstream-api`'s.
 
 use ::jetstream_api::{Kind, Parsed, Server, direct_message, encode, encode_error, parse};
 use jetstream::api_error::{self, ApiError};
