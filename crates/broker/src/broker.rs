@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::account::{Account, GLOBAL};
+use crate::audience::Audiences;
 use crate::capture::StoreSide;
 use crate::connection::{Connections, Kind};
 use crate::effect::{CloseReason, Effect, Notice};
@@ -114,6 +115,7 @@ pub struct Broker {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) plans: PlanCache,
     pub(crate) store: StoreSide,
+    pub(crate) audiences: Audiences,
     pub(crate) mqtt: MqttSide,
     timers: Timers,
     /// When the outbox's idle buffers were last trimmed.
@@ -188,6 +190,7 @@ impl Broker {
             subscriptions: Subscriptions::default(),
             plans: PlanCache::new(seed),
             store: StoreSide::default(),
+            audiences: Audiences::default(),
             mqtt: MqttSide::default(),
             timers: Timers::default(),
             trimmed: 0,

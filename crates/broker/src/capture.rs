@@ -35,6 +35,8 @@ use crate::settings::Settings;
 pub(crate) const NO_TICKET: Ticket = Ticket(0, 0);
 /// This bit in the second half of a ticket: the outcome is the shell's, see [`Broker::command`].
 pub const SHELL_TICKET: u64 = 1 << 63;
+/// What answers to flow control begin with.
+const FLOW_CONTROL: &[u8] = b"$JS.FC.";
 /// What a command counts beside its bytes.
 const COMMAND_BYTES: usize = 64;
 /// Emptied batches kept for their memory.
@@ -252,8 +254,13 @@ impl Broker {
         out: &mut Outbox,
     ) -> Captured {
         for consumer in &plan.acks {
+            let is_flow = plan.routed_subject().starts_with(FLOW_CONTROL);
             self.store.push(|batch| {
                 let subject = batch.add(plan.routed_subject());
+                if is_flow {
+                    let headers = batch.add(message.headers());
+                    return Command::FlowAnswer { consumer: *consumer, subject, headers };
+                }
                 let payload = batch.add(message.payload());
                 let reply = batch.add(message.reply);
                 Command::Ack(Ack { consumer: *consumer, subject, payload, reply })
@@ -393,13 +400,19 @@ impl Broker {
                 self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct });
             }
             Event::StreamDown { stream } => self.stream_down(stream),
-            Event::ConsumerUp { consumer, stream, name } => {
+            Event::ConsumerUp { consumer, stream, name, deliver_subject } => {
                 self.consumer_down(consumer);
-                let filters = ack_filters(&stream, &name);
+                let mut filters = ack_filters(&stream, &name);
+                if deliver_subject.is_some() {
+                    filters.extend(flow_filters(&stream, &name));
+                }
                 for filter in &filters {
                     self.change_row(GLOBAL, filter, Target::Ack(consumer), true);
                 }
                 self.store.consumers.insert(consumer, filters);
+                if let Some(subject) = deliver_subject {
+                    self.watch_audience(consumer, &subject);
+                }
             }
             Event::ConsumerDown { consumer } => self.consumer_down(consumer),
             // `forward` and the log take these from the turn before it comes here.
@@ -416,6 +429,7 @@ impl Broker {
     }
 
     fn consumer_down(&mut self, consumer: ConsumerId) {
+        self.forget_audience(consumer);
         let Some(filters) = self.store.consumers.remove(&consumer) else { return };
         for filter in &filters {
             self.change_row(GLOBAL, filter, Target::Ack(consumer), false);
@@ -481,6 +495,14 @@ fn body_of(delivery: &Delivery) -> Span {
         return delivery.payload;
     }
     Span { start: delivery.headers.start, len: delivery.headers.len + delivery.payload.len }
+}
+
+/// Answers to a push consumer's requests for flow control: `$JS.FC.<stream>.<consumer>.<token>`, and the form with domain and account.
+fn flow_filters(stream: &str, consumer: &str) -> Vec<Filter> {
+    [format!("$JS.FC.{stream}.{consumer}.*"), format!("$JS.FC.*.*.{stream}.{consumer}.*")]
+        .iter()
+        .filter_map(|text| Filter::parse(text).ok())
+        .collect()
 }
 
 /// `$JS.ACK.<stream>.<consumer>.…` (9 tokens) and, with domain and account, the form of 11 or 12.

@@ -370,8 +370,10 @@ impl Broker {
         } else {
             index.remove(&subscription.filter, &target);
         }
-        self.plans.interest_changed(account, &subscription.filter);
+        let filter = subscription.filter.clone();
+        self.plans.interest_changed(account, &filter);
         self.leaf_interest_changed(id, added);
+        self.audience_changed(account, &filter);
     }
 
     /// Adds or removes a row that is no subscription.
@@ -390,6 +392,7 @@ impl Broker {
         }
         self.plans.interest_changed(account, filter);
         self.leaf_row_changed(filter, &target, added);
+        self.audience_changed(account, filter);
     }
 
     /// Does a connection have a subscription for this subject; its name for it?

@@ -5,7 +5,7 @@ use crate::stream_check::{MAX_DESCRIPTION, MAX_METADATA, MAX_NAME, is_token, met
 use crate::stream_config::metadata;
 use crate::wire::{Time, is_zero};
 use jetstream::api_error::{self, ApiError};
-use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy};
+use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Push};
 use jetstream::identity::{Sequence, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -14,18 +14,15 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Fields of stock that this version does not build, besides those that have an error of their own.
-const UNSUPPORTED: [&str; 7] = [
-    "deliver_subject",
-    "deliver_group",
-    "sample_freq",
-    "priority_groups",
-    "priority_policy",
-    "priority_timeout",
-    "pause_until",
-];
+const UNSUPPORTED: [&str; 3] = ["priority_groups", "priority_policy", "priority_timeout"];
 
 /// An ephemeral that nobody uses is kept for so long, nanoseconds.
 const EPHEMERAL_THRESHOLD: u64 = 5_000_000_000;
+
+/// How often a consumer that a source acknowledges by flow control tells that it lives, nanoseconds.
+const SOURCE_HEARTBEAT: u64 = 1_000_000_000;
+/// Go's zero time, year 1, and everything before 1970: no time at all.
+const ZERO_TIME: Timestamp = Timestamp(0);
 
 /// The word for a deliver policy, before its start is known.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,8 +50,8 @@ pub(crate) struct Draft {
     max_expires: i64,
     inactive_threshold: i64,
     replicas: i64,
-    /// Heartbeat, flow control, rate limit, direct: for push consumers only.
-    push_only: Option<ApiError>,
+    push: Push,
+    pause_until: Option<String>,
     unsupported: Option<&'static str>,
 }
 
@@ -80,13 +77,13 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     let ack_policy = body.word(
         "ack_policy",
         &[
-            ("none", Some(AckPolicy::None)),
-            ("all", Some(AckPolicy::All)),
-            ("explicit", Some(AckPolicy::Explicit)),
-            ("flow_control", None),
+            ("none", AckPolicy::None),
+            ("all", AckPolicy::All),
+            ("explicit", AckPolicy::Explicit),
+            ("flow_control", AckPolicy::FlowControl),
         ],
     )?;
-    config.ack_policy = ack_policy.unwrap_or(AckPolicy::None);
+    config.ack_policy = ack_policy;
     let ack_wait = body.duration("ack_wait")?;
     let backoff = body.durations("backoff")?;
     config.max_deliver = unlimited(body.count("max_deliver")?);
@@ -102,9 +99,12 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.memory_storage = body.flag("mem_storage")?;
     config.metadata = body.pairs("metadata")?;
     let replicas = body.count("num_replicas")?;
-    let push_only = read_push_only(&mut body, ack_policy.is_none())?;
-    let replay = body.word("replay_policy", &[("instant", false), ("original", true)])?;
-    body.refuse_value("replay_policy", replay);
+    let push = read_push(&mut body)?;
+    config.direct = body.flag("direct")?;
+    config.sourcing = body.flag("sourcing")?;
+    config.sample_frequency = body.text_or_empty("sample_freq")?.into();
+    config.replay_original = body.word("replay_policy", &[("instant", false), ("original", true)])?;
+    let pause_until = body.text("pause_until")?;
     for key in UNSUPPORTED {
         body.unsupported(key);
     }
@@ -123,21 +123,21 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
         max_expires,
         inactive_threshold,
         replicas,
-        push_only,
+        push,
+        pause_until,
         unsupported,
     })
 }
 
-/// What pull consumers can't have.
-fn read_push_only(body: &mut Object, acknowledged_by_flow_control: bool) -> Result<Option<ApiError>, ApiError> {
-    let rules = [
-        (body.duration("idle_heartbeat")? != 0, api_error::CONSUMER_HB_REQUIRES_PUSH),
-        (body.flag("flow_control")?, api_error::CONSUMER_FC_REQUIRES_PUSH),
-        (body.unsigned("rate_limit_bps")? != 0, api_error::CONSUMER_PULL_WITH_RATE_LIMIT),
-        (body.flag("direct")?, api_error::CONSUMER_DIRECT_REQUIRES_PUSH),
-        (acknowledged_by_flow_control, api_error::CONSUMER_ACK_FC_REQUIRES_PUSH),
-    ];
-    Ok(rules.into_iter().find(|(set, _)| *set).map(|(_, error)| error))
+/// What only push consumers have; without a subject it is no push consumer.
+fn read_push(body: &mut Object) -> Result<Push, ApiError> {
+    Ok(Push {
+        subject: body.text_or_empty("deliver_subject")?.into(),
+        group: body.text_or_empty("deliver_group")?.into(),
+        flow_control: body.flag("flow_control")?,
+        heartbeat_ns: u64::try_from(body.duration("idle_heartbeat")?).unwrap_or(0),
+        rate_limit: body.unsigned("rate_limit_bps")?,
+    })
 }
 
 /// 0 and everything below means "no limit".
@@ -172,9 +172,7 @@ impl Draft {
             let text = format_args!("{field}: this value is not supported by this server");
             return Err(api_error::consumer_create(text));
         }
-        if let Some(error) = self.push_only.take() {
-            return Err(error);
-        }
+        self.finish_push()?;
         self.finish_acknowledgements()?;
         self.finish_requests()?;
         self.config.filters = self.filters()?;
@@ -200,6 +198,57 @@ impl Draft {
         Ok(())
     }
 
+    /// Push or pull, and what goes with either.
+    fn finish_push(&mut self) -> Result<(), ApiError> {
+        self.config.pause_until = self.pause_until.as_deref().map(pause_until).transpose()?.flatten();
+        let sample = self.config.sample_frequency.trim_end_matches('%');
+        if !self.config.sample_frequency.is_empty() && sample.parse::<u32>().is_err() {
+            let text = format_args!("strconv.Atoi: parsing {sample:?}: invalid syntax");
+            return Err(api_error::consumer_invalid_sampling(text));
+        }
+        let by_flow_control = self.config.ack_policy == AckPolicy::FlowControl;
+        if by_flow_control {
+            self.push.flow_control = true;
+            self.push.heartbeat_ns = SOURCE_HEARTBEAT;
+        }
+        let push = std::mem::take(&mut self.push);
+        if push.subject.is_empty() {
+            let rules = [
+                (by_flow_control, api_error::CONSUMER_ACK_FC_REQUIRES_PUSH),
+                (push.rate_limit > 0, api_error::CONSUMER_PULL_WITH_RATE_LIMIT),
+                (push.heartbeat_ns > 0, api_error::CONSUMER_HB_REQUIRES_PUSH),
+                (push.flow_control, api_error::CONSUMER_FC_REQUIRES_PUSH),
+                (self.config.direct, api_error::CONSUMER_DIRECT_REQUIRES_PUSH),
+            ];
+            return rules.into_iter().find(|(set, _)| *set).map_or(Ok(()), |(_, error)| Err(error));
+        }
+        self.check_push(&push)?;
+        self.config.push = Some(push);
+        Ok(())
+    }
+
+    fn check_push(&self, push: &Push) -> Result<(), ApiError> {
+        let config = &self.config;
+        let filter = Filter::parse(&push.subject).map_err(|_| api_error::CONSUMER_INVALID_DELIVER_SUBJECT)?;
+        let unlimited = config.max_ack_pending <= 0;
+        let rules = [
+            (!filter.is_literal(), api_error::CONSUMER_DELIVER_TO_WILDCARDS),
+            (config.max_waiting > 0, api_error::CONSUMER_PUSH_MAX_WAITING),
+            (!unlimited && config.ack_policy == AckPolicy::None, api_error::CONSUMER_MAX_PENDING_ACK_POLICY_REQUIRED),
+            ((1..100_000_000).contains(&push.heartbeat_ns), api_error::CONSUMER_SMALL_HEARTBEAT),
+            (config.direct && !self.durable_name.is_empty(), api_error::CONSUMER_DIRECT_REQUIRES_EPHEMERAL),
+            (push.flow_control && push.heartbeat_ns == 0, api_error::CONSUMER_WITH_FLOW_CONTROL_NEEDS_HEARTBEATS),
+        ];
+        let by_flow_control = config.ack_policy == AckPolicy::FlowControl;
+        let more = [
+            (config.max_ack_pending < 0, api_error::CONSUMER_ACK_FC_REQUIRES_MAX_ACK_PENDING),
+            (self.ack_wait != 0 || !self.backoff.is_empty(), api_error::CONSUMER_ACK_FC_REQUIRES_NO_ACK_WAIT),
+            (config.max_deliver > 0, api_error::CONSUMER_ACK_FC_REQUIRES_NO_MAX_DELIVER),
+        ];
+        let all = more.into_iter().map(|(set, error)| (set && by_flow_control, error)).chain(rules);
+        all.into_iter().find(|(set, _)| *set).map_or(Ok(()), |(_, error)| Err(error))
+    }
+
     fn finish_acknowledgements(&mut self) -> Result<(), ApiError> {
         let defaults = ConsumerConfig::named("");
         let config = &mut self.config;
@@ -213,10 +262,11 @@ impl Draft {
             return Err(api_error::CONSUMER_MAX_DELIVER_BACKOFF);
         }
         let acknowledges = config.ack_policy != AckPolicy::None;
+        let waits = matches!(config.ack_policy, AckPolicy::All | AckPolicy::Explicit);
         config.backoff_ns = self.backoff.iter().map(|wait| wait.unsigned_abs()).collect();
         config.ack_wait_ns = match (self.ack_wait.unsigned_abs(), config.backoff_ns.first()) {
             (_, Some(first)) => *first,
-            (0, None) if acknowledges => defaults.ack_wait_ns,
+            (0, None) if waits => defaults.ack_wait_ns,
             (wait, None) => wait,
         };
         config.max_ack_pending = match config.max_ack_pending {
@@ -228,9 +278,11 @@ impl Draft {
 
     fn finish_requests(&mut self) -> Result<(), ApiError> {
         let config = &mut self.config;
-        if config.max_waiting <= 0 {
-            config.max_waiting = ConsumerConfig::named("").max_waiting;
-        }
+        config.max_waiting = match config.max_waiting {
+            _ if config.push.is_some() => 0,
+            ..=0 => ConsumerConfig::named("").max_waiting,
+            given => given,
+        };
         if self.max_expires != 0 && self.max_expires < 1_000_000 {
             return Err(api_error::CONSUMER_MAX_REQUEST_EXPIRES_TOO_SMALL);
         }
@@ -305,6 +357,11 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     Some(Timestamp(nanos.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64))
 }
 
+/// The end of a pause; the zero time stands for none.
+pub(crate) fn pause_until(text: &str) -> Result<Option<Timestamp>, ApiError> {
+    Ok(Some(time_of(text)?).filter(|until| *until > ZERO_TIME))
+}
+
 fn time_of(text: &str) -> Result<Timestamp, ApiError> {
     parse_time(text).ok_or_else(|| {
         let text = format_args!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse it");
@@ -338,9 +395,15 @@ pub(crate) struct WireConsumerConfig<'a> {
     filter_subjects: Vec<&'a str>,
     replay_policy: &'static str,
     #[serde(skip_serializing_if = "is_zero")]
+    rate_limit_bps: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    sample_freq: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
     max_waiting: i64,
     #[serde(skip_serializing_if = "is_zero")]
     max_ack_pending: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    flow_control: bool,
     #[serde(skip_serializing_if = "is_zero")]
     headers_only: bool,
     #[serde(skip_serializing_if = "is_zero")]
@@ -349,12 +412,24 @@ pub(crate) struct WireConsumerConfig<'a> {
     max_expires: u64,
     #[serde(skip_serializing_if = "is_zero")]
     max_bytes: i64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    deliver_subject: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    deliver_group: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
+    idle_heartbeat: u64,
     #[serde(skip_serializing_if = "is_zero")]
     inactive_threshold: u64,
     num_replicas: u32,
     #[serde(skip_serializing_if = "is_zero")]
     mem_storage: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    direct: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    sourcing: bool,
     metadata: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_until: Option<Time>,
 }
 
 impl<'a> WireConsumerConfig<'a> {
@@ -371,6 +446,7 @@ impl<'a> WireConsumerConfig<'a> {
             [one] => (Some(one.as_str()), Vec::new()),
             many => (None, many.iter().map(Filter::as_str).collect()),
         };
+        let push = config.push.as_ref();
         WireConsumerConfig {
             durable_name: config.durable.then_some(&*config.name),
             name: &config.name,
@@ -382,23 +458,33 @@ impl<'a> WireConsumerConfig<'a> {
                 AckPolicy::None => "none",
                 AckPolicy::All => "all",
                 AckPolicy::Explicit => "explicit",
+                AckPolicy::FlowControl => "flow_control",
             },
             ack_wait: config.ack_wait_ns,
             max_deliver: config.max_deliver,
             backoff: &config.backoff_ns,
             filter_subject,
             filter_subjects,
-            replay_policy: "instant",
+            replay_policy: if config.replay_original { "original" } else { "instant" },
+            rate_limit_bps: push.map_or(0, |push| push.rate_limit),
+            sample_freq: &config.sample_frequency,
             max_waiting: config.max_waiting,
             max_ack_pending: config.max_ack_pending,
+            flow_control: push.is_some_and(|push| push.flow_control),
             headers_only: config.headers_only,
             max_batch: config.max_request_batch,
             max_expires: config.max_request_expires_ns,
             max_bytes: config.max_request_max_bytes,
+            deliver_subject: push.map_or("", |push| &push.subject),
+            deliver_group: push.map_or("", |push| &push.group),
+            idle_heartbeat: push.map_or(0, |push| push.heartbeat_ns),
             inactive_threshold: config.inactive_threshold_ns,
             num_replicas: 0,
             mem_storage: config.memory_storage,
+            direct: config.direct,
+            sourcing: config.sourcing,
             metadata: metadata(&config.metadata, version),
+            pause_until: config.pause_until.map(Time),
         }
     }
 }

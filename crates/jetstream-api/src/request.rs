@@ -6,7 +6,7 @@ use crate::pull;
 use crate::stream_config::{self, Purpose};
 use jetstream::api_error::{self, ApiError};
 use jetstream::command::{ConsumerAction, MessageGet, Pull, Request};
-use jetstream::identity::Sequence;
+use jetstream::identity::{Sequence, Timestamp};
 
 /// Which answer a request gets: its `type`, and what an error of it carries besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,12 +275,23 @@ fn consumer_by_name(verb: &str, stream: &str, name: &str, payload: &[u8]) -> Par
     match verb {
         "INFO" => settle(Kind::ConsumerInfo, no_body(payload).map(|()| Request::ConsumerInfo { stream, name })),
         "DELETE" => settle(Kind::ConsumerDelete, no_body(payload).map(|()| Request::ConsumerDelete { stream, name })),
-        "PAUSE" => Parsed::Refused(Kind::ConsumerPause, api_error::consumer_create(ABSENT)),
+        "PAUSE" => {
+            let request = pause(payload).map(|until| Request::ConsumerPause { stream, name, until });
+            settle(Kind::ConsumerPause, request)
+        }
         "RESET" => Parsed::Refused(Kind::ConsumerReset, api_error::consumer_invalid_reset(ABSENT)),
         // There are no groups.
         "UNPIN" => Parsed::Refused(Kind::ConsumerUnpin, api_error::CONSUMER_INVALID_PRIORITY_GROUP),
         _ => Parsed::Unknown,
     }
+}
+
+/// Until when; an empty body ends the pause.
+fn pause(payload: &[u8]) -> Result<Option<Timestamp>, ApiError> {
+    let mut body = optional(payload, "JSApiConsumerPauseRequest")?;
+    let until = body.text("pause_until")?;
+    body.finish()?;
+    until.as_deref().map(consumer_config::pause_until).transpose().map(Option::flatten)
 }
 
 fn consumer_page(payload: &[u8]) -> Result<u64, ApiError> {

@@ -88,6 +88,11 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
             envelope(kind, &WireStreamList { page, streams }, into);
         }
         Answer::Deleted => envelope(kind, &Success { success: true }, into),
+        Answer::Paused { until, remaining_ns } => envelope(
+            kind,
+            &Paused { paused: *remaining_ns > 0, pause_until: Time(until.unwrap_or_default()), pause_remaining: *remaining_ns },
+            into,
+        ),
         Answer::Purged { count } => envelope(kind, &Purged { success: true, purged: *count }, into),
         Answer::Message(buffer) => message(kind, buffer, into),
         Answer::Consumer(info) => envelope(kind, &WireConsumer::new(info, server), into),
@@ -143,6 +148,14 @@ struct WireError<'a> {
 #[derive(Serialize)]
 struct Success {
     success: bool,
+}
+
+#[derive(Serialize)]
+struct Paused {
+    paused: bool,
+    pause_until: Time,
+    #[serde(skip_serializing_if = "is_zero")]
+    pause_remaining: u64,
 }
 
 #[derive(Serialize)]
@@ -402,6 +415,12 @@ struct WireConsumer<'a> {
     num_redelivered: u64,
     num_waiting: u64,
     num_pending: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    push_bound: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    paused: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    pause_remaining: u64,
     ts: Time,
 }
 
@@ -433,6 +452,9 @@ impl<'a> WireConsumer<'a> {
             num_redelivered: info.redelivered,
             num_waiting: info.waiting,
             num_pending: info.pending,
+            push_bound: info.push_bound,
+            paused: info.pause_remaining_ns() > 0,
+            pause_remaining: info.pause_remaining_ns(),
             ts: Time(info.now),
         }
     }

@@ -77,6 +77,7 @@ pub(crate) fn new_consumer(stream: &str, config: ConsumerConfig) -> ConsumerInfo
         redelivered: 0,
         waiting: 0,
         pending: 0,
+        push_bound: false,
         now: Timestamp(0),
     }
 }

@@ -107,6 +107,22 @@ pub enum Command {
         /// The inbox.
         inbox: Span,
     },
+    /// Somebody listens on a push consumer's deliver subject, or nobody does any more. → [`Outcome::Done`].
+    Interest {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Somebody does.
+        is_there: bool,
+    },
+    /// A receiver answered a request for flow control, or a stalled consumer's heartbeat. → [`Outcome::Done`].
+    FlowAnswer {
+        /// The consumer whose subject it came on.
+        consumer: ConsumerId,
+        /// `$JS.FC.…`
+        subject: Span,
+        /// Header block or empty; says how far the receiver has come.
+        headers: Span,
+    },
     /// Bytes of a consumer's or session's deliveries left the process. → [`Outcome::Done`].
     Credit {
         /// Who may send more.
@@ -269,6 +285,12 @@ pub enum Request {
         stream: Box<str>,
         name: Box<str>,
     },
+    /// Nothing is delivered before that time; `None`: go on.
+    ConsumerPause {
+        stream: Box<str>,
+        name: Box<str>,
+        until: Option<Timestamp>,
+    },
     /// Records with this prefix, for start-up.
     Records {
         prefix: Box<[u8]>,
@@ -344,6 +366,11 @@ pub enum Answer {
     Deleted,
     Purged {
         count: u64,
+    },
+    /// Paused until then, and for so many nanoseconds; both `None` when it is not.
+    Paused {
+        until: Option<Timestamp>,
+        remaining_ns: u64,
     },
     /// One message in the buffer.
     Message(Box<MessageBuffer>),
@@ -431,8 +458,18 @@ pub struct ConsumerInfo {
     pub waiting: u64,
     /// Messages that match and were never delivered.
     pub pending: u64,
+    /// It pushes, and somebody listens.
+    pub push_bound: bool,
     /// Now.
     pub now: Timestamp,
+}
+
+impl ConsumerInfo {
+    /// How long it will deliver nothing, nanoseconds; 0: it is not paused.
+    #[must_use]
+    pub fn pause_remaining_ns(&self) -> u64 {
+        self.config.pause_until.map_or(0, |until| until.0.saturating_sub(self.now.0).max(0).unsigned_abs())
+    }
 }
 
 /// Counters for `/jsz`, `/metrics` and `status`.
@@ -483,6 +520,8 @@ pub enum Event {
         stream: Box<str>,
         /// See `stream`.
         name: Box<str>,
+        /// The subject it pushes to: the broker tells when somebody listens there ([`Command::Interest`]).
+        deliver_subject: Option<Box<str>>,
     },
     /// A consumer is gone.
     ConsumerDown {

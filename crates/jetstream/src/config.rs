@@ -115,9 +115,26 @@ pub enum AckPolicy {
     /// Each message by itself.
     #[default]
     Explicit,
+    /// Answers to flow control say how far the receiver has come: what a hub asks for that sources a work queue.
+    FlowControl,
 }
 
-/// A pull consumer.
+/// How a consumer sends by itself, without being asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Push {
+    /// Literal subject that its messages are routed by.
+    pub subject: Box<str>,
+    /// Queue group whose members share them; empty: none. Who subscribes otherwise gets them as well.
+    pub group: Box<str>,
+    /// It sends no more than a window that the receiver's answers open.
+    pub flow_control: bool,
+    /// Tells that it lives when nothing came for so long, nanoseconds; 0: it does not.
+    pub heartbeat_ns: u64,
+    /// Bits a second; 0: no limit.
+    pub rate_limit: u64,
+}
+
+/// A consumer: of the pull kind, unless `push` says how it sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerConfig {
     /// Its name; empty when the server is to choose one (ephemeral).
@@ -156,6 +173,18 @@ pub struct ConsumerConfig {
     pub memory_storage: bool,
     /// Free key-value pairs.
     pub metadata: BTreeMap<String, String>,
+    /// It sends by itself.
+    pub push: Option<Push>,
+    /// Messages are delivered with the pauses between them that they were stored with.
+    pub replay_original: bool,
+    /// Share of acknowledgements that are reported, as it was given: `30` or `30%`; empty: none.
+    pub sample_frequency: Box<str>,
+    /// Nothing is delivered before.
+    pub pause_until: Option<Timestamp>,
+    /// A server's own, for a source or mirror.
+    pub direct: bool,
+    /// A source's or mirror's that says so.
+    pub sourcing: bool,
 }
 
 impl ConsumerConfig {
@@ -181,6 +210,12 @@ impl ConsumerConfig {
             inactive_threshold_ns: 0,
             memory_storage: false,
             metadata: BTreeMap::new(),
+            push: None,
+            replay_original: false,
+            sample_frequency: "".into(),
+            pause_until: None,
+            direct: false,
+            sourcing: false,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::config::{AckPolicy, ConsumerConfig};
 use crate::delivery::Delivering;
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Now, Sequence, StreamId, Timestamp};
 use crate::pending::Pending;
+use crate::push::Pushing;
 use crate::record::{Reader, put, put_signed};
 use crate::store::{Store, StoreError, record_space};
 use crate::stored_config;
@@ -67,6 +68,9 @@ impl Consumer {
         now: Now,
     ) -> Consumer {
         let prefix = format!("$JS.ACK.{}.{}.", stream.config.name, config.name);
+        let mut delivering = Delivering::new(prefix.into_bytes(), now.age);
+        let push = config.push.as_ref();
+        delivering.pushing = push.map(|push| Pushing::new(push, &stream.config.name, &config.name, id));
         Consumer {
             id,
             stream: stream.id,
@@ -83,8 +87,15 @@ impl Consumer {
             dirty: true,
             counted: 0,
             recount: Some(AgeMillis(0)),
-            delivering: Delivering::new(prefix.into_bytes(), now.age),
+            delivering,
         }
+    }
+
+    /// Its configuration was changed.
+    pub(crate) fn configured(&mut self) {
+        let push = self.config.push.as_ref();
+        self.delivering.pushing = push.map(|push| Pushing::new(push, &self.stream_name, &self.config.name, self.id));
+        self.delivering.not_before = None;
     }
 
     /// Is anything of it written to the store?
@@ -220,7 +231,7 @@ impl Consumer {
         let changed = match self.config.ack_policy {
             AckPolicy::None => return false,
             AckPolicy::Explicit => self.pending.remove(place.sequence),
-            AckPolicy::All => self.pending.remove_up_to(place.sequence) > 0,
+            AckPolicy::All | AckPolicy::FlowControl => self.pending.remove_up_to(place.sequence) > 0,
         };
         if changed {
             self.last_ack = now.wall;
@@ -242,7 +253,8 @@ impl Consumer {
             ack_floor: (floor_delivery, floor, known(self.last_ack)),
             ack_pending: self.pending.len(),
             redelivered: self.pending.redelivered(),
-            waiting: self.delivering.waiting.len() as u64,
+            waiting: if self.config.push.is_some() { 0 } else { self.delivering.waiting.len() as u64 },
+            push_bound: self.delivering.is_bound(),
             pending: self.left(stream),
             now: now.wall,
         }

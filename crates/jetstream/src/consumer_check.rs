@@ -1,7 +1,7 @@
 //! Is a consumer's configuration possible, and what may an update change? The rules and texts are nats-server's.
 
 use crate::api_error::{self, ApiError};
-use crate::config::{ConsumerConfig, DeliverPolicy};
+use crate::config::{ConsumerConfig, DeliverPolicy, Push};
 use crate::stream_check::{MOST_SUBJECTS, is_name};
 
 const LONGEST_NAME: usize = 255;
@@ -74,12 +74,32 @@ pub(crate) fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result
         }
     } else if old.ack_policy != new.ack_policy {
         "ack policy can not be updated"
+    } else if old.direct != new.direct {
+        "direct can not be updated"
+    } else if old.sourcing != new.sourcing {
+        "sourcing can not be updated"
+    } else if old.replay_original != new.replay_original {
+        "replay policy can not be updated"
+    } else if let Some(text) = update_of_push(old.push.as_ref(), new.push.as_ref()) {
+        text
     } else if old.max_waiting != new.max_waiting {
         "max waiting can not be updated"
     } else {
         return Ok(());
     };
     Err(api_error::consumer_create(text))
+}
+
+/// What of sending by itself an update may not change. The deliver subject may, while nobody listens on the old one.
+fn update_of_push(old: Option<&Push>, new: Option<&Push>) -> Option<&'static str> {
+    match (old, new) {
+        (None, None) => None,
+        (None, Some(_)) => Some("can not update pull consumer to push based"),
+        (Some(_), None) => Some("can not update push consumer to pull based"),
+        (Some(old), Some(new)) if old.heartbeat_ns != new.heartbeat_ns => Some("heart beats can not be updated"),
+        (Some(old), Some(new)) if old.flow_control != new.flow_control => Some("flow control can not be updated"),
+        _ => None,
+    }
 }
 
 /// Same configuration, apart from the metadata that servers add.

@@ -6,7 +6,7 @@ use crate::config::{ConsumerConfig, DeliverPolicy};
 use crate::consumer::{self, Consumer};
 use crate::consumer_check;
 use crate::delivery::send_status;
-use crate::identity::{ConsumerId, HIGHEST_SEQUENCE, Now, Sequence};
+use crate::identity::{ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, Timestamp};
 use crate::jetstream::{Context, JetStream};
 use crate::store::{Store, StoreError};
 use crate::stored_config;
@@ -74,10 +74,19 @@ impl JetStream {
             if let Err(error) = consumer_check::check_update(&consumer.config, &config) {
                 return Ok(Err(error));
             }
+            let subject = |config: &ConsumerConfig| config.push.as_ref().map(|push| push.subject.clone());
+            let moved = subject(&consumer.config) != subject(&config);
+            if moved && consumer.delivering.is_bound() {
+                return Ok(Err(api_error::consumer_create(api_error::CONSUMER_NAME_EXIST.description)));
+            }
             if consumer.config.filters != config.filters {
                 consumer.recount_soon();
             }
             consumer.config = config;
+            consumer.configured();
+            if moved {
+                turn.events.push(consumer_up(consumer));
+            }
             stream.tallies.retain(|tally| tally.consumer != id);
             attach(stream, consumer);
             consumer.save_config(turn.store)?;
@@ -128,6 +137,25 @@ impl JetStream {
         Ok(Ok(Answer::Deleted))
     }
 
+    pub(crate) fn pause_consumer(
+        &mut self,
+        turn: &mut Context<'_>,
+        stream: &str,
+        name: &str,
+        until: Option<Timestamp>,
+    ) -> Answered {
+        let Some(stream) = self.stream_named(stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let Some(id) = stream.consumers.get(name).copied() else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
+        consumer.config.pause_until = until;
+        consumer.configured();
+        consumer.save_config(turn.store)?;
+        let remaining_ns = until.map_or(0, |until| until.0.saturating_sub(turn.now.wall.0).max(0).unsigned_abs());
+        self.serve_soon(id);
+        self.schedule(id);
+        Ok(Ok(Answer::Paused { until: until.filter(|_| remaining_ns > 0), remaining_ns }))
+    }
+
     /// Forgets a consumer, and tells those who wait for it.
     pub(crate) fn remove_consumer(&mut self, turn: &mut Context<'_>, id: ConsumerId) -> Result<(), StoreError> {
         let Some(consumer) = self.consumers.remove(&id) else { return Ok(()) };
@@ -135,7 +163,8 @@ impl JetStream {
             stream.consumers.remove(&consumer.config.name);
             stream.tallies.retain(|tally| tally.consumer != id);
         }
-        for waiting in &consumer.delivering.waiting {
+        // Who is pushed to sees it by the heartbeats that stop.
+        for waiting in consumer.delivering.waiting.iter().filter(|waiting| !waiting.is_push) {
             send_status(turn.deliveries, &waiting.inbox, "NATS/1.0 409 Consumer Deleted\r\n\r\n");
         }
         turn.events.push(Event::ConsumerDown { consumer: id });
@@ -239,6 +268,7 @@ fn consumer_up(consumer: &Consumer) -> Event {
         consumer: consumer.id,
         stream: consumer.stream_name.clone(),
         name: consumer.config.name.clone(),
+        deliver_subject: consumer.config.push.as_ref().map(|push| push.subject.clone()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::ack_subject::AckPlace;
 use crate::api_error;
-use crate::command::{Ack, Deliveries, Outcome, Pull};
+use crate::command::{Ack, Deliveries, Outcome, Pull, Span};
 use crate::config::AckPolicy;
 use crate::consumer::Consumer;
 use crate::delivery::{CREDIT, Stop, Waiting, send_status};
@@ -83,10 +83,46 @@ impl JetStream {
         Ok(Outcome::Acknowledged { confirm: known && next.is_none() && !reply.is_empty() })
     }
 
+    /// Somebody listens on a push consumer's deliver subject now, or nobody does.
+    pub(crate) fn deliver_interest(&mut self, id: ConsumerId, is_there: bool, now: Now) -> Outcome {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Outcome::Done };
+        let Some(push) = &consumer.config.push else { return Outcome::Done };
+        if consumer.delivering.waiting.is_empty() == is_there {
+            consumer.delivering.last_active = now.age;
+            if is_there {
+                consumer.delivering.waiting.push_back(Waiting::for_push(push, now));
+            } else {
+                consumer.delivering.unbind();
+            }
+        }
+        self.serve_soon(id);
+        self.schedule(id);
+        Outcome::Done
+    }
+
+    /// The receiver has got everything before a request for flow control.
+    pub(crate) fn flow_answer(&mut self, turn: &Context<'_>, id: ConsumerId, subject: Span, headers: Span) -> Outcome {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Outcome::Done };
+        let arena = &turn.batch.arena;
+        let waited_for = consumer.delivering.pushing.as_mut().is_some_and(|pushing| pushing.answered(subject.of(arena)));
+        if !waited_for {
+            return Outcome::Done;
+        }
+        consumer.delivering.last_active = turn.now.age;
+        if consumer.config.ack_policy == AckPolicy::FlowControl
+            && let Some(place) = flow_place(headers.of(arena))
+        {
+            consumer.acknowledge(&place, turn.now);
+        }
+        self.list_dirty(id, turn.now);
+        self.serve_soon(id);
+        Outcome::Done
+    }
+
     /// Requests of an inbox that nobody listens to.
     pub(crate) fn unreachable(&mut self, id: ConsumerId, inbox: &[u8]) -> Outcome {
         if let Some(consumer) = self.consumers.get_mut(&id) {
-            consumer.delivering.waiting.retain(|waiting| *waiting.inbox != *inbox);
+            consumer.delivering.waiting.retain(|waiting| waiting.is_push || *waiting.inbox != *inbox);
         }
         Outcome::Done
     }
@@ -117,7 +153,7 @@ impl JetStream {
             let stop = consumer.deliver(turn.store, stream, &mut self.buffer, turn.now, turn.deliveries)?;
             match stop {
                 Stop::NothingToSend => consumer.end_one_shots(turn.deliveries),
-                Stop::NobodyWaits | Stop::NoCredit => {}
+                Stop::NobodyWaits | Stop::NoCredit | Stop::NotYet => {}
                 Stop::Fetching => self.serve_soon(id),
                 Stop::TurnIsFull => {
                     self.again = true;
@@ -183,6 +219,9 @@ impl Consumer {
     /// Accepts a pull request; an error is the status to answer with, empty: none.
     fn take_pull(&mut self, stream: &Stream, pull: &Pull, now: Now, deliveries: &mut Deliveries) -> Result<(), String> {
         let config = &self.config;
+        if config.push.is_some() {
+            return Err("409 Consumer is push based".into());
+        }
         if pull.heartbeat_ms.is_some_and(|heartbeat| heartbeat.saturating_mul(2) > pull.expires_ms.unwrap_or(0)) {
             return Err("400 Bad Request - heartbeat value too large".into());
         }
@@ -286,6 +325,18 @@ impl Consumer {
         let deadlines = [self.pending.next_due(), self.delivering.next_deadline(), self.inactive_at()];
         deadlines.into_iter().flatten().min()
     }
+}
+
+/// How far a receiver has come, as its answer to flow control says; `None` when it does not say.
+fn flow_place(headers: &[u8]) -> Option<AckPlace> {
+    let value = |name: &[u8]| {
+        let lines = headers.split(|byte| *byte == b'\n');
+        let value = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(b":")).next()?;
+        std::str::from_utf8(value).ok()?.trim().parse::<u64>().ok()
+    };
+    let sequence = value(b"Nats-Last-Stream").filter(|sequence| *sequence > 0)?;
+    let consumer_sequence = value(b"Nats-Last-Consumer").unwrap_or(0);
+    Some(AckPlace { deliveries: 1, sequence: Sequence(sequence), consumer_sequence, time: 0, pending: 0 })
 }
 
 /// The request that `+NXT` carries.

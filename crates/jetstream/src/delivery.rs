@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 
 use crate::ack_subject::AckPlace;
 use crate::command::{Deliveries, Delivery, Recipient, Span};
-use crate::config::AckPolicy;
+use crate::config::{AckPolicy, Push};
 use crate::consumer::Consumer;
-use crate::identity::{AgeMillis, Now, Sequence};
+use crate::identity::{AgeMillis, Now, Sequence, Timestamp};
+use crate::push::Pushing;
 use crate::store::{MessageBuffer, Read, Store, StoreError, StoredMessage, undamaged};
 use crate::stream::Stream;
 
@@ -25,7 +26,10 @@ const EMPTY_READS_PER_TURN: u32 = 16;
 /// Messages asked for in one read.
 const MOST_MESSAGES_PER_READ: u64 = 1024;
 
-/// A pull request that waits.
+/// A paused consumer looks at the wall clock at least so often.
+const LONGEST_PAUSE_MILLIS: u64 = 60_000;
+
+/// A pull request that waits, or a push consumer's audience.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) inbox: Box<[u8]>,
@@ -37,6 +41,8 @@ pub(crate) struct Waiting {
     pub(crate) bytes_left: Option<u64>,
     pub(crate) expires: Option<AgeMillis>,
     pub(crate) no_wait: bool,
+    /// It stands for those who listen on a push consumer's deliver subject, and does not end.
+    pub(crate) is_push: bool,
     /// Interval in milliseconds, and when the next one is due.
     pub(crate) heartbeat: Option<(u64, AgeMillis)>,
     /// Its inbox in the arena of this turn.
@@ -52,8 +58,20 @@ impl Waiting {
             bytes_left: None,
             expires: None,
             no_wait: false,
+            is_push: false,
             heartbeat: None,
             to: None,
+        }
+    }
+
+    /// Who listens on a push consumer's deliver subject.
+    pub(crate) fn for_push(push: &Push, now: Now) -> Waiting {
+        let interval = push.heartbeat_ns.div_ceil(1_000_000);
+        Waiting {
+            left: u64::MAX,
+            is_push: true,
+            heartbeat: (interval > 0).then(|| (interval, AgeMillis(now.age.0.saturating_add(interval)))),
+            ..Waiting::new(push.subject.as_bytes(), 1)
         }
     }
 
@@ -77,6 +95,8 @@ pub(crate) enum Stop {
     NoCredit,
     /// The store fetches a slice; ask again.
     Fetching,
+    /// It is not time yet: a pause, a rate, the pauses of a replay. [`Delivering::not_before`] says when.
+    NotYet,
     /// The turn has done enough.
     TurnIsFull,
 }
@@ -99,6 +119,12 @@ pub(crate) struct Delivering {
     pub(crate) last_active: AgeMillis,
     /// When what is left was counted last.
     pub(crate) recounted: AgeMillis,
+    /// Flow control and rate of a push consumer.
+    pub(crate) pushing: Option<Pushing>,
+    /// Nothing is delivered before.
+    pub(crate) not_before: Option<AgeMillis>,
+    /// For a replay with the original pauses: when the last message was sent, and when it had been stored.
+    replayed: Option<(AgeMillis, Timestamp)>,
 }
 
 impl Delivering {
@@ -113,6 +139,24 @@ impl Delivering {
             scheduled: None,
             last_active: now,
             recounted: AgeMillis(0),
+            pushing: None,
+            not_before: None,
+            replayed: None,
+        }
+    }
+
+    /// It pushes, and somebody listens.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.pushing.is_some() && !self.waiting.is_empty()
+    }
+
+    /// Nobody listens on its deliver subject any more.
+    pub(crate) fn unbind(&mut self) {
+        self.waiting.clear();
+        self.replayed = None;
+        self.credit = CREDIT;
+        if let Some(pushing) = &mut self.pushing {
+            pushing.forget();
         }
     }
 
@@ -137,7 +181,8 @@ impl Delivering {
     /// Earliest expiry or heartbeat of a waiting request.
     pub(crate) fn next_deadline(&self) -> Option<AgeMillis> {
         let deadlines = self.waiting.iter().flat_map(|waiting| [waiting.expires, waiting.heartbeat.map(|(_, at)| at)]);
-        deadlines.flatten().min()
+        let next = self.not_before.filter(|_| !self.waiting.is_empty());
+        deadlines.chain([next]).flatten().min()
     }
 }
 
@@ -163,6 +208,9 @@ impl Consumer {
             }
             if deliveries.arena.len() >= TURN_BYTES || empty_reads > EMPTY_READS_PER_TURN {
                 return Ok(Stop::TurnIsFull);
+            }
+            if let Some(stop) = self.holds_back(now) {
+                return Ok(stop);
             }
             if let Some(sequence) = self.redeliver.pop_front() {
                 self.redeliver_one(store, stream, buffer, now, deliveries, sequence)?;
@@ -234,7 +282,9 @@ impl Consumer {
             self.recount_soon();
             return Ok(());
         }
-        let sent = buffer.get(0).is_some_and(|message| self.deliver_new(stream, &message, now, deliveries));
+        let sent = buffer.get(0).is_some_and(|message| {
+            !self.must_wait(&message, now) && self.deliver_new(stream, &message, now, deliveries)
+        });
         if !sent && let Some((sequences, _)) = &mut self.selection {
             sequences.push_front(sequence);
         }
@@ -263,7 +313,7 @@ impl Consumer {
             Read::Ready { next } => {
                 self.delivering.fetching = None;
                 for message in buffer.iter() {
-                    if self.room() == 0 || !self.deliver_new(stream, &message, now, deliveries) {
+                    if self.room() == 0 || self.must_wait(&message, now) || !self.deliver_new(stream, &message, now, deliveries) {
                         self.next = message.sequence;
                         return Ok(Some(buffer.len()));
                     }
@@ -296,6 +346,44 @@ impl Consumer {
             self.pending.insert(message.sequence, self.delivered, self.due(now, 1));
         }
         true
+    }
+
+    /// What keeps a consumer with messages from sending any.
+    fn holds_back(&mut self, now: Now) -> Option<Stop> {
+        if self.delivering.not_before.is_some_and(|at| at > now.age) {
+            return Some(Stop::NotYet);
+        }
+        let paused = self.config.pause_until.map(|until| until.0.saturating_sub(now.wall.0));
+        if let Some(remaining) = paused.filter(|remaining| *remaining > 0) {
+            // A step of the wall clock is noticed within a minute.
+            let millis = remaining.unsigned_abs().div_ceil(1_000_000).min(LONGEST_PAUSE_MILLIS);
+            self.delivering.not_before = Some(AgeMillis(now.age.0.saturating_add(millis)));
+            return Some(Stop::NotYet);
+        }
+        self.delivering.not_before = None;
+        let pushing = self.delivering.pushing.as_ref()?;
+        if pushing.is_stalled() {
+            return Some(Stop::NoCredit);
+        }
+        self.delivering.not_before = pushing.free_at(now);
+        self.delivering.not_before.map(|_| Stop::NotYet)
+    }
+
+    /// With the original pauses: is it too early for this message?
+    fn must_wait(&mut self, message: &StoredMessage<'_>, now: Now) -> bool {
+        if !self.config.replay_original {
+            return false;
+        }
+        if let Some((sent, stored)) = self.delivering.replayed {
+            let pause = (message.time.0.saturating_sub(stored.0).max(0) / 1_000_000) as u64;
+            let due = AgeMillis(sent.0.saturating_add(pause));
+            if due > now.age {
+                self.delivering.not_before = Some(due);
+                return true;
+            }
+        }
+        self.delivering.replayed = Some((now.age, message.time));
+        false
     }
 
     fn place(&self, message: &StoredMessage<'_>, deliveries: u64, pending: u64) -> AckPlace {
@@ -336,6 +424,12 @@ impl Consumer {
         if let Some((interval, at)) = &mut waiting.heartbeat {
             *at = AgeMillis(now.age.0.saturating_add(*interval));
         }
+        if let Some(pushing) = &mut self.delivering.pushing
+            && let Some(reply) = pushing.sent(size as u64, now)
+            && let Some(push) = &self.config.push
+        {
+            ask_for_flow(deliveries, push.subject.as_bytes(), &reply);
+        }
         self.delivering.next_in_turn(deliveries);
         self.delivering.credit -= i64::from(delivery.cost());
         self.delivering.last_active = now.age;
@@ -364,12 +458,14 @@ impl Consumer {
             waiting.end(deliveries, "408 Request Timeout");
         }
         let (delivered, last) = (self.delivered, self.next.0.saturating_sub(1));
+        let stalled = self.delivering.pushing.as_ref().and_then(Pushing::waits_for).map(String::from_utf8_lossy);
+        let stalled = stalled.map_or(String::new(), |subject| format!("Nats-Consumer-Stalled: {subject}\r\n"));
         for waiting in &mut self.delivering.waiting {
             let Some((interval, at)) = &mut waiting.heartbeat else { continue };
             if *at <= now.age {
                 *at = AgeMillis(now.age.0.saturating_add(*interval));
                 let text = format!(
-                    "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: {delivered}\r\nNats-Last-Stream: {last}\r\n\r\n"
+                    "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: {delivered}\r\nNats-Last-Stream: {last}\r\n{stalled}\r\n"
                 );
                 send_status(deliveries, &waiting.inbox, &text);
             }
@@ -415,11 +511,23 @@ impl Delivering {
 
 /// A message without body that tells a requester how it stands.
 pub(crate) fn send_status(deliveries: &mut Deliveries, inbox: &[u8], text: &str) {
+    send_status_with_reply(deliveries, inbox, b"", text);
+}
+
+/// Asks the receiver to answer on `reply` when it has got everything before.
+fn ask_for_flow(deliveries: &mut Deliveries, inbox: &[u8], reply: &[u8]) {
+    send_status_with_reply(deliveries, inbox, reply, "NATS/1.0 100 FlowControl Request\r\n\r\n");
+}
+
+fn send_status_with_reply(deliveries: &mut Deliveries, inbox: &[u8], reply: &[u8], text: &str) {
     let to = put_bytes(&mut deliveries.arena, inbox);
     let start = deliveries.arena.len();
+    let reply = put_bytes(&mut deliveries.arena, reply);
+    if !reply.is_empty() {
+        deliveries.arena.push(b' ');
+    }
     let (headers, payload) = put_message(&mut deliveries.arena, text.as_bytes(), None, b"");
     let tail = span(start, deliveries.arena.len());
-    let reply = Span::default();
     deliveries.entries.push(Delivery { from: None, to, subject: to, tail, reply, headers, payload, queue: None });
 }
 

@@ -204,6 +204,10 @@ impl JetStream {
             Command::Ack(ack) => self.acknowledge(turn, ack),
             Command::Pull(pull) => self.pull(turn, pull),
             Command::Unreachable { consumer, inbox } => Ok(self.unreachable(*consumer, inbox.of(&turn.batch.arena))),
+            Command::Interest { consumer, is_there } => Ok(self.deliver_interest(*consumer, *is_there, turn.now)),
+            Command::FlowAnswer { consumer, subject, headers } => {
+                Ok(self.flow_answer(turn, *consumer, *subject, *headers))
+            }
             Command::Credit { to: Recipient::Consumer(consumer), bytes } => {
                 self.credit_consumer(*consumer, *bytes);
                 Ok(Outcome::Done)

@@ -41,6 +41,7 @@ impl JetStream {
             Request::ConsumerNames { stream, offset } => self.consumer_names_page(stream, *offset),
             Request::ConsumerList { stream, offset } => self.consumer_list_page(turn, stream, *offset),
             Request::ConsumerDelete { stream, name } => self.delete_consumer(turn, stream, name),
+            Request::ConsumerPause { stream, name, until } => self.pause_consumer(turn, stream, name, *until),
             Request::Records { prefix } => records(turn, prefix),
             Request::Statistics => self.statistics(turn),
         }
@@ -82,6 +83,7 @@ fn changes(request: &Request) -> bool {
             | Request::MessageDelete { .. }
             | Request::ConsumerCreate { .. }
             | Request::ConsumerDelete { .. }
+            | Request::ConsumerPause { .. }
     )
 }
 

@@ -1,12 +1,13 @@
 //! How configurations are stored: a stream's description, and the first record of a consumer.
 
-use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
+use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, StreamConfig};
 use crate::identity::{Sequence, StreamId, Timestamp};
 use crate::record::{Reader, put, put_filters, put_map, put_signed, put_text};
 use crate::store::StoreError;
 
 const STREAM_VERSION: u8 = 1;
-const CONSUMER_VERSION: u8 = 1;
+/// Version 1 ended with the metadata.
+const CONSUMER_VERSION: u8 = 2;
 
 /// A stream's description: when it was created, and its configuration.
 pub(crate) fn encode_stream(config: &StreamConfig, created: Timestamp) -> Vec<u8> {
@@ -84,6 +85,7 @@ pub(crate) fn encode_consumer(config: &ConsumerConfig, stream: StreamId, created
         AckPolicy::None => 0,
         AckPolicy::All => 1,
         AckPolicy::Explicit => 2,
+        AckPolicy::FlowControl => 3,
     });
     put(&mut out, config.ack_wait_ns);
     put(&mut out, config.backoff_ns.len() as u64);
@@ -99,13 +101,51 @@ pub(crate) fn encode_consumer(config: &ConsumerConfig, stream: StreamId, created
     put(&mut out, config.inactive_threshold_ns);
     out.push(u8::from(config.memory_storage));
     put_map(&mut out, &config.metadata);
+    put_sending(&mut out, config);
     out
+}
+
+/// What version 2 added.
+fn put_sending(out: &mut Vec<u8>, config: &ConsumerConfig) {
+    out.push(u8::from(config.push.is_some()));
+    if let Some(push) = &config.push {
+        put_text(out, &push.subject);
+        put_text(out, &push.group);
+        out.push(u8::from(push.flow_control));
+        put(out, push.heartbeat_ns);
+        put(out, push.rate_limit);
+    }
+    out.push(u8::from(config.replay_original));
+    put_text(out, &config.sample_frequency);
+    put_signed(out, config.pause_until.map_or(0, |until| until.0));
+    out.push(u8::from(config.direct));
+    out.push(u8::from(config.sourcing));
+}
+
+/// The reverse of [`put_sending`].
+fn read_sending(from: &mut Reader<'_>, config: &mut ConsumerConfig) -> Result<(), StoreError> {
+    if from.flag()? {
+        config.push = Some(Push {
+            subject: from.text()?.into(),
+            group: from.text()?.into(),
+            flow_control: from.flag()?,
+            heartbeat_ns: from.number()?,
+            rate_limit: from.number()?,
+        });
+    }
+    config.replay_original = from.flag()?;
+    config.sample_frequency = from.text()?.into();
+    config.pause_until = Some(from.signed()?).filter(|until| *until != 0).map(Timestamp);
+    config.direct = from.flag()?;
+    config.sourcing = from.flag()?;
+    Ok(())
 }
 
 /// The reverse of [`encode_consumer`].
 pub(crate) fn decode_consumer(bytes: &[u8]) -> Result<(ConsumerConfig, StreamId, Timestamp), StoreError> {
     let what = "configuration of a consumer";
-    let mut from = Reader::new(bytes, CONSUMER_VERSION, what)?;
+    let version = bytes.first().copied().unwrap_or_default().clamp(1, CONSUMER_VERSION);
+    let mut from = Reader::new(bytes, version, what)?;
     let stream = StreamId(from.number_u32()?);
     let created = Timestamp(from.signed()?);
     let (name, durable, description) = (from.text()?.into(), from.flag()?, from.text()?.into());
@@ -122,11 +162,12 @@ pub(crate) fn decode_consumer(bytes: &[u8]) -> Result<(ConsumerConfig, StreamId,
         0 => AckPolicy::None,
         1 => AckPolicy::All,
         2 => AckPolicy::Explicit,
+        3 => AckPolicy::FlowControl,
         _ => return Err(StoreError::Damaged(format!("{what}: unknown ack policy"))),
     };
     let ack_wait_ns = from.number()?;
     let backoffs = from.number()?;
-    let config = ConsumerConfig {
+    let mut config = ConsumerConfig {
         name,
         durable,
         description,
@@ -145,14 +186,18 @@ pub(crate) fn decode_consumer(bytes: &[u8]) -> Result<(ConsumerConfig, StreamId,
         inactive_threshold_ns: from.number()?,
         memory_storage: from.flag()?,
         metadata: from.map()?,
+        ..ConsumerConfig::named("")
     };
+    if version > 1 {
+        read_sending(&mut from, &mut config)?;
+    }
     Ok((config, stream, created))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{decode_consumer, decode_stream, encode_consumer, encode_stream};
-    use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
+    use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, StreamConfig};
     use crate::identity::{Sequence, StreamId, Timestamp};
     use subject::Filter;
 
@@ -180,9 +225,23 @@ mod tests {
             backoff_ns: vec![1, 2, 3],
             filters: vec![Filter::parse("a.b").expect("filter")],
             durable: true,
+            push: Some(Push { subject: "to".into(), flow_control: true, heartbeat_ns: 7, ..Push::default() }),
+            pause_until: Some(Timestamp(-9)),
+            sourcing: true,
             ..ConsumerConfig::named("C")
         };
         let bytes = encode_consumer(&config, StreamId(16), Timestamp(9));
+        assert_eq!(decode_consumer(&bytes).expect("readable"), (config, StreamId(16), Timestamp(9)));
+    }
+
+    #[test]
+    fn a_consumer_of_version_1_is_read() {
+        let config = ConsumerConfig { filters: vec![Filter::parse("a.b").expect("filter")], ..ConsumerConfig::named("C") };
+        let mut bytes = encode_consumer(&config, StreamId(16), Timestamp(9));
+        let mut added = Vec::new();
+        super::put_sending(&mut added, &config);
+        bytes.truncate(bytes.len() - added.len());
+        bytes[0] = 1;
         assert_eq!(decode_consumer(&bytes).expect("readable"), (config, StreamId(16), Timestamp(9)));
     }
 }

@@ -144,7 +144,7 @@ impl Runner {
                     let name = self.streams.remove(stream).map(|(name, _)| name).unwrap_or_default();
                     writeln!(out, "  stream down: {name}")?;
                 }
-                Event::ConsumerUp { consumer, stream, name } => {
+                Event::ConsumerUp { consumer, stream, name, .. } => {
                     self.consumers.insert((stream.to_string(), name.to_string()), *consumer);
                     writeln!(out, "  consumer up: {stream} {name}")?;
                 }

@@ -1,0 +1,72 @@
+//! Does anybody listen where push consumers send?
+//!
+//! Interest comes and goes on the core thread, consumers live on the store thread: each change that concerns a deliver subject becomes one
+//! [`Command::Interest`]. A wildcard subscription counts like a literal one; whether it is a client's, an MQTT session's or a link's does not matter.
+
+use std::collections::BTreeMap;
+
+use jetstream::command::Command;
+use jetstream::identity::ConsumerId;
+use subject::Filter;
+
+use crate::account::{AccountId, GLOBAL, Target};
+use crate::broker::Broker;
+
+/// Push consumers by deliver subject.
+#[derive(Debug, Default)]
+pub(crate) struct Audiences {
+    by_subject: BTreeMap<Box<[u8]>, Vec<ConsumerId>>,
+    /// Its subject, and whether the store was told that somebody listens.
+    consumers: BTreeMap<ConsumerId, (Box<[u8]>, bool)>,
+}
+
+impl Broker {
+    /// A push consumer exists: the store is told at once if somebody listens already.
+    pub(crate) fn watch_audience(&mut self, consumer: ConsumerId, subject: &str) {
+        let subject: Box<[u8]> = subject.as_bytes().into();
+        self.audiences.by_subject.entry(subject.clone()).or_default().push(consumer);
+        self.audiences.consumers.insert(consumer, (subject.clone(), false));
+        self.compare_audience(&subject);
+    }
+
+    /// It is gone.
+    pub(crate) fn forget_audience(&mut self, consumer: ConsumerId) {
+        let Some((subject, _)) = self.audiences.consumers.remove(&consumer) else { return };
+        if let Some(others) = self.audiences.by_subject.get_mut(&subject) {
+            others.retain(|other| *other != consumer);
+            if others.is_empty() {
+                self.audiences.by_subject.remove(&subject);
+            }
+        }
+    }
+
+    /// A row of this filter came or went.
+    pub(crate) fn audience_changed(&mut self, account: AccountId, filter: &Filter) {
+        if self.audiences.by_subject.is_empty() || account != GLOBAL {
+            return;
+        }
+        if filter.is_literal() {
+            return self.compare_audience(filter.as_str().as_bytes());
+        }
+        let concerned: Vec<Box<[u8]>> =
+            self.audiences.by_subject.keys().filter(|subject| filter.matches(subject)).cloned().collect();
+        for subject in concerned {
+            self.compare_audience(&subject);
+        }
+    }
+
+    fn compare_audience(&mut self, subject: &[u8]) {
+        let Some(consumers) = self.audiences.by_subject.get(subject) else { return };
+        let mut is_there = false;
+        self.accounts[GLOBAL as usize].index.for_each_match(subject, |target| {
+            is_there |= !matches!(target, Target::Ack(_) | Target::Mapping(_));
+        });
+        for consumer in consumers {
+            if let Some((_, told)) = self.audiences.consumers.get_mut(consumer).filter(|(_, told)| *told != is_there) {
+                *told = is_there;
+                let consumer = *consumer;
+                self.store.push(|_| Command::Interest { consumer, is_there });
+            }
+        }
+    }
+}
