@@ -64,6 +64,7 @@ fn mqtt(config: &Config, defaults: &MqttSettings) -> MqttSettings {
         connect_timeout: limits.connect_timeout,
         max_inflight: config.mqtt.as_ref().and_then(|mqtt| mqtt.max_ack_pending).unwrap_or(limits.max_inflight),
         max_sessions: size(limits.max_sessions),
+        max_queued: size(limits.max_queued_messages),
         ..defaults.clone()
     }
 }

@@ -188,11 +188,11 @@ impl Broker {
     pub fn committed(&mut self, now: Now, turn: &mut Turn, out: &mut Outbox) {
         // First what exists: who is told of a stream may publish to it in the next moment.
         for event in turn.events.drain(..) {
-            self.store_event(event);
+            self.store_event(event, out);
         }
         for (batch, outcomes) in turn.done.drain(..) {
             for (command, outcome) in batch.commands.iter().zip(&outcomes) {
-                self.outcome(now, &batch.arena, command, outcome, out);
+                self.outcome(now, &batch, command, outcome, out);
             }
             self.store.recycle(batch);
         }
@@ -334,7 +334,13 @@ impl Broker {
         }
     }
 
-    fn outcome(&mut self, now: Now, arena: &[u8], command: &Command, outcome: &Outcome, out: &mut Outbox) {
+    fn outcome(&mut self, now: Now, batch: &Batch, command: &Command, outcome: &Outcome, out: &mut Outbox) {
+        let arena = &batch.arena;
+        if let Command::Append(append) = command
+            && matches!(outcome, Outcome::Refused(_) | Outcome::Appended { duplicate: true, .. })
+        {
+            self.not_queued(batch.queues.get(append.queues.0 as usize..append.queues.1 as usize).unwrap_or_default());
+        }
         match (command, outcome) {
             (Command::Append(append), outcome) if append.ticket == NO_TICKET => {
                 self.acknowledge(now, append.stream, append.reply.of(arena), outcome, out);
@@ -347,7 +353,10 @@ impl Broker {
             (Command::Ack(ack), Outcome::Acknowledged { confirm: true }) if !ack.reply.is_empty() => {
                 self.publish(now, Origin::server(GLOBAL), &Message::new(ack.reply.of(arena), b""), out);
             }
-            (Command::QueueAttach { session, .. }, _) => self.session_attached(*session),
+            (Command::QueueAttach { session, .. }, outcome) => {
+                let queued = if let Outcome::Attached { queued } = outcome { *queued } else { 0 };
+                self.session_attached(*session, queued);
+            }
             (Command::Request(request), outcome) if is_for_sessions(request) => self.sessions_loaded(now, outcome, out),
             // Those two are never asked for over the API.
             (Command::Request(request), _) if matches!(**request, Request::Records { .. } | Request::Statistics) => {}
@@ -382,7 +391,7 @@ impl Broker {
         self.json = json;
     }
 
-    fn store_event(&mut self, event: Event) {
+    fn store_event(&mut self, event: Event, out: &mut Outbox) {
         match event {
             Event::StreamUp { stream, name, subjects, allow_direct, .. } => {
                 self.stream_down(stream);
@@ -404,6 +413,7 @@ impl Broker {
             Event::ConsumerDown { consumer } => self.consumer_down(consumer),
             // `forward` and the log take these from the turn before it comes here.
             Event::Reopened { .. } => self.attach_sessions_again(),
+            Event::QueueDropped { session, messages } => self.queue_dropped(session, messages, out),
             Event::Slice { .. } | Event::Removed { .. } | Event::Full(_) => {}
         }
     }

@@ -114,7 +114,7 @@ pub enum Command {
         /// How many bytes.
         bytes: u32,
     },
-    /// A session is connected: deliver its queue from the oldest entry. → [`Outcome::Done`].
+    /// A session is connected: deliver its queue from the oldest entry. → [`Outcome::Attached`].
     QueueAttach {
         /// The session.
         session: SessionId,
@@ -321,6 +321,11 @@ pub enum Outcome {
     },
     /// The answer to a request.
     Answer(Box<Answer>),
+    /// A session's queue is attached.
+    Attached {
+        /// Messages in it.
+        queued: u64,
+    },
 }
 
 /// Answers to [`Request`]s.
@@ -516,6 +521,13 @@ pub enum Event {
     },
     /// The store refuses publishes (`true`: reserve reached) or takes them again.
     Full(bool),
+    /// Messages were dropped from a session's queue: it was full, or they have left their stream.
+    QueueDropped {
+        /// Whose.
+        session: SessionId,
+        /// How many in this turn.
+        messages: u64,
+    },
 }
 
 /// Messages on their way to subscribers, in one arena.

@@ -213,8 +213,7 @@ impl JetStream {
                 Ok(Outcome::Done)
             }
             Command::QueueAttach { session, window } => {
-                self.queues.attach(*session, *window);
-                Ok(Outcome::Done)
+                Ok(Outcome::Attached { queued: self.queues.attach(*session, *window) })
             }
             Command::QueueDetach { session } => {
                 self.queues.detach(*session);

@@ -162,6 +162,9 @@ impl Runner {
                     writeln!(out, "  slice: {found:?} next {}", next.0)?;
                 }
                 Event::Full(full) => writeln!(out, "  full: {full}")?,
+                Event::QueueDropped { session, messages } => {
+                    writeln!(out, "  dropped of session {}: {messages}", session.0)?;
+                }
                 Event::Reopened { reason } => writeln!(out, "  reopened: {reason}")?,
             }
         }
@@ -514,6 +517,7 @@ fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
             writeln!(out, "refused {} {}: {}", error.code, error.err_code, error.description)?;
         }
         Outcome::Acknowledged { confirm: true } => writeln!(out, "confirmed")?,
+        Outcome::Attached { queued } => writeln!(out, "  attached: {queued} queued")?,
         Outcome::Answer(answer) => write_answer(out, answer)?,
     }
     Ok(())

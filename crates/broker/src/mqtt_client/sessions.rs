@@ -63,7 +63,7 @@ struct Session {
     connection: Option<ConnectionId>,
     /// `QueueAttach` commands that are not back.
     attaching: u16,
-    /// Queued since its connection took it up, and not acknowledged.
+    /// In its queue or on their way there; counted while it is connected.
     queued: u32,
     /// Its row was committed once, and a client told of it.
     committed: bool,
@@ -184,10 +184,10 @@ impl MqttSide {
         Some((connection, session.queued as usize))
     }
 
-    /// One less.
-    pub(super) fn note_settled(&mut self, session: SessionId) -> Option<(ConnectionId, usize)> {
+    /// So many less.
+    pub(super) fn note_left(&mut self, session: SessionId, messages: u64) -> Option<(ConnectionId, usize)> {
         let session = self.sessions.get_mut(&session)?;
-        session.queued = session.queued.saturating_sub(1);
+        session.queued = session.queued.saturating_sub(u32::try_from(messages).unwrap_or(u32::MAX));
         Some((session.connection?, session.queued as usize))
     }
 
@@ -378,10 +378,12 @@ impl Broker {
         }
     }
 
-    /// `QueueAttach` is committed: what the store sends from now on is for the session's connection.
-    pub(crate) fn session_attached(&mut self, session: SessionId) {
-        if let Some(session) = self.mqtt.sessions.get_mut(&session) {
-            session.attaching = session.attaching.saturating_sub(1);
+    /// `QueueAttach` is committed: what the store sends from now on is for the session's connection. `queued` were there before.
+    pub(crate) fn session_attached(&mut self, session: SessionId, queued: u64) {
+        let Some(session) = self.mqtt.sessions.get_mut(&session) else { return };
+        session.attaching = session.attaching.saturating_sub(1);
+        if session.attaching == 0 {
+            session.queued = session.queued.saturating_add(u32::try_from(queued).unwrap_or(u32::MAX));
         }
     }
 
@@ -391,6 +393,7 @@ impl Broker {
         for (session, stored) in &mut self.mqtt.sessions {
             if stored.connection.is_some() {
                 stored.attaching += 1;
+                stored.queued = 0;
                 let session = *session;
                 self.store.push(|_| Command::QueueAttach { session, window });
             }
