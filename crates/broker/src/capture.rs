@@ -52,6 +52,8 @@ pub(crate) struct StoreSide {
     /// Bytes of batches that were taken and are not back.
     in_flight: usize,
     streams: std::collections::BTreeMap<StreamId, StreamRow>,
+    /// What streams capture that are forwarded: it does not cross leaf links live as well.
+    forwarded: Vec<Filter>,
     consumers: std::collections::BTreeMap<ConsumerId, Vec<Filter>>,
     /// Who asked the requests that are at the store, in their order; answers come in the same.
     asked: std::collections::VecDeque<Asked>,
@@ -400,6 +402,7 @@ impl Broker {
                     self.change_row(GLOBAL, filter, Target::Stream(stream), true);
                 }
                 self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct });
+                self.forwarded_changed();
             }
             Event::StreamDown { stream } => self.stream_down(stream),
             Event::ConsumerUp { consumer, stream, name } => {
@@ -423,6 +426,19 @@ impl Broker {
         for filter in &row.subjects {
             self.change_row(GLOBAL, filter, Target::Stream(stream), false);
         }
+        self.forwarded_changed();
+    }
+
+    /// A stream came, went, or captures other subjects, whoever made it.
+    fn forwarded_changed(&mut self) {
+        let names = self.settings.leafnodes.as_ref().map_or(&[][..], |settings| &settings.forwarded);
+        let rows = self.store.streams.values().filter(|row| names.contains(&row.name));
+        self.store.forwarded = rows.flat_map(|row| row.subjects.iter().cloned()).collect();
+    }
+
+    /// Does a forward carry what is published on this subject?
+    pub(crate) fn is_forwarded(&self, subject: &[u8]) -> bool {
+        self.store.forwarded.iter().any(|filter| filter.matches(subject))
     }
 
     fn consumer_down(&mut self, consumer: ConsumerId) {

@@ -96,8 +96,8 @@ impl Default for MqttSettings {
 pub struct LeafSettings {
     /// Random text that is announced as `$LDS.<token>` on every link: hearing it back is a loop. Never shared by two gateways.
     pub loop_token: Box<str>,
-    /// Subjects that forwards carry to the hub, and that therefore do not cross live as well.
-    pub forwarded: Vec<subject::Filter>,
+    /// Streams that forwards carry to the hub: what they capture, as they are at the moment, does not cross live as well.
+    pub forwarded: Vec<Box<str>>,
 }
 
 /// What INFO says of the server.
