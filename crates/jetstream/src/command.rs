@@ -158,8 +158,23 @@ pub enum Command {
         /// At most so many bytes (and at least one message, if there is one).
         max_bytes: u32,
     },
+    /// How far a stream is forwarded, and what its hub takes. Not durable: said again after each opening. → [`Outcome::Done`].
+    Forwarded(Forwarded),
     /// An API request. → [`Outcome::Answer`].
     Request(Box<Request>),
+}
+
+/// What the owner of a forward says of its stream. When the store has no room, messages that a hub has confirmed go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The stream.
+    pub stream: StreamId,
+    /// Confirmed for so long that not even a hub that loses its unsynced tail needs them: up to here. They go first.
+    pub releasable: Sequence,
+    /// Confirmed, up to here. They go next.
+    pub confirmed: Sequence,
+    /// A publish with more bytes of headers and body is refused (10054): the hub would not take it.
+    pub largest: Option<u64>,
 }
 
 /// Who is credited.

@@ -17,6 +17,7 @@ use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, St
 use crate::message_id::IdKey;
 use crate::queue::Queues;
 use crate::record::{Reader, put};
+use crate::room::room_needed;
 use crate::store::{MessageBuffer, NewMessage, Read, Store, StoreError, record_space};
 use crate::stored_config;
 use crate::stream::{Ids, Incoming, Removal, Stream, Verdict};
@@ -225,6 +226,12 @@ impl JetStream {
                 }
                 Ok(Outcome::Done)
             }
+            Command::Forwarded(forwarded) => {
+                if let Some(stream) = self.streams.get_mut(&forwarded.stream) {
+                    stream.forwarded = *forwarded;
+                }
+                Ok(Outcome::Done)
+            }
             Command::QueueDrop { session } => {
                 self.sync = true;
                 self.queues.clear(turn.store, *session)?;
@@ -311,7 +318,17 @@ impl JetStream {
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
         };
-        let verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        let mut verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        if let Verdict::Refused(error) = &verdict
+            && *error == api_error::STORAGE_RESOURCES_EXCEEDED
+            && self.make_room(turn, room_needed(&message))?
+            && let Some(stream) = self.streams.get_mut(&append.stream)
+        {
+            verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        }
+        let Some(stream) = self.streams.get_mut(&append.stream) else {
+            return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
+        };
         if !stream.touched {
             stream.touched = true;
             self.touched.push(append.stream);
@@ -342,7 +359,8 @@ impl JetStream {
         }
     }
 
-    /// Would the message exceed what all streams together may hold, also after this one has been brought within its limits?
+    /// Would the message exceed what all streams together may hold, also after this one has been brought within its limits, and what is
+    /// confirmed elsewhere has gone?
     fn is_over_limit(
         &mut self,
         turn: &mut Context<'_>,
@@ -352,6 +370,10 @@ impl JetStream {
         let Some(max) = self.limits.max_file_store else { return Ok(false) };
         if self.stored_bytes + message.size() > max {
             self.settle(turn, stream)?;
+        }
+        let excess = (self.stored_bytes + message.size()).saturating_sub(max);
+        if excess > 0 && message.size() <= max {
+            self.make_room(turn, excess)?;
         }
         Ok(self.stored_bytes + message.size() > max)
     }
@@ -470,7 +492,7 @@ impl JetStream {
     }
 
     /// Its consumers have something to look at: new messages, or a beginning that has moved.
-    fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
+    pub(crate) fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let shrunk = std::mem::take(&mut stream.shrunk);
         let first = turn.store.state(id).first;

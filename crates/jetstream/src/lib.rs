@@ -33,6 +33,7 @@ mod publish_header;
 mod queue;
 mod record;
 mod requests;
+mod room;
 pub mod store;
 mod stored_config;
 mod stream;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use subject::Filter;
 
 use crate::api_error::{self, ApiError};
+use crate::command::Forwarded;
 use crate::config::{Discard, StreamConfig};
 use crate::duplicates::Duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
@@ -101,6 +102,8 @@ pub(crate) struct Stream {
     pub(crate) touched: bool,
     /// The one entry it has in the timers.
     pub(crate) scheduled: Option<AgeMillis>,
+    /// How far it is forwarded.
+    pub(crate) forwarded: Forwarded,
     duplicates: Duplicates,
     /// Id of the last message; `None`: not known since loading, ask the store.
     last_id: Option<Vec<u8>>,
@@ -120,6 +123,7 @@ impl Stream {
             counted_bytes: 0,
             touched: false,
             scheduled: None,
+            forwarded: Forwarded::default(),
             duplicates: Duplicates::default(),
             last_id: None,
         }
@@ -220,6 +224,12 @@ impl Stream {
             }
         }
         Ok(true)
+    }
+
+    /// Up to where it may be shortened for others, if it may. `discard: new` never gives up what was accepted.
+    pub(crate) fn gives_up_to(&self, bound: fn(&Forwarded) -> Sequence) -> Option<Sequence> {
+        let may = !self.config.sealed && self.config.discard == Discard::Old;
+        may.then(|| bound(&self.forwarded)).filter(|bound| bound.0 > 0)
     }
 
     /// When its oldest message expires.
@@ -336,8 +346,9 @@ impl Stream {
         state: &StreamState,
         on_subject: Option<SubjectState>,
     ) -> Option<ApiError> {
-        let size = message.headers.len() + message.payload.len();
-        if usize::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
+        let size = (message.headers.len() + message.payload.len()) as u64;
+        let exceeds_hubs = self.forwarded.largest.is_some_and(|max| size > max);
+        if exceeds_hubs || u64::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
             return Some(api_error::STREAM_MESSAGE_EXCEEDS_MAXIMUM);
         }
         if message.headers.len() > LONGEST_HEADERS {

@@ -10,8 +10,8 @@ use goldenscript::{ArgumentConsumer, Context};
 
 use crate::clock::AgeClock;
 use crate::command::{
-    Ack, Answer, Append, Batch, Command, ConsumerAction, ConsumerInfo, Deliveries, Event, MessageGet, Outcome, Pull,
-    QueueFor, Recipient, Request, Span, StreamInfo,
+    Ack, Answer, Append, Batch, Command, ConsumerAction, ConsumerInfo, Deliveries, Event, Forwarded, MessageGet,
+    Outcome, Pull, QueueFor, Recipient, Request, Span, StreamInfo,
 };
 use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
 use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
@@ -415,6 +415,16 @@ impl goldenscript::Runner for Runner {
                 let inbox = batch.add(args.next_pos().ok_or("inbox?")?.as_bytes());
                 batch.commands.push(Command::Unreachable { consumer, inbox });
                 self.turn(&batch)
+            }
+            "forwarded" => {
+                let name = args.next_pos().ok_or("stream?")?.to_owned();
+                let stream = self.streams.iter().find(|(_, (known, _))| *known == name).map(|(id, _)| *id);
+                let mut sequence =
+                    |key| args.take_key(key).map(str::parse).transpose().map(|it| Sequence(it.unwrap_or(0)));
+                let (releasable, confirmed) = (sequence("releasable")?, sequence("confirmed")?);
+                let largest = args.take_key("largest").map(str::parse).transpose()?;
+                let stream = stream.ok_or("no such stream")?;
+                self.one(Command::Forwarded(Forwarded { stream, releasable, confirmed, largest }))
             }
             "limits" => self.limits(&mut args),
             "statistics" => self.statistics(),
