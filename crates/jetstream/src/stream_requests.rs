@@ -219,7 +219,11 @@ impl JetStream {
         let count = match (filter.as_str(), below, keep) {
             (">", below, None) => {
                 let below = below.unwrap_or(last.next());
-                let count = stream.remove_below(turn.store, below, &mut self.removed)?;
+                let count = if below > last {
+                    stream.clear(turn.store, &mut self.removed)?
+                } else {
+                    stream.remove_below(turn.store, below, &mut self.removed)?
+                };
                 if below > last.next() {
                     turn.store.skip_to(id, Sequence(below.0 - 1), turn.now)?;
                 }

@@ -257,6 +257,9 @@ fn find_victim(
     stream: &mut Stream,
     sequence: u64,
 ) -> Result<Option<Victim>, StoreError> {
+    if sequence < stream.state.first.0 {
+        return Ok(None);
+    }
     if let Some(index) = stream.tail_index(sequence) {
         let entry = stream.tail[index];
         return Ok(if entry.length == 0 { None } else { describe(stream, sequence, ring.row(&entry)) });
