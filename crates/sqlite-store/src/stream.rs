@@ -57,6 +57,8 @@ pub(crate) struct Stream {
     /// Rows and summaries below this sequence are no longer part of the stream and are being erased; 0: there are none.
     pub(crate) erased: u64,
     matchers: Vec<(Box<[Filter]>, Vec<u64>)>,
+    /// Filters of the last purge, and the sequence below which nothing is left of what they select: a purge in steps goes on there.
+    pub(crate) purged: Option<(Box<[Filter]>, u64)>,
 }
 
 /// Which subjects of a stream a list of filters wants.
@@ -80,6 +82,7 @@ impl Stream {
         self.open = OpenBlock::default();
         self.history.forget();
         self.matchers.clear();
+        self.purged = None;
         self.removal_log.clear();
         self.uncommitted_removals.clear();
         self.forget_removed();
