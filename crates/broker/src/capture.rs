@@ -15,7 +15,8 @@
 use ::jetstream_api::{publish_ack, publish_refused};
 use jetstream::api_error;
 use jetstream::command::{
-    Ack, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, QueueFor, Recipient, Request, Span, Ticket, Turn,
+    Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, QueueFor, Recipient, Request, Span,
+    Ticket, Turn,
 };
 use jetstream::identity::{ConsumerId, StreamId};
 use subject::Filter;
@@ -57,6 +58,8 @@ pub(crate) struct StoreSide {
     consumers: std::collections::BTreeMap<ConsumerId, Vec<Filter>>,
     /// Who asked the requests that are at the store, in their order; answers come in the same.
     asked: std::collections::VecDeque<Asked>,
+    /// Who asked what the store answers later, by its number. Bounded by the purges that JetStream has at work.
+    later: std::collections::BTreeMap<u64, Asked>,
     /// Clients that wait for room, by the time their patience ends.
     waiters: std::collections::VecDeque<(u64, ConnectionId)>,
     /// Bytes delivered and not credited back yet, and the connection that must drain first.
@@ -189,14 +192,28 @@ impl Broker {
     /// The store thread finished a turn: answers and deliveries leave now. Empties `turn`.
     pub fn committed(&mut self, now: Now, turn: &mut Turn, out: &mut Outbox) {
         // First what exists: who is told of a stream may publish to it in the next moment.
+        let mut answered = Vec::new();
         for event in turn.events.drain(..) {
-            self.store_event(event, out);
+            match event {
+                Event::Answered { number, answer } => answered.push((number, answer)),
+                Event::Reopened { .. } => {
+                    self.refuse_later(now, out);
+                    self.store_event(event, out);
+                }
+                event => self.store_event(event, out),
+            }
         }
         for (batch, outcomes) in turn.done.drain(..) {
             for (command, outcome) in batch.commands.iter().zip(&outcomes) {
                 self.outcome(now, &batch, command, outcome, out);
             }
             self.store.recycle(batch);
+        }
+        // After the outcomes, one of which may have announced it.
+        for (number, answer) in answered {
+            if let Some(asked) = self.store.later.remove(&number) {
+                self.jetstream_answer(now, &asked, &answer, out);
+            }
         }
         let deliveries = std::mem::take(&mut turn.deliveries);
         self.store_deliveries(now, &deliveries, out);
@@ -365,11 +382,21 @@ impl Broker {
             (Command::Request(_), outcome) => {
                 let asked = self.store.asked.pop_front();
                 if let (Some(asked), Outcome::Answer(answer)) = (asked, outcome) {
-                    self.jetstream_answer(now, &asked, answer, out);
+                    match **answer {
+                        Answer::Later { number } => _ = self.store.later.insert(number, asked),
+                        _ => self.jetstream_answer(now, &asked, answer, out),
+                    }
                 }
             }
             (Command::Pull(pull), Outcome::Refused(_)) => self.refuse_pull(now, pull, out),
             _ => {}
+        }
+    }
+
+    /// The store was opened anew: what it had put off is forgotten there.
+    fn refuse_later(&mut self, now: Now, out: &mut Outbox) {
+        for asked in std::mem::take(&mut self.store.later).into_values() {
+            self.jetstream_answer(now, &asked, &Answer::Error(api_error::CLUSTER_NOT_AVAIL), out);
         }
     }
 
@@ -417,7 +444,7 @@ impl Broker {
             // `forward` and the log take these from the turn before it comes here.
             Event::Reopened { .. } => self.attach_sessions_again(),
             Event::QueueDropped { session, messages } => self.queue_dropped(session, messages, out),
-            Event::Slice { .. } | Event::Removed { .. } | Event::Full(_) => {}
+            Event::Slice { .. } | Event::Removed { .. } | Event::Full(_) | Event::Answered { .. } => {}
         }
     }
 

@@ -365,6 +365,10 @@ pub enum Answer {
     Purged {
         count: u64,
     },
+    /// It takes a while: the answer comes with [`Event::Answered`] of that number. After [`Event::Reopened`] it doesn't come any more.
+    Later {
+        number: u64,
+    },
     /// One message in the buffer.
     Message(Box<MessageBuffer>),
     Consumer(Box<ConsumerInfo>),
@@ -528,6 +532,13 @@ pub enum Event {
         last: Sequence,
         /// How many.
         messages: u64,
+    },
+    /// The answer to a request that was answered with [`Answer::Later`].
+    Answered {
+        /// The number that [`Answer::Later`] gave.
+        number: u64,
+        /// The answer.
+        answer: Box<Answer>,
     },
     /// The store failed and was opened anew: all volatile state of the store thread is gone (waiting pulls, attached queues).
     Reopened {

@@ -428,6 +428,15 @@ impl Stream {
         self.purge(store, &filter, None, 1, removed).map(drop)
     }
 
+    /// Removes everything, at once however much it is; answers how many that were.
+    pub(crate) fn clear(&mut self, store: &mut dyn Store, removed: &mut Vec<Removal>) -> Result<u64, StoreError> {
+        let evicted = store.clear(self.id)?;
+        if evicted.messages > 0 {
+            removed.push(Removal { evicted, among: Among::All });
+        }
+        Ok(evicted.messages)
+    }
+
     /// Removes everything below a sequence; answers how many that were.
     pub(crate) fn remove_below(
         &mut self,

@@ -165,6 +165,10 @@ impl Runner {
                 Event::QueueDropped { session, messages } => {
                     writeln!(out, "  dropped of session {}: {messages}", session.0)?;
                 }
+                Event::Answered { number, answer } => {
+                    write!(out, "  answer {number}: ")?;
+                    write_answer(out, answer)?;
+                }
                 Event::Reopened { reason } => writeln!(out, "  reopened: {reason}")?,
             }
         }
@@ -540,6 +544,7 @@ fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
         Answer::StreamNames { names, total, .. } => writeln!(out, "{total} streams: {}", names.join(" "))?,
         Answer::Deleted => writeln!(out, "deleted")?,
         Answer::Purged { count } => writeln!(out, "purged {count}")?,
+        Answer::Later { number } => writeln!(out, "answered later: {number}")?,
         Answer::Message(buffer) => {
             for message in buffer.iter() {
                 let payload = String::from_utf8_lossy(message.payload);
