@@ -1,8 +1,14 @@
 //! The checked configuration as the broker's settings.
 
-use broker::{Authorization, JetStreamSettings, LeafSettings, MqttSettings, Secret, ServerIdentity, Settings, User};
+use std::sync::Arc;
 
-use crate::config::{self, Config, Credentials};
+use broker::{
+    Authorization, JetStreamSettings, LeafSettings, MqttSettings, Permissions, Protocol, Responses, Rule, Secret,
+    ServerIdentity, Settings, Subscribable, Transport, User, Way,
+};
+use subject::Filter;
+
+use crate::config::{self, Config, ConnectionType, Credentials};
 use crate::version;
 
 /// Most clients when the configuration sets no limit.
@@ -88,12 +94,53 @@ fn authorization(rule: &config::Authorization, no_auth_user: Option<&str>) -> Au
             let nobody = no_auth_user.or(rule.no_auth_user.as_deref());
             Authorization::Users {
                 no_auth_user: nobody.and_then(|name| users.iter().position(|user| user.name == name)),
-                users: users
-                    .iter()
-                    .map(|user| User { name: user.name.as_str().into(), secret: secret(&user.password) })
-                    .collect(),
+                users: users.iter().map(user).collect(),
             }
         }
+    }
+}
+
+fn user(user: &config::User) -> User {
+    User {
+        permissions: user.permissions.as_ref().map(|it| Arc::new(permissions(it))),
+        ways: user.connection_types.iter().flatten().map(way).collect(),
+        ..User::new(&user.name, secret(&user.password))
+    }
+}
+
+fn permissions(read: &config::Permissions) -> Permissions {
+    // Checked when they were read.
+    let filter = |text: &String| Filter::parse(text).ok();
+    let subscribable = |text: &String| {
+        let (subject, queue) =
+            text.split_once(' ').map_or((text.as_str(), None), |(subject, queue)| (subject, Some(queue)));
+        let queue = queue.map(|queue| Filter::parse(queue.trim())).transpose().ok()?;
+        Some(Subscribable { subject: Filter::parse(subject).ok()?, queue })
+    };
+    Permissions {
+        publish: rule(&read.publish, filter),
+        subscribe: rule(&read.subscribe, subscribable),
+        responses: read
+            .allow_responses
+            .as_ref()
+            .map(|responses| Responses { max_messages: responses.max_messages, expires: responses.expires }),
+    }
+}
+
+fn rule<T>(read: &config::SubjectPermission, parse: impl Fn(&String) -> Option<T>) -> Rule<T> {
+    let list = |texts: &[String]| texts.iter().filter_map(&parse).collect();
+    Rule { allow: read.allow.as_deref().map(list), deny: list(&read.deny) }
+}
+
+fn way(kind: &ConnectionType) -> Way {
+    match kind {
+        ConnectionType::Standard => (Protocol::Nats, Transport::Tcp),
+        ConnectionType::WebSocket => (Protocol::Nats, Transport::WebSocket),
+        ConnectionType::LeafNode => (Protocol::Leaf, Transport::Tcp),
+        ConnectionType::LeafNodeWebSocket => (Protocol::Leaf, Transport::WebSocket),
+        ConnectionType::Mqtt => (Protocol::Mqtt, Transport::Tcp),
+        ConnectionType::MqttWebSocket => (Protocol::Mqtt, Transport::WebSocket),
+        ConnectionType::InProcess => (Protocol::Nats, Transport::Internal),
     }
 }
 

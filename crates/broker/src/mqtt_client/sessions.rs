@@ -165,6 +165,20 @@ impl MqttSide {
         true
     }
 
+    /// User name of a session's last connection.
+    pub(crate) fn owner_of(&self, session: SessionId) -> Option<&str> {
+        self.sessions.get(&session).map(|session| &*session.owner)
+    }
+
+    /// A session is taken up by a user; returns whether it is another one than before.
+    pub(super) fn change_owner(&mut self, session: SessionId, owner: &str) -> bool {
+        let Some(session) = self.sessions.get_mut(&session).filter(|session| *session.owner != *owner) else {
+            return false;
+        };
+        session.owner = owner.into();
+        true
+    }
+
     pub(super) fn is_committed(&self, session: SessionId) -> bool {
         self.sessions.get(&session).is_some_and(|session| session.committed)
     }

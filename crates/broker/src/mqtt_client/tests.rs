@@ -315,7 +315,7 @@ fn settings(args: &mut ArgumentConsumer<'_>) -> Result<Settings, Box<dyn Error>>
             "jetstream" if value == "off" => settings.jetstream = None,
             "user" => {
                 let (name, secret) = value.split_once('/').ok_or("name/password")?;
-                let users = vec![User { name: name.into(), secret: Secret::new(secret) }];
+                let users = vec![User::new(name, Secret::new(secret))];
                 settings.authorization = Authorization::Users { users, no_auth_user: None };
             }
             "token" => settings.mqtt.authorization = Some(Authorization::Token(Secret::new(value))),
