@@ -500,7 +500,8 @@ impl Broker {
         if published.reached == 0
             && let Recipient::Consumer(consumer) = recipient
         {
-            self.store.push(|batch| Command::Unreachable { consumer, inbox: batch.add(to) });
+            let reply = message.reply;
+            self.store.push(|batch| Command::Unreachable { consumer, inbox: batch.add(to), reply: batch.add(reply) });
         }
         let connection =
             published.last.and_then(|slot| self.connections.at(slot as usize)).map(|connection| connection.id);

@@ -100,12 +100,14 @@ pub enum Command {
     /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox. [`Outcome::Refused`] when there
     /// is no such consumer: nobody would have heard the request.
     Pull(Box<Pull>),
-    /// The inbox of a pull has no interest any more. → [`Outcome::Done`].
+    /// A delivery found nobody: the inbox of its pull has no interest any more. → [`Outcome::Done`].
     Unreachable {
         /// The consumer whose delivery found nobody.
         consumer: ConsumerId,
         /// The inbox.
         inbox: Span,
+        /// The delivery's ack subject: the message goes to whoever asks next.
+        reply: Span,
     },
     /// Bytes of a consumer's or session's deliveries left the process. → [`Outcome::Done`].
     Credit {

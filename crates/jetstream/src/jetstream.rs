@@ -211,7 +211,10 @@ impl JetStream {
             Command::Request(request) => self.request(turn, request),
             Command::Ack(ack) => self.acknowledge(turn, ack),
             Command::Pull(pull) => self.pull(turn, pull),
-            Command::Unreachable { consumer, inbox } => Ok(self.unreachable(*consumer, inbox.of(&turn.batch.arena))),
+            Command::Unreachable { consumer, inbox, reply } => {
+                let arena = &turn.batch.arena;
+                Ok(self.unreachable(*consumer, inbox.of(arena), reply.of(arena), turn.now))
+            }
             Command::Credit { to: Recipient::Consumer(consumer), bytes } => {
                 self.credit_consumer(*consumer, *bytes);
                 Ok(Outcome::Done)

@@ -417,7 +417,16 @@ impl goldenscript::Runner for Runner {
                 let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
                 let mut batch = Batch::default();
                 let inbox = batch.add(args.next_pos().ok_or("inbox?")?.as_bytes());
-                batch.commands.push(Command::Unreachable { consumer, inbox });
+                let mut lost = 0;
+                while let Some(sequence) = args.next_pos() {
+                    lost += 1;
+                    let subject = self.acks.get(&(consumer, sequence.parse()?)).ok_or("never delivered")?;
+                    let reply = batch.add(subject);
+                    batch.commands.push(Command::Unreachable { consumer, inbox, reply });
+                }
+                if lost == 0 {
+                    batch.commands.push(Command::Unreachable { consumer, inbox, reply: Span::default() });
+                }
                 self.turn(&batch)
             }
             "forwarded" => {
