@@ -149,7 +149,7 @@ impl Forwards {
         }
         let now_ms = self.now_ms();
         let mut touched = self.streams_changed(&mut state, turn, now_ms);
-        touched |= outcomes(&mut state, turn, now_ms);
+        touched |= self.outcomes(&mut state, turn, now_ms);
         let ours = |event: &mut Event| matches!(event, Event::Slice { ticket, .. } if ticket::read(*ticket).is_some());
         for event in turn.events.extract_if(.., ours) {
             let Event::Slice { ticket, messages, next } = event else { continue };
@@ -168,6 +168,38 @@ impl Forwards {
         }
     }
 
+    /// What became of commands: appends to our streams, and what forwards asked for.
+    fn outcomes(&self, state: &mut State, turn: &Turn, now_ms: u64) -> bool {
+        let mut touched = false;
+        for (batch, outcomes) in &turn.done {
+            for (command, outcome) in batch.commands.iter().zip(outcomes) {
+                if let Command::Append(append) = command
+                    && let Some((Asked::Park, number, epoch, sequence)) = ticket::read(append.ticket)
+                {
+                    if let Some(hosted) = state.of(number, epoch) {
+                        kept(&self.0.core, hosted, sequence, outcome, now_ms);
+                    }
+                    continue;
+                }
+                match (command, outcome) {
+                    (Command::Append(append), Outcome::Appended { sequence, duplicate: false }) => {
+                        let stream = Some(append.stream);
+                        if let Some(hosted) = state.hosted.iter_mut().find(|hosted| hosted.stream == stream) {
+                            let [subject, headers, payload] =
+                                [append.subject, append.headers, append.payload].map(|span| span.len as usize);
+                            hosted.appended(now_ms, sequence.0, message_size(subject, headers, payload));
+                            touched = true;
+                        }
+                    }
+                    (Command::Record { ticket, .. }, outcome) => touched |= recorded(state, *ticket, outcome, now_ms),
+                    (Command::Request(request), Outcome::Answer(answer)) => refused_stream(request, answer),
+                    _ => {}
+                }
+            }
+        }
+        touched
+    }
+
     /// Streams that came, went, or lost messages.
     fn streams_changed(&self, state: &mut State, turn: &Turn, now_ms: u64) -> bool {
         let core = &self.0.core;
@@ -182,7 +214,7 @@ impl Forwards {
                     if **name == *REJECTED {
                         state.rejected = Some(*stream);
                         for hosted in &mut state.hosted {
-                            hosted.park_waiting(core, *stream);
+                            hosted.keep_waiting(core, *stream);
                         }
                     }
                     for hosted in state.hosted.iter_mut().filter(|hosted| *hosted.config.stream == **name) {
@@ -240,6 +272,19 @@ impl Forwards {
             self.make_rejected();
         }
         state.links.push((id, hub));
+        self.choose_links(&mut state);
+    }
+
+    /// A hub announced another size limit or domain: what is under way is asked for, as after a new link.
+    pub(crate) fn link_changed(&self, id: ConnectionId, hub: Hub) {
+        let mut state = self.0.state.borrow_mut();
+        let Some(place) = state.links.iter().position(|(known, _)| *known == id) else { return };
+        if state.links[place].1 == hub {
+            return;
+        }
+        state.links.remove(place);
+        self.choose_links(&mut state);
+        state.links.insert(place, (id, hub));
         self.choose_links(&mut state);
     }
 
@@ -367,6 +412,15 @@ impl Forwards {
         let now_ms = self.now_ms();
         let rejected = state.rejected;
         for hosted in &mut state.hosted {
+            if hosted.keep_again_at().is_some_and(|at| at <= now_ms) {
+                match rejected {
+                    Some(rejected) => hosted.keep_waiting(&self.0.core, rejected),
+                    None => {
+                        hosted.not_kept(now_ms);
+                        self.make_rejected();
+                    }
+                }
+            }
             let was_blocked = hosted.blocked;
             let Some(forward) = hosted.running() else { continue };
             let due = forward.poll_timeout().is_some_and(|at| at <= now_ms);
@@ -398,6 +452,7 @@ impl Forwards {
                 blocked = blocked.or(hosted.link.as_ref().map(|(id, _)| *id));
             }
             let last = hosted.local.last;
+            due = [due, hosted.keep_again_at()].into_iter().flatten().min();
             let Some(forward) = hosted.running() else { continue };
             shows_age |= forward.confirmed().0 < last;
             let at = forward.poll_timeout().map(|at| if at <= now_ms { now_ms + AGAIN_MS } else { at });
@@ -432,31 +487,21 @@ impl State {
     }
 }
 
-/// What became of commands: appends to our streams, and what forwards asked for.
-fn outcomes(state: &mut State, turn: &Turn, now_ms: u64) -> bool {
-    let mut touched = false;
-    for (batch, outcomes) in &turn.done {
-        for (command, outcome) in batch.commands.iter().zip(outcomes) {
-            match (command, outcome) {
-                (Command::Append(append), Outcome::Appended { sequence, duplicate: false }) => {
-                    let stream = Some(append.stream);
-                    if let Some(hosted) = state.hosted.iter_mut().find(|hosted| hosted.stream == stream) {
-                        let [subject, headers, payload] =
-                            [append.subject, append.headers, append.payload].map(|span| span.len as usize);
-                        hosted.appended(now_ms, sequence.0, message_size(subject, headers, payload));
-                        touched = true;
-                    }
-                }
-                (Command::Append(append), Outcome::Refused(error)) if ticket::read(append.ticket).is_some() => {
-                    tracing::error!("a message refused by the hub could not be kept in {REJECTED}: {error:?}");
-                }
-                (Command::Record { ticket, .. }, outcome) => touched |= recorded(state, *ticket, outcome, now_ms),
-                (Command::Request(request), Outcome::Answer(answer)) => refused_stream(request, answer),
-                _ => {}
-            }
+/// A refused message was committed to [`REJECTED`], or it was not.
+fn kept(core: &CoreHandle, hosted: &mut Hosted, sequence: u64, outcome: &Outcome, now_ms: u64) {
+    match outcome {
+        // No room, no stream: what it is about passes.
+        Outcome::Refused(error) if error.code >= 404 => {
+            tracing::warn!(stream = %hosted.config.stream, "a message refused by the hub waits for {REJECTED}: {}", error.description);
+            hosted.not_kept(now_ms);
         }
+        Outcome::Refused(error) => {
+            let (stream, reason) = (&hosted.config.stream, &error.description);
+            tracing::error!(%stream, sequence, "a message refused by the hub can't be kept in {REJECTED} either, it is dropped: {reason}");
+            hosted.kept(core, sequence);
+        }
+        _ => hosted.kept(core, sequence),
     }
-    touched
 }
 
 fn recorded(state: &mut State, ticket: jetstream::command::Ticket, outcome: &Outcome, now_ms: u64) -> bool {

@@ -155,6 +155,8 @@ pub struct Forward {
     durable_settled: u64,
     pub(crate) now_ms: u64,
     pub(crate) hub: Option<Hub>,
+    /// `max_payload` of the last hub.
+    largest_at_hub: Option<u64>,
     pub(crate) wanted: bool,
     pub(crate) hub_stream: HubStream,
     pub(crate) local: Local,
@@ -232,6 +234,7 @@ impl Forward {
             durable_settled: 0,
             now_ms,
             hub: None,
+            largest_at_hub: None,
             wanted: false,
             hub_stream: HubStream::default(),
             local,
@@ -279,6 +282,7 @@ impl Forward {
     pub fn handle_link_up(&mut self, now_ms: u64, hub: Hub) {
         self.tick(now_ms);
         self.hub = Some(hub);
+        self.largest_at_hub = Some(self.max_payload());
         self.window = Window::new();
         // Who wrote beside us, or denied us, may be gone.
         (self.blind, self.fence_off) = (false, false);
@@ -497,10 +501,11 @@ impl Forward {
         &self.filter
     }
 
-    /// The largest message (headers and body) that a local publish should be allowed with `reject_oversize`.
+    /// The largest message (headers and body) that a local publish should be allowed with `reject_oversize`: what the hub of the present
+    /// or the last link takes, less what the forward's own headers may need. `None`: no hub has said yet.
     #[must_use]
-    pub fn largest_local(&self) -> u64 {
-        self.max_payload().saturating_sub(self.stamp.reserve() as u64)
+    pub fn largest_local(&self) -> Option<u64> {
+        self.largest_at_hub.map(|most| most.saturating_sub(self.stamp.reserve() as u64))
     }
 
     /// Everything up to this local sequence may be given up without loss, even if the hub loses what it did not sync for `hold`.
@@ -650,10 +655,9 @@ impl Forward {
         self.ids
     }
 
+    /// Notes something that somebody should know. What is said again moves to the end.
     pub(crate) fn remark(&mut self, text: String) {
-        if self.remarks.back() == Some(&text) {
-            return;
-        }
+        self.remarks.retain(|known| *known != text);
         if self.remarks.len() >= MAX_REMARKS {
             self.remarks.pop_front();
         }

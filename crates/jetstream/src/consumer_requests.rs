@@ -79,16 +79,21 @@ impl JetStream {
             if moved && consumer.delivering.is_bound() {
                 return Ok(Err(api_error::consumer_create(api_error::CONSUMER_NAME_EXIST.description)));
             }
-            if consumer.config.filters != config.filters {
-                consumer.recount_soon();
-            }
+            let other_filters = consumer.config.filters != config.filters;
             consumer.config = config;
             consumer.configured();
             if moved {
                 turn.events.push(consumer_up(consumer));
             }
-            stream.tallies.retain(|tally| tally.consumer != id);
-            attach(stream, consumer);
+            // The tally is what "left" is counted by: it begins anew only together with that count.
+            if other_filters {
+                stream.tallies.retain(|tally| tally.consumer != id);
+                attach(stream, consumer);
+                if let Some((_, end)) = consumer.selection {
+                    consumer.select_last_per_subject(turn.store, end);
+                }
+                consumer.recount_soon();
+            }
             consumer.save_config(turn.store)?;
         }
         consumer.recount_now(turn.store, stream, turn.now)?;

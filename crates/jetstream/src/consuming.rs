@@ -119,10 +119,13 @@ impl JetStream {
         Outcome::Done
     }
 
-    /// Requests of an inbox that nobody listens to.
-    pub(crate) fn unreachable(&mut self, id: ConsumerId, inbox: &[u8]) -> Outcome {
-        if let Some(consumer) = self.consumers.get_mut(&id) {
-            consumer.delivering.waiting.retain(|waiting| waiting.is_push || *waiting.inbox != *inbox);
+    /// A delivery to an inbox that nobody listens to: its requests end, and the message is for whoever asks next.
+    pub(crate) fn unreachable(&mut self, id: ConsumerId, inbox: &[u8], reply: &[u8], now: Now) -> Outcome {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Outcome::Done };
+        consumer.delivering.waiting.retain(|waiting| waiting.is_push || *waiting.inbox != *inbox);
+        if AckPlace::parse(reply).is_some_and(|place| consumer.give_back(&place, now)) {
+            self.list_dirty(id, now);
+            self.serve_soon(id);
         }
         Outcome::Done
     }
@@ -261,6 +264,9 @@ impl Consumer {
     }
 
     fn to_redeliver(&self) -> u64 {
+        if self.config.ack_policy == AckPolicy::None {
+            return self.redeliver.len() as u64;
+        }
         let queued = |sequence: &&Sequence| self.pending.get(**sequence).is_some_and(|entry| entry.queued);
         self.redeliver.iter().filter(queued).count() as u64
     }
@@ -284,7 +290,7 @@ impl Consumer {
             Some(delay) => {
                 self.pending.postpone(place.sequence, AgeMillis(now.age.0.saturating_add(delay)));
             }
-            None if self.pending.queue(place.sequence, now.age) => self.redeliver.push_back(place.sequence),
+            None if self.pending.queue(place.sequence, now.age) => self.deliver_again(place.sequence),
             None => {}
         }
         true
@@ -295,10 +301,10 @@ impl Consumer {
         self.pending.take_due(now.age, due);
         for sequence in due.drain(..) {
             self.dirty = true;
-            if self.pending.get(sequence).is_some_and(|entry| self.is_exhausted(entry.deliveries)) {
+            if self.pending.get(sequence).is_some_and(|entry| self.is_exhausted(entry.received())) {
                 self.pending.remove(sequence);
             } else {
-                self.redeliver.push_back(sequence);
+                self.deliver_again(sequence);
             }
         }
     }

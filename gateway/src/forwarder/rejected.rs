@@ -29,6 +29,7 @@ pub(super) fn config() -> StreamConfig {
 /// A refused message.
 pub(super) struct Refused<'a> {
     pub(super) stream: &'a str,
+    pub(super) instance: StreamId,
     pub(super) sequence: Sequence,
     pub(super) subject: &'a [u8],
     pub(super) headers: &'a [u8],
@@ -43,7 +44,10 @@ impl Refused<'_> {
         let mut headers = b"NATS/1.0\r\n".to_vec();
         let reason: String = self.reason.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
         let end = reason.floor_char_boundary(MAX_REASON);
+        // Kept again when the process ends before the position has moved: once is enough.
+        let id = format!("{}.{}", self.instance.0, self.sequence.0);
         let own = [
+            ("Nats-Msg-Id", &id[..]),
             ("Tributary-Rejected-Reason", &reason[..end]),
             ("Tributary-Rejected-Stream", self.stream),
             ("Tributary-Rejected-Sequence", &self.sequence.0.to_string()),
@@ -72,6 +76,7 @@ mod tests {
     fn a_refused_message_is_no_command_to_the_local_stream() {
         let refused = Refused {
             stream: "S",
+            instance: StreamId(16),
             sequence: Sequence(7),
             subject: b"a.b",
             headers: b"NATS/1.0\r\nNats-Rollup: all\r\nunit: C\r\n\r\n",
@@ -84,7 +89,7 @@ mod tests {
         let headers = String::from_utf8(append.headers.of(&batch.arena).to_vec()).unwrap();
         assert_eq!(
             headers,
-            "NATS/1.0\r\nTributary-Rejected-Reason: too  large\r\nTributary-Rejected-Stream: S\r\n\
+            "NATS/1.0\r\nNats-Msg-Id: 16.7\r\nTributary-Rejected-Reason: too  large\r\nTributary-Rejected-Stream: S\r\n\
              Tributary-Rejected-Sequence: 7\r\nTributary-Origin-Rollup: all\r\nunit: C\r\n\r\n"
         );
         assert!(config().subjects[0].matches(append.subject.of(&batch.arena)));

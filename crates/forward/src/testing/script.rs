@@ -8,6 +8,8 @@ use goldenscript::{Command, Context, Runner};
 
 use super::edge::{Disk, Edge, Setup};
 use super::hub::{Frame, Hub};
+use crate::{Batch, Create};
+use subject::Filter;
 
 struct Script {
     hub: Hub,
@@ -247,7 +249,14 @@ impl Runner for Script {
             "setup" => {
                 let mut args = command.consume_args();
                 let setup = &mut self.edge.setup;
-                setup.create = args.take_key("create").is_some();
+                setup.create = args.take_key("create").map(|_| Create {
+                    max_bytes: args.take_key("max_bytes").and_then(|most| most.parse().ok()),
+                    ..Create::with_subjects(vec![Filter::parse("e.>").unwrap()])
+                });
+                if let Some(sizes) = args.take_key("batch") {
+                    let (messages, bytes) = sizes.split_once('/').ok_or("batch=messages/bytes")?;
+                    setup.batch = Some(Batch { messages: messages.parse()?, bytes: bytes.parse()? });
+                }
                 setup.rate = args.take_key("rate").map(str::parse).transpose()?;
                 setup.hold_ms = args.take_key("hold").map(str::parse).transpose()?;
                 if let Some(edge) = args.take_key("edge") {
@@ -282,6 +291,7 @@ macro_rules! cases {
 cases![
     another_stream_answers,
     api_denied,
+    batch_sizes,
     atomic,
     clock_jump,
     create,
