@@ -90,7 +90,11 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
         Answer::Deleted => envelope(kind, &Success { success: true }, into),
         Answer::Paused { until, remaining_ns } => envelope(
             kind,
-            &Paused { paused: *remaining_ns > 0, pause_until: Time(until.unwrap_or_default()), pause_remaining: *remaining_ns },
+            &Paused {
+                paused: *remaining_ns > 0,
+                pause_until: Time(until.unwrap_or_default()),
+                pause_remaining: *remaining_ns,
+            },
             into,
         ),
         Answer::Purged { count } => envelope(kind, &Purged { success: true, purged: *count }, into),

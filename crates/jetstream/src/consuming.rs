@@ -104,7 +104,8 @@ impl JetStream {
     pub(crate) fn flow_answer(&mut self, turn: &Context<'_>, id: ConsumerId, subject: Span, headers: Span) -> Outcome {
         let Some(consumer) = self.consumers.get_mut(&id) else { return Outcome::Done };
         let arena = &turn.batch.arena;
-        let waited_for = consumer.delivering.pushing.as_mut().is_some_and(|pushing| pushing.answered(subject.of(arena)));
+        let waited_for =
+            consumer.delivering.pushing.as_mut().is_some_and(|pushing| pushing.answered(subject.of(arena)));
         if !waited_for {
             return Outcome::Done;
         }
@@ -206,6 +207,8 @@ impl JetStream {
     pub(crate) fn consumer_in_time(&mut self, turn: &mut Context<'_>, id: ConsumerId) -> Result<(), StoreError> {
         let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(()) };
         consumer.delivering.scheduled = None;
+        // What was waited for is over, also if it can't be served now: it must not be scheduled for the past.
+        consumer.delivering.not_before.take_if(|at| *at <= turn.now.age);
         consumer.requests_in_time(turn.now, turn.deliveries);
         consumer.take_due(turn.now, &mut self.due);
         if consumer.is_abandoned(turn.now) {

@@ -317,7 +317,10 @@ impl Consumer {
             Read::Ready { next } => {
                 self.delivering.fetching = None;
                 for message in buffer.iter() {
-                    if self.room() == 0 || self.must_wait(&message, now) || !self.deliver_new(stream, &message, now, deliveries) {
+                    if self.room() == 0
+                        || self.must_wait(&message, now)
+                        || !self.deliver_new(stream, &message, now, deliveries)
+                    {
                         self.next = message.sequence;
                         return Ok(Some(buffer.len()));
                     }

@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn a_consumer_of_version_1_is_read() {
-        let config = ConsumerConfig { filters: vec![Filter::parse("a.b").expect("filter")], ..ConsumerConfig::named("C") };
+        let config =
+            ConsumerConfig { filters: vec![Filter::parse("a.b").expect("filter")], ..ConsumerConfig::named("C") };
         let mut bytes = encode_consumer(&config, StreamId(16), Timestamp(9));
         let mut added = Vec::new();
         super::put_sending(&mut added, &config);

@@ -13,7 +13,7 @@ use crate::command::{
     Ack, Answer, Append, Batch, Command, ConsumerAction, ConsumerInfo, Deliveries, Event, Forwarded, MessageGet,
     Outcome, Pull, QueueFor, Recipient, Request, Span, StreamInfo,
 };
-use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
+use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, StreamConfig};
 use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -47,6 +47,8 @@ struct Runner {
     consumers: BTreeMap<(String, String), ConsumerId>,
     /// Ack subjects by consumer and stream sequence, as last delivered.
     acks: BTreeMap<(ConsumerId, u64), Vec<u8>>,
+    /// Where the last request for flow control wants its answer.
+    asked: Vec<u8>,
     /// Credit is given back at once.
     drains: bool,
 }
@@ -70,6 +72,7 @@ impl Runner {
             streams: BTreeMap::new(),
             consumers: BTreeMap::new(),
             acks: BTreeMap::new(),
+            asked: Vec::new(),
             drains: true,
         }
     }
@@ -191,6 +194,9 @@ impl Runner {
                 )?;
                 continue;
             }
+            if delivery.reply.of(&deliveries.arena).starts_with(b"$JS.FC.") {
+                self.asked = delivery.reply.of(&deliveries.arena).to_vec();
+            }
             writeln!(out, "  to {}: {} [{}]", text(delivery.to), text(delivery.subject), text(delivery.tail))?;
             if let Some(Recipient::Consumer(consumer)) = delivery.from {
                 let subject = delivery.reply.of(&deliveries.arena);
@@ -294,6 +300,11 @@ impl Runner {
         }
         self.request(match &*action {
             "info" => Request::ConsumerInfo { stream, name },
+            "pause" => Request::ConsumerPause {
+                stream,
+                name,
+                until: args.take_key("until").map(str::parse).transpose()?.map(|ms: i64| Timestamp(ms * 1_000_000)),
+            },
             "names" => Request::ConsumerNames { stream, offset: 0 },
             "delete" => Request::ConsumerDelete { stream, name },
             _ => return Err("unknown action".into()),
@@ -319,6 +330,26 @@ impl Runner {
             }
         }
         self.one(Command::Pull(Box::new(pull)))
+    }
+
+    /// Somebody listens on a push consumer's subject, or nobody does; or a receiver answers what it was last asked.
+    fn audience(&mut self, action: &str, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let stream = args.next_pos().ok_or("stream?")?.to_owned();
+        let name = args.next_pos().ok_or("consumer?")?.to_owned();
+        let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
+        let mut batch = Batch::default();
+        let command = match action {
+            "listen" => Command::Interest { consumer, is_there: true },
+            "leave" => Command::Interest { consumer, is_there: false },
+            _ => {
+                let subject = batch.add(&std::mem::take(&mut self.asked));
+                let last = args.take_key("last").map(|last| format!("NATS/1.0\r\nNats-Last-Stream: {last}\r\n\r\n"));
+                let headers = batch.add(last.unwrap_or_default().as_bytes());
+                Command::FlowAnswer { consumer, subject, headers }
+            }
+        };
+        batch.commands.push(command);
+        self.turn(&batch)
     }
 
     fn ack(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
@@ -394,6 +425,7 @@ impl goldenscript::Runner for Runner {
             "consumer" => self.consumer(&mut args),
             "pull" => self.pull(&mut args),
             "ack" => self.ack(&mut args),
+            "listen" | "leave" | "answer" => self.audience(&command.name, &mut args),
             "session" => self.session(&mut args),
             "pass" => self.pass(&mut args),
             "wall" => {
@@ -508,6 +540,7 @@ fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<Consum
                 config.ack_policy = match value {
                     "none" => AckPolicy::None,
                     "all" => AckPolicy::All,
+                    "flow_control" => AckPolicy::FlowControl,
                     _ => AckPolicy::Explicit,
                 }
             }
@@ -525,10 +558,21 @@ fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<Consum
             "max_batch" => config.max_request_batch = value.parse()?,
             "max_expires" => config.max_request_expires_ns = value.parse::<u64>()? * 1_000_000,
             "memory" => config.memory_storage = value.parse()?,
+            "push" => push(&mut config).subject = value.into(),
+            "flow" => push(&mut config).flow_control = value.parse()?,
+            "heartbeat" => push(&mut config).heartbeat_ns = value.parse::<u64>()? * 1_000_000,
+            "rate" => push(&mut config).rate_limit = value.parse()?,
+            "replay" => config.replay_original = value == "original",
             _ => return Err(format!("unknown {key}").into()),
         }
     }
     Ok(config)
+}
+
+/// The push half of a configuration, which a key of it begins.
+fn push(config: &mut ConsumerConfig) -> &mut Push {
+    config.max_waiting = 0;
+    config.push.get_or_insert_default()
 }
 
 fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
@@ -552,6 +596,7 @@ fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
         Answer::Stream(info) => write_stream(out, info)?,
         Answer::StreamNames { names, total, .. } => writeln!(out, "{total} streams: {}", names.join(" "))?,
         Answer::Deleted => writeln!(out, "deleted")?,
+        Answer::Paused { remaining_ns, .. } => writeln!(out, "paused for {} ms", remaining_ns / 1_000_000)?,
         Answer::Purged { count } => writeln!(out, "purged {count}")?,
         Answer::Later { number } => writeln!(out, "answered later: {number}")?,
         Answer::Message(buffer) => {
