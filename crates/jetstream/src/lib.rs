@@ -31,6 +31,7 @@ mod message_id;
 mod pending;
 mod publish_header;
 mod queue;
+mod queue_blocks;
 mod record;
 mod requests;
 pub mod store;
