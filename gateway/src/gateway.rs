@@ -22,6 +22,7 @@ use crate::dialler::{Links, spawn_remotes};
 use crate::forwarder::{ForwardStart, Forwards, edge_identity, spawn_forwards};
 use crate::listening::Sockets;
 use crate::notices::Notices;
+use crate::queue_drops::QueueDrops;
 use crate::reload;
 use crate::settings::{Identity, settings};
 use crate::store_thread::{StorePlan, StoreThread, prepare_folder};
@@ -176,7 +177,8 @@ fn connect(
 /// The store's turns go to the forwards and the status first, then to the broker.
 fn connect_store(core: &CoreHandle, status: &SharedStatus, store: &StoreThread, forwards: Forwards) {
     let status = Rc::clone(status);
-    core.connect_store(store.handle.clone(), move |_, turn| {
+    let mut drops = QueueDrops::default();
+    core.connect_store(store.handle.clone(), move |core, turn| {
         forwards.look(turn);
         for event in &turn.events {
             match event {
@@ -191,6 +193,7 @@ fn connect_store(core: &CoreHandle, status: &SharedStatus, store: &StoreThread, 
                     }
                     status.borrow_mut().store_full = *full;
                 }
+                Event::QueueDropped { session, messages } => drops.note(core, *session, *messages),
                 _ => {}
             }
         }

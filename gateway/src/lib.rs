@@ -10,6 +10,7 @@ pub mod forwarder;
 pub mod gateway;
 mod listening;
 pub mod notices;
+mod queue_drops;
 mod reload;
 mod settings;
 pub mod signal;
