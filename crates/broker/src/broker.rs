@@ -127,6 +127,8 @@ pub struct Broker {
     /// Leaf links that are up.
     pub(crate) links: Vec<ConnectionId>,
     pub(crate) local_interest: LocalInterest,
+    /// When a link was last closed because of a loop, microseconds; 0: never.
+    pub(crate) loop_broken: u64,
     pub(crate) notices: VecDeque<Notice>,
     /// Buffers kept for their memory.
     pub(crate) tail: Vec<u8>,
@@ -197,6 +199,7 @@ impl Broker {
             leaf_picks: Vec::new(),
             links: Vec::new(),
             local_interest: LocalInterest::default(),
+            loop_broken: 0,
             notices: VecDeque::new(),
             tail: Vec::new(),
             prefix: Vec::new(),
