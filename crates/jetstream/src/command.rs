@@ -323,6 +323,8 @@ pub enum Outcome {
     },
     /// The answer to a request.
     Answer(Box<Answer>),
+    /// A request that only reads was not looked at: the answers of this turn are as large as they may be together. To be asked again.
+    Again,
 }
 
 /// Answers to [`Request`]s.

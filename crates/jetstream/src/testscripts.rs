@@ -524,6 +524,7 @@ fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
         }
         Outcome::Acknowledged { confirm: true } => writeln!(out, "confirmed")?,
         Outcome::Answer(answer) => write_answer(out, answer)?,
+        Outcome::Again => writeln!(out, "again")?,
     }
     Ok(())
 }
