@@ -245,7 +245,8 @@ fn everything_is_at_the_hub_once_and_in_order() -> Result<()> {
         cuts: 0,
     };
     for (part, fault) in plan.iter().enumerate() {
-        run.part(*fault, messages / parts as u64 / 2).with_context(|| format!("seed {seed}, part {part}, {fault:?}"))?;
+        run.part(*fault, messages / parts as u64 / 2)
+            .with_context(|| format!("seed {seed}, part {part}, {fault:?}"))?;
     }
     ensure!(run.cuts == parts as u64 - 1, "only {} of {parts} faults cut the link", run.cuts);
     run.verify().with_context(|| format!("seed {seed}"))
