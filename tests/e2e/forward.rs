@@ -87,7 +87,7 @@ fn what_a_stock_hub_refuses_is_set_aside_before_anything_behind_it_goes() -> Res
     let (mut local, mut forward) = (String::new(), String::new());
     for (name, _) in ways {
         local += &format!("{name} {{ subjects: [\"{name}.>\"] }}\n");
-        forward += &format!("{name} {{ prefix: up }}\n");
+        forward += &format!("{name} {{ prefix: up.{name} }}\n");
     }
     let mut linked = linked(&streams, "256MB", &format!("streams {{ {local} }}\nforward {{ {forward} }}\n"))?;
     linked.link.cut();
@@ -101,12 +101,12 @@ fn what_a_stock_hub_refuses_is_set_aside_before_anything_behind_it_goes() -> Res
             ("", vec![b'3'; 80_000]), // over the stream's max_msg_size: 10054
             ("", vec![b'4'; 100]),
             ("", vec![b'5'; 150_000]), // over the hub's max_payload: would close the link
-            ("Nats-Rollup: all", vec![b'6'; 100]),
+            ("Tributary-Edge: somebody else's", vec![b'6'; 100]),
             (&*long_header, vec![b'7'; 100]), // over 64 KiB with ours: 10097
             ("", vec![b'8'; 100]),
         ] {
             let answer = publish(&mut client, &subject, headers, &body)?;
-            ensure!(answer["seq"].is_u64(), "{answer}");
+            ensure!(answer["seq"].as_u64() > Some(0), "{answer}");
         }
     }
     linked.link.restore()?;
@@ -254,25 +254,37 @@ fn our_own_commands_work_with_a_running_gateway_and_without() -> Result<()> {
     let streams = "streams { KEPT { subjects: [\"kept.>\"] }, EMPTY { subjects: [\"empty.>\"] } }\n";
     let mut gateway = Gateway::start(&format!("{}{streams}", Gateway::PLAIN))?;
     let (mut client, _) = RawNats::connect(gateway.address("nats"))?;
-    for number in 0..2_000 {
-        let headers = if number % 3 == 0 { "unit: C" } else { "" };
-        publish(&mut client, "kept.a", headers, format!("{number} °C").as_bytes())?;
+    // More than the write-ahead log keeps, so that the file itself has them.
+    for numbers in (0..20_000).collect::<Vec<u32>>().chunks(1_000) {
+        let mut bytes = Vec::new();
+        for number in numbers {
+            let (block, body) = ("NATS/1.0\r\nunit: C\r\n\r\n", format!("{:<400}", format!("{number} °C")));
+            let head = match number % 3 {
+                0 => format!("HPUB kept.a {} {}\r\n{block}", block.len(), block.len() + body.len()),
+                _ => format!("PUB kept.a {}\r\n", body.len()),
+            };
+            bytes.extend(format!("{head}{body}\r\n").bytes());
+        }
+        client.send(bytes)?;
+        client.flush()?;
     }
+    publish(&mut client, "empty.a", "", b"")?;
+    ask(&gateway, "$JS.API.STREAM.PURGE.EMPTY", "")?;
     let look = |gateway: &Server, running: bool| -> Result<String> {
         let checked: Value = serde_json::from_str(&command(gateway, &["store", "check", "--json"])?.success()?)?;
         ensure!(checked["ok"] == true && checked["running"] == running, "{checked}");
         let kept = checked["streams"].as_array().context("no streams")?.iter().find(|stream| stream["name"] == "KEPT");
         let kept = kept.context("no KEPT")?;
-        ensure!(kept["messages"] == 2_000 && kept["damaged"] == 0 && kept["last"] == 2_000, "{kept}");
+        ensure!(kept["messages"] == 20_000 && kept["damaged"] == 0 && kept["last"] == 20_000, "{kept}");
         let text = command(gateway, &["store", "check"])?.success()?;
-        ensure!(text.contains("KEPT: 2000 messages") && text.ends_with("ok\n"), "{text}");
+        ensure!(text.contains("KEPT: 20000 messages") && text.ends_with("ok\n"), "{text}");
         let unknown = command(gateway, &["store", "export", "NONE"])?;
         ensure!(
             unknown.status.code() == Some(1) && unknown.stderr.contains("there is no stream \"NONE\""),
             "{unknown:?}"
         );
         ensure!(command(gateway, &["store", "export", "EMPTY"])?.success()?.is_empty());
-        let tail = command(gateway, &["store", "export", "KEPT", "--from", "1999"])?.success()?;
+        let tail = command(gateway, &["store", "export", "KEPT", "--from", "19999"])?.success()?;
         ensure!(tail.lines().count() == 2, "{tail}");
         let file = gateway.folder().join(format!("kept-{running}.jsonl"));
         let name = file.to_str().context("a name")?;
@@ -288,8 +300,8 @@ fn our_own_commands_work_with_a_running_gateway_and_without() -> Result<()> {
     let stopped = look(&gateway, false)?;
     ensure!(running == stopped, "the same lines");
     let lines: Vec<Value> = stopped.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    ensure!(lines.len() == 2_000 && lines[3]["seq"] == 4 && lines[3]["subject"] == "kept.a", "{:?}", lines.get(3));
-    ensure!(decoded(&lines[3]["data"])? == "3 °C" && decoded(&lines[3]["hdrs"])? == "NATS/1.0\r\nunit: C\r\n\r\n");
+    ensure!(lines.len() == 20_000 && lines[3]["seq"] == 4 && lines[3]["subject"] == "kept.a", "{:?}", lines.get(3));
+    ensure!(decoded(&lines[3]["data"])?.trim_end() == "3 °C" && decoded(&lines[3]["hdrs"])? == "NATS/1.0\r\nunit: C\r\n\r\n");
     // A damaged message is found, and the check repairs nothing.
     damage(&gateway.folder().join("store"))?;
     for _ in 0..2 {
@@ -299,34 +311,14 @@ fn our_own_commands_work_with_a_running_gateway_and_without() -> Result<()> {
     Ok(())
 }
 
-/// Changes one byte in the body of a stored message, wherever the file or its log holds it.
+/// Changes one byte in the body of a stored message in the database file.
 fn damage(folder: &Path) -> Result<()> {
-    let mut changed = 0;
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder)?.flatten() {
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-                continue;
-            }
-            let mut bytes = std::fs::read(entry.path())?;
-            let places: Vec<usize> = bytes
-                .windows(8)
-                .enumerate()
-                .filter(|(_, piece)| *piece == "a1500 °".as_bytes())
-                .map(|(at, _)| at)
-                .collect();
-            for at in &places {
-                bytes[at + 1] ^= 1;
-            }
-            changed += places.len();
-            if !places.is_empty() {
-                std::fs::write(entry.path(), bytes)?;
-            }
-        }
-    }
-    ensure!(changed > 0, "the message is nowhere");
-    Ok(())
+    let file = crate::store::find(folder, "store.db")?;
+    let mut bytes = std::fs::read(&file)?;
+    let sought = "a1501 °".as_bytes();
+    let place = bytes.windows(sought.len()).position(|piece| piece == sought).context("the message is not in the file")?;
+    bytes[place + 1] ^= 1;
+    Ok(std::fs::write(&file, bytes)?)
 }
 
 #[test]
