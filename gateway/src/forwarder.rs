@@ -289,6 +289,19 @@ impl Forwards {
         self.choose_links(&mut state);
     }
 
+    /// A hub announced another size limit or domain: what is under way is asked for, as after a new link.
+    pub(crate) fn link_changed(&self, id: ConnectionId, hub: Hub) {
+        let mut state = self.0.state.borrow_mut();
+        let Some(place) = state.links.iter().position(|(known, _)| *known == id) else { return };
+        if state.links[place].1 == hub {
+            return;
+        }
+        state.links.remove(place);
+        self.choose_links(&mut state);
+        state.links.insert(place, (id, hub));
+        self.choose_links(&mut state);
+    }
+
     /// A link is gone, or given up.
     pub(crate) fn link_down(&self, id: ConnectionId) {
         let mut state = self.0.state.borrow_mut();

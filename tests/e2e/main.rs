@@ -13,6 +13,7 @@ mod hub;
 mod kill;
 mod link_flap;
 mod load;
+mod mqtt_sessions;
 mod operations;
 mod store;
 mod uplink;

@@ -185,11 +185,17 @@ impl Reader {
 
     /// Waits until at most `ahead` of `sent` have not come.
     fn wait_within(&self, sent: u64, ahead: u64) -> Result<()> {
-        while sent.saturating_sub(self.seen.load(Ordering::Relaxed)) > ahead {
+        let mut begin = None;
+        loop {
+            let seen = self.seen.load(Ordering::Relaxed);
+            if sent.saturating_sub(seen) <= ahead {
+                return Ok(());
+            }
             ensure!(!self.thread.is_finished(), "the subscriber ended early");
+            let waited = begin.get_or_insert_with(crate::stopwatch::now).elapsed();
+            ensure!(waited < PATIENCE, "{sent} messages were sent, {seen} came, and no more");
             std::thread::sleep(Duration::from_micros(50));
         }
-        Ok(())
     }
 
     /// Waits until all that was sent has come.

@@ -58,6 +58,8 @@ pub struct LinkCounters {
     pub denied: u64,
     /// Interest of the hub beyond what a link keeps.
     pub interest_refused: u64,
+    /// Round trip of the last PING, microseconds; 0: not known yet.
+    pub round_trip_micros: u32,
 }
 
 /// Subject and queue group (empty: none), as on the wire.
@@ -71,8 +73,16 @@ pub(crate) struct LeafLink {
     /// Loop tokens heard on this link (`$LDS.…`), passed on to the others.
     pub(crate) tokens: Vec<Box<[u8]>>,
     pub(crate) counters: LinkCounters,
+    /// When the PING that waits for its answer was sent, microseconds; 0: none does.
+    pub(crate) pinged: u64,
     /// The handshake is done and our interest announced.
     pub(crate) up: bool,
+}
+
+impl LeafLink {
+    pub(crate) fn shown(&self) -> LinkCounters {
+        LinkCounters { hub_interest: self.wanted.len(), ..self.counters }
+    }
 }
 
 impl Broker {
@@ -107,21 +117,27 @@ impl Broker {
         self.notices.push_back(Notice::LeafClosed { id, reason });
     }
 
-    /// Permissions may change while a link is up (an INFO of the hub): withdraws what is no longer allowed and announces what is.
-    pub fn leaf_permissions(&mut self, id: ConnectionId, permissions: LinkPermissions, out: &mut Outbox) {
-        let Some(link) = self.link(id) else { return };
-        if link.facts.permissions == permissions {
+    /// What the hub is and allows may change while a link is up (an INFO of the hub): withdraws what is no longer allowed and announces what is.
+    pub fn leaf_refreshed(&mut self, id: ConnectionId, facts: LinkFacts, out: &mut Outbox) {
+        let Some(link) = self.link_mut(id).filter(|link| link.up) else { return };
+        if link.facts.permissions == facts.permissions && link.facts.domain == facts.domain {
+            link.facts = facts;
             return;
         }
         self.withdraw_all(id, out);
         if let Some(link) = self.link_mut(id) {
-            link.facts.permissions = permissions;
+            link.facts = facts;
         }
         self.announce_all(id, out);
     }
 
-    /// Sends PING.
-    pub fn leaf_ping(&mut self, id: ConnectionId, out: &mut Outbox) {
+    /// Sends PING. Its answer becomes a [`Notice::LeafPong`].
+    pub fn leaf_ping(&mut self, now: Now, id: ConnectionId, out: &mut Outbox) {
+        let Some(link) = self.link_mut(id) else { return };
+        // A PONG answers the oldest PING.
+        if link.pinged == 0 {
+            link.pinged = now.micros.max(1);
+        }
         out.append(id, b"PING\r\n");
     }
 
@@ -156,7 +172,7 @@ impl Broker {
     #[must_use]
     pub fn leaf_state(&self, id: ConnectionId) -> Option<(&LinkFacts, LinkCounters)> {
         let link = self.link(id)?;
-        Some((&link.facts, LinkCounters { hub_interest: link.wanted.len(), ..link.counters }))
+        Some((&link.facts, link.shown()))
     }
 
     /// When a link last brought bytes, microseconds: what liveness is judged by.

@@ -100,12 +100,14 @@ pub enum Command {
     /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox. [`Outcome::Refused`] when there
     /// is no such consumer: nobody would have heard the request.
     Pull(Box<Pull>),
-    /// The inbox of a pull has no interest any more. → [`Outcome::Done`].
+    /// A delivery found nobody: the inbox of its pull has no interest any more. → [`Outcome::Done`].
     Unreachable {
         /// The consumer whose delivery found nobody.
         consumer: ConsumerId,
         /// The inbox.
         inbox: Span,
+        /// The delivery's ack subject: the message goes to whoever asks next.
+        reply: Span,
     },
     /// Bytes of a consumer's or session's deliveries left the process. → [`Outcome::Done`].
     Credit {
@@ -114,7 +116,7 @@ pub enum Command {
         /// How many bytes.
         bytes: u32,
     },
-    /// A session is connected: deliver its queue from the oldest entry. → [`Outcome::Done`].
+    /// A session is connected: deliver its queue from the oldest entry. → [`Outcome::Attached`].
     QueueAttach {
         /// The session.
         session: SessionId,
@@ -336,6 +338,11 @@ pub enum Outcome {
     },
     /// The answer to a request.
     Answer(Box<Answer>),
+    /// A session's queue is attached.
+    Attached {
+        /// Messages in it.
+        queued: u64,
+    },
 }
 
 /// Answers to [`Request`]s.
@@ -359,6 +366,10 @@ pub enum Answer {
     Deleted,
     Purged {
         count: u64,
+    },
+    /// It takes a while: the answer comes with [`Event::Answered`] of that number. After [`Event::Reopened`] it doesn't come any more.
+    Later {
+        number: u64,
     },
     /// One message in the buffer.
     Message(Box<MessageBuffer>),
@@ -524,6 +535,13 @@ pub enum Event {
         /// How many.
         messages: u64,
     },
+    /// The answer to a request that was answered with [`Answer::Later`].
+    Answered {
+        /// The number that [`Answer::Later`] gave.
+        number: u64,
+        /// The answer.
+        answer: Box<Answer>,
+    },
     /// The store failed and was opened anew: all volatile state of the store thread is gone (waiting pulls, attached queues).
     Reopened {
         /// What happened.
@@ -531,6 +549,13 @@ pub enum Event {
     },
     /// The store refuses publishes (`true`: reserve reached) or takes them again.
     Full(bool),
+    /// Messages were dropped from a session's queue: it was full, or they have left their stream.
+    QueueDropped {
+        /// Whose.
+        session: SessionId,
+        /// How many in this turn.
+        messages: u64,
+    },
 }
 
 /// Messages on their way to subscribers, in one arena.

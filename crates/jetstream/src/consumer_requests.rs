@@ -74,12 +74,17 @@ impl JetStream {
             if let Err(error) = consumer_check::check_update(&consumer.config, &config) {
                 return Ok(Err(error));
             }
-            if consumer.config.filters != config.filters {
+            let other_filters = consumer.config.filters != config.filters;
+            consumer.config = config;
+            // The tally is what "left" is counted by: it begins anew only together with that count.
+            if other_filters {
+                stream.tallies.retain(|tally| tally.consumer != id);
+                attach(stream, consumer);
+                if let Some((_, end)) = consumer.selection {
+                    consumer.select_last_per_subject(turn.store, end);
+                }
                 consumer.recount_soon();
             }
-            consumer.config = config;
-            stream.tallies.retain(|tally| tally.consumer != id);
-            attach(stream, consumer);
             consumer.save_config(turn.store)?;
         }
         consumer.recount_now(turn.store, stream, turn.now)?;

@@ -5,7 +5,7 @@
 //!
 //! An error is the store's. The state is then worth nothing: the owner drops it together with the store, and loads both again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::api_error;
 use crate::clock::StoredClock;
@@ -15,6 +15,7 @@ use crate::consumer::Consumer;
 use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::message_id::IdKey;
+use crate::purging::Purging;
 use crate::queue::Queues;
 use crate::record::{Reader, put};
 use crate::room::room_needed;
@@ -111,6 +112,10 @@ pub struct JetStream {
     pub(crate) lazy_since: Option<AgeMillis>,
     /// There is work left over from this turn.
     pub(crate) again: bool,
+    /// Purges that take more than one turn, oldest first.
+    pub(crate) purges: VecDeque<Purging>,
+    /// Number of the newest of them.
+    pub(crate) purge_number: u64,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -149,6 +154,8 @@ impl JetStream {
             sync: false,
             lazy_since: None,
             again: false,
+            purges: VecDeque::new(),
+            purge_number: 0,
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -204,7 +211,10 @@ impl JetStream {
             Command::Request(request) => self.request(turn, request),
             Command::Ack(ack) => self.acknowledge(turn, ack),
             Command::Pull(pull) => self.pull(turn, pull),
-            Command::Unreachable { consumer, inbox } => Ok(self.unreachable(*consumer, inbox.of(&turn.batch.arena))),
+            Command::Unreachable { consumer, inbox, reply } => {
+                let arena = &turn.batch.arena;
+                Ok(self.unreachable(*consumer, inbox.of(arena), reply.of(arena), turn.now))
+            }
             Command::Credit { to: Recipient::Consumer(consumer), bytes } => {
                 self.credit_consumer(*consumer, *bytes);
                 Ok(Outcome::Done)
@@ -214,8 +224,7 @@ impl JetStream {
                 Ok(Outcome::Done)
             }
             Command::QueueAttach { session, window } => {
-                self.queues.attach(*session, *window);
-                Ok(Outcome::Done)
+                Ok(Outcome::Attached { queued: self.queues.attach(*session, *window) })
             }
             Command::QueueDetach { session } => {
                 self.queues.detach(*session);
@@ -256,6 +265,7 @@ impl JetStream {
         let mut turn = Context { store, now, batch: &batch, deliveries, events };
         self.again = false;
         self.fire_timers(&mut turn)?;
+        self.continue_purge(&mut turn)?;
         for stream in std::mem::take(&mut self.touched) {
             self.settle(&mut turn, stream)?;
         }

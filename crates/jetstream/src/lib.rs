@@ -30,6 +30,7 @@ mod jetstream;
 mod message_id;
 mod pending;
 mod publish_header;
+mod purging;
 mod queue;
 mod record;
 mod requests;

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::command::{Delivery, QueueFor, QueuePlace, Recipient, Span};
+use crate::command::{Delivery, Event, QueueFor, QueuePlace, Recipient, Span};
 use crate::delivery::{CREDIT, put_message, span};
 use crate::identity::{Sequence, SessionId, StreamId};
 use crate::jetstream::{ById, Context, JetStream};
@@ -103,6 +103,8 @@ pub(crate) struct Queues {
     pub(crate) queued: u64,
     /// Entries dropped since the start.
     pub(crate) dropped: u64,
+    /// Entries dropped in this turn.
+    told: Vec<(SessionId, u64)>,
 }
 
 impl Queues {
@@ -200,9 +202,18 @@ impl Queues {
                 None => next_entry(store, session, queue.first)?,
             };
             let Some(entry) = oldest else { return Ok(()) };
-            self.dropped += 1;
-            self.remove(store, session, &entry)?;
+            self.drop_entry(store, session, &entry)?;
         }
+    }
+
+    /// An entry that the client will not get.
+    fn drop_entry(&mut self, store: &mut dyn Store, session: SessionId, entry: &Entry) -> Result<(), StoreError> {
+        self.dropped += 1;
+        match self.told.last_mut() {
+            Some((last, messages)) if *last == session => *messages += 1,
+            _ => self.told.push((session, 1)),
+        }
+        self.remove(store, session, entry)
     }
 
     /// Takes an entry out, and its message if nobody else needs it.
@@ -234,8 +245,8 @@ impl Queues {
         store.remove(StreamId::QUEUED, entry.sequence, false).map(drop)
     }
 
-    /// A session is connected.
-    pub(crate) fn attach(&mut self, session: SessionId, window: u16) {
+    /// A session is connected; answers how many entries its queue has.
+    pub(crate) fn attach(&mut self, session: SessionId, window: u16) -> u64 {
         let queue = self.sessions.entry(session).or_default();
         queue.attached = Some(Box::new(Attached {
             window: usize::from(window.max(1)),
@@ -244,7 +255,9 @@ impl Queues {
             ahead: VecDeque::new(),
             cursor: queue.first,
         }));
+        let queued = queue.count;
         self.serve_soon(session);
+        queued
     }
 
     /// A session's connection is gone.
@@ -383,6 +396,8 @@ impl JetStream {
                 self.send_entry(turn, session, entry)?;
             }
         }
+        let dropped = self.queues.told.drain(..);
+        turn.events.extend(dropped.map(|(session, messages)| Event::QueueDropped { session, messages }));
         if self.queues.has_changes() {
             self.lazy_since.get_or_insert(turn.now.age);
         }
@@ -393,8 +408,7 @@ impl JetStream {
         self.buffer.clear();
         let known = entry.stream == StreamId::QUEUED || self.streams.contains_key(&entry.stream);
         if !known || !undamaged(turn.store, entry.stream, entry.sequence, &mut self.buffer)? {
-            self.queues.dropped += 1;
-            return self.queues.remove(turn.store, session, &entry);
+            return self.queues.drop_entry(turn.store, session, &entry);
         }
         let resent = self.queues.was_sent(session, entry.position);
         let place = QueuePlace { session, position: entry.position, quality: entry.quality, resent };

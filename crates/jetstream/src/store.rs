@@ -286,6 +286,12 @@ pub trait Store {
     /// When the engine fails.
     fn evict(&mut self, stream: StreamId, limits: &FrontLimits) -> Result<Evicted, StoreError>;
 
+    /// Removes all messages of a stream at once, however many; its last sequence stays. Their space is given back in steps by [`Store::maintain`].
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn clear(&mut self, stream: StreamId) -> Result<Evicted, StoreError>;
+
     /// Removes the oldest messages of the subjects that match, all but the newest `keep` of the whole selection, those below `below` only (if
     /// given), at most `limit` a call. Returns how many, and whether more remain.
     ///

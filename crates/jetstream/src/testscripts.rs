@@ -162,6 +162,13 @@ impl Runner {
                     writeln!(out, "  slice: {found:?} next {}", next.0)?;
                 }
                 Event::Full(full) => writeln!(out, "  full: {full}")?,
+                Event::QueueDropped { session, messages } => {
+                    writeln!(out, "  dropped of session {}: {messages}", session.0)?;
+                }
+                Event::Answered { number, answer } => {
+                    write!(out, "  answer {number}: ")?;
+                    write_answer(out, answer)?;
+                }
                 Event::Reopened { reason } => writeln!(out, "  reopened: {reason}")?,
             }
         }
@@ -410,7 +417,16 @@ impl goldenscript::Runner for Runner {
                 let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
                 let mut batch = Batch::default();
                 let inbox = batch.add(args.next_pos().ok_or("inbox?")?.as_bytes());
-                batch.commands.push(Command::Unreachable { consumer, inbox });
+                let mut lost = 0;
+                while let Some(sequence) = args.next_pos() {
+                    lost += 1;
+                    let subject = self.acks.get(&(consumer, sequence.parse()?)).ok_or("never delivered")?;
+                    let reply = batch.add(subject);
+                    batch.commands.push(Command::Unreachable { consumer, inbox, reply });
+                }
+                if lost == 0 {
+                    batch.commands.push(Command::Unreachable { consumer, inbox, reply: Span::default() });
+                }
                 self.turn(&batch)
             }
             "forwarded" => {
@@ -524,6 +540,7 @@ fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
             writeln!(out, "refused {} {}: {}", error.code, error.err_code, error.description)?;
         }
         Outcome::Acknowledged { confirm: true } => writeln!(out, "confirmed")?,
+        Outcome::Attached { queued } => writeln!(out, "  attached: {queued} queued")?,
         Outcome::Answer(answer) => write_answer(out, answer)?,
     }
     Ok(())
@@ -536,6 +553,7 @@ fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
         Answer::StreamNames { names, total, .. } => writeln!(out, "{total} streams: {}", names.join(" "))?,
         Answer::Deleted => writeln!(out, "deleted")?,
         Answer::Purged { count } => writeln!(out, "purged {count}")?,
+        Answer::Later { number } => writeln!(out, "answered later: {number}")?,
         Answer::Message(buffer) => {
             for message in buffer.iter() {
                 let payload = String::from_utf8_lossy(message.payload);

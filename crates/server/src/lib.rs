@@ -43,4 +43,4 @@ pub use shutdown::{PATIENCE, Shutdown};
 pub use status_socket::{STATUS_SOCKET, StatusSocket};
 pub use store_queue::{StoreHandle, StoreMailbox, store_queue};
 pub use transport::{ByteStream, Session, Transport};
-pub use websocket::{WebSocketBytes, WebSocketOptions, accept_websocket};
+pub use websocket::{LeafWebSocket, Upgrade, WebSocketBytes, WebSocketOptions, accept_websocket};

@@ -163,7 +163,7 @@ fn a_boxed_stream_is_served_like_a_socket() {
 #[test]
 fn a_password_is_compared_elsewhere_and_what_follows_waits() {
     let hash = bcrypt::hash("secret", 4).unwrap();
-    let users = vec![User { name: "ann".into(), secret: Secret::new(&hash) }];
+    let users = vec![User::new("ann", Secret::new(&hash))];
     let settings =
         Settings { authorization: Authorization::Users { users, no_auth_user: None }, ..Settings::default() };
     with_server(settings, |core, address, _| async move {

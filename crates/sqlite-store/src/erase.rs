@@ -90,7 +90,12 @@ impl SqliteStore {
             };
             return Ok((self.evict_front(id, &front)?, due > limit));
         }
-        self.purge_selected(id, &matcher, due.min(limit), &mut evicted)?;
+        let known = self.streams.get(&id).and_then(|stream| stream.purged.as_ref());
+        let from = known.filter(|(purged, _)| **purged == *filters).map_or(0, |(_, from)| *from);
+        let next = self.purge_selected(id, &matcher, from, due.min(limit), &mut evicted)?;
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.purged = Some((filters.into(), next));
+        }
         Ok((evicted, due > limit))
     }
 
@@ -104,7 +109,7 @@ impl SqliteStore {
             return Ok(evicted);
         }
         let Some(victims) = self.oldest_of(id, subject, due as usize)? else {
-            self.purge_selected(id, &Matcher::Ids(vec![subject]), due, &mut evicted)?;
+            self.purge_selected(id, &Matcher::Ids(vec![subject]), 0, due, &mut evicted)?;
             return Ok(evicted);
         };
         self.touch(id)?;
@@ -141,18 +146,20 @@ impl SqliteStore {
         Ok(listed.filter(|listed| listed.len() == count))
     }
 
+    /// Removes the oldest `due` messages that match, none of which lies below `from`; answers the sequence below which none is left.
     fn purge_selected(
         &mut self,
         id: u32,
         matcher: &Matcher,
+        from: u64,
         due: u64,
         evicted: &mut Evicted,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         self.touch(id)?;
-        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(0) };
         let mut at = match matcher {
-            Matcher::Ids(ids) => ids.iter().map(|id| stream.subjects.hint(*id)).min().unwrap_or(0),
-            _ => 0,
+            Matcher::Ids(ids) => ids.iter().map(|id| stream.subjects.hint(*id)).min().unwrap_or(0).max(from),
+            _ => from,
         };
         let mut left = due as usize;
         while left > 0 && at <= stream.state.last.0 {
@@ -172,7 +179,8 @@ impl SqliteStore {
         {
             stream.subjects.raise_hint(only, at);
         }
-        refresh_first(&self.db, &self.ring, stream)
+        refresh_first(&self.db, &self.ring, stream)?;
+        Ok(at)
     }
 }
 
@@ -257,6 +265,9 @@ fn find_victim(
     stream: &mut Stream,
     sequence: u64,
 ) -> Result<Option<Victim>, StoreError> {
+    if sequence < stream.state.first.0 {
+        return Ok(None);
+    }
     if let Some(index) = stream.tail_index(sequence) {
         let entry = stream.tail[index];
         return Ok(if entry.length == 0 { None } else { describe(stream, sequence, ring.row(&entry)) });

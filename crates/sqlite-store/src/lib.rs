@@ -29,6 +29,7 @@
 mod append;
 mod block;
 mod checkpoint;
+mod clear;
 mod database;
 mod erase;
 mod fetch;

@@ -19,7 +19,7 @@ use crate::schema::{self, Identity, Synchronous};
 use crate::space::{FreeSpace, SpaceGuard, free_space};
 use crate::store::SqliteStore;
 use crate::wal::Wal;
-use crate::{records, space};
+use crate::{clear, records, space};
 
 /// How a store is opened. [`Options::default`] is what the edge uses.
 pub struct Options {
@@ -199,6 +199,7 @@ impl SqliteStore {
         }
         let space = SpaceGuard::new(folder, options.free_space, options.reserve, options.ballast);
         space.restore_ballast();
+        let erasing = streams.iter().filter(|stream| stream.erased > 0).map(|stream| stream.id).collect();
         let store = SqliteStore {
             reader,
             _cut: wal.cut(&db.health),
@@ -211,6 +212,8 @@ impl SqliteStore {
             space,
             touched: Vec::new(),
             deleting,
+            erasing,
+            unsettled: false,
             scratch: Vec::new(),
             lock,
         };
@@ -295,13 +298,14 @@ fn load_streams(db: &mut Database, ring: &Ring, suspect: bool, report: &mut Open
         if row.get::<_, i64>(1)? != 0 {
             deleting.push(id);
         } else {
-            rows.push(StreamRow { id, description: row.get(2)?, state: row.get(3)?, position: row.get(4)? });
+            rows.push(StreamRow { id, description: row.get(2)?, state: row.get(3)?, position: row.get(4)?, erased: 0 });
         }
         Ok(true)
     })?;
     let mut streams = Vec::new();
     for mut row in rows {
         let id = row.id;
+        row.erased = records::get(db, &clear::mark_key(id))?.map_or(0, |mark| clear::decode_mark(&mark));
         let key = description_key(id);
         match records::opened(&key, &row.description).map(<[u8]>::to_vec) {
             Some(description) => row.description = description,

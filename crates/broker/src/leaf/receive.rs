@@ -58,7 +58,8 @@ impl Broker {
             LeafOp::Subscribe { subject, queue } => self.hub_wants(id, subject, *queue, out),
             LeafOp::Unsubscribe { subject, queue } => self.hub_wants_no_more(id, subject, *queue, out),
             LeafOp::Ping => out.append(id, b"PONG\r\n"),
-            LeafOp::Pong | LeafOp::Ok => {}
+            LeafOp::Pong => self.leaf_pong(now, id),
+            LeafOp::Ok => {}
             LeafOp::Info(json) => self.notices.push_back(Notice::LeafInfo { id, json: (*json).into() }),
             LeafOp::Err(text) => {
                 let text = String::from_utf8_lossy(text).into_owned();
@@ -69,6 +70,17 @@ impl Broker {
                 out.append(id, b"-ERR 'Unknown Protocol Operation'\r\n");
                 self.close(id, CloseReason::ProtocolViolation, out);
             }
+        }
+    }
+
+    /// One that nobody asked for means nothing.
+    fn leaf_pong(&mut self, now: Now, id: ConnectionId) {
+        let Some(link) = self.link_mut(id) else { return };
+        let pinged = std::mem::take(&mut link.pinged);
+        if pinged != 0 {
+            let round_trip_micros = u32::try_from(now.micros.saturating_sub(pinged)).unwrap_or(u32::MAX).max(1);
+            link.counters.round_trip_micros = round_trip_micros;
+            self.notices.push_back(Notice::LeafPong { id, round_trip_micros });
         }
     }
 

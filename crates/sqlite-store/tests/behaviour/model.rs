@@ -19,6 +19,8 @@ enum Step {
     Evict { stream: u8, keep: u16, limit: u16 },
     Purge { stream: u8, filter: u8, below: Option<u16>, keep: u8, limit: u16 },
     Trim { stream: u8, subject: u8, keep: u8 },
+    Clear { stream: u8 },
+    Maintain,
     Skip { stream: u8, by: u8 },
     Record { key: u8, value: Option<u8> },
     Recreate { stream: u8 },
@@ -38,6 +40,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3u8, 0..4u8, prop::option::of(any::<u16>()), 0..9u8, 1..300u16)
             .prop_map(|(stream, filter, below, keep, limit)| Step::Purge { stream, filter, below, keep, limit }),
         4 => (0..3u8, 0..60u8, 0..5u8).prop_map(|(stream, subject, keep)| Step::Trim { stream, subject, keep }),
+        2 => (0..3u8).prop_map(|stream| Step::Clear { stream }),
+        2 => Just(Step::Maintain),
         1 => (0..3u8, 1..200u8).prop_map(|(stream, by)| Step::Skip { stream, by }),
         2 => (0..6u8, prop::option::of(any::<u8>())).prop_map(|(key, value)| Step::Record { key, value }),
         1 => (0..3u8).prop_map(|stream| Step::Recreate { stream }),
@@ -158,6 +162,15 @@ impl Pair {
                 let stream = StreamId(self.ids[usize::from(stream)]);
                 let subject = format!("t{}.{subject}", subject % 3);
                 self.both(|store| store.trim_subject(stream, subject.as_bytes(), u64::from(keep), 3).unwrap());
+            }
+            Step::Clear { stream } => {
+                let stream = StreamId(self.ids[usize::from(stream)]);
+                self.both(|store| store.clear(stream).unwrap());
+            }
+            // Erases, and may commit what was erased with all that is open.
+            Step::Maintain => {
+                self.apply(&Step::Commit);
+                while self.ours.as_mut().unwrap().maintain().unwrap() {}
             }
             Step::Skip { stream, by } => {
                 let stream = StreamId(self.ids[usize::from(stream)]);
