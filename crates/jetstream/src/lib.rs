@@ -52,3 +52,4 @@ mod stream_properties;
 mod testscripts;
 
 pub use jetstream::{JetStream, Limits};
+pub use stored_config::stream_name;

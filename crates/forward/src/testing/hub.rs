@@ -93,6 +93,7 @@ fn refusal(err_code: u16) -> Refusal {
         10054 => "message size exceeds maximum allowed",
         10059 => "stream not found",
         10060 => "expected stream does not match",
+        10097 => "header size exceeds maximum allowed of 64k",
         10077 => "maximum messages exceeded",
         10109 => "invalid operation on sealed stream",
         10177 => "atomic publish unsupported header used: Nats-Msg-Id",
@@ -210,6 +211,9 @@ impl Hub {
         }
         if stream.max_size.is_some_and(|most| frame.headers.len() + frame.payload.len() > most) {
             return Err(refusal(10054));
+        }
+        if frame.headers.len() > usize::from(u16::MAX) {
+            return Err(refusal(10097));
         }
         if let Some(expected) = text("Nats-Expected-Last-Subject-Sequence").filter(|_| with_fence) {
             // Before 2.11 the `-Subject` header is ignored.
