@@ -383,11 +383,20 @@ impl Uplink {
                 *until = earliest.max(now_ms).min(*until);
             }
             Phase::Up { pinged, probe: probe @ None, .. } => {
-                let patience = times.probe_ms.max(self.round_trip_micros.unwrap_or(0) / 1000 * 4);
+                let round_trips = self.round_trip_micros.map_or(times.probe_ms * 3, |one| one / 1000 * 4);
+                let patience = times.probe_ms.max(round_trips);
                 *probe = Some(Probe { asked: now_ms, until: now_ms + patience });
                 *pinged = Some(now_ms);
                 self.actions.push_back(Action::SendPing);
             }
+            Phase::TlsFirst { .. } | Phase::WaitInfo { .. } | Phase::Tls { .. } | Phase::WaitConnectInfo { .. }
+                if now_ms >= self.since + times.probe_ms =>
+            {
+                // Perhaps it goes to somebody else altogether, who answers on another network.
+                self.network.reset(now_ms);
+                self.give_up(now_ms, "the network changed during the handshake", None);
+            }
+            // A dial is repeated by itself; the other phases are young or over.
             _ => {}
         }
     }
