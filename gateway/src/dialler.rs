@@ -6,8 +6,8 @@
 //!     └── LinkNotice (INFO, -ERR, closed), last_activity ◄── broker ◄───────────┘
 //! ```
 //!
-//! Promises: whatever a hub does costs its link and nothing else; a link that is given up is reset before the next dial. Not here: when to
-//! dial and when a link is dead (`uplink`), interest and messages (`broker`).
+//! Promises: whatever a hub does costs its link and nothing else; a link that is given up is reset before the next dial; a network that comes back
+//! is used within a second or so (`connect`, `network`). Not here: when to dial and when a link is dead (`uplink`), interest and messages (`broker`).
 
 mod connect;
 mod failure;
