@@ -9,11 +9,11 @@ use harness::{RawNats, Server, StockHub};
 use crate::leaf::{LIMIT, edge, links, reaches, works_both_ways};
 use crate::leaf_tls::{identities, serving};
 
-/// A hub that takes leaf links on `<websocket>`. Compression is on, as it is by default: we must decline it there too, where it would wrap the frames.
+/// A hub that takes leaf links on `<websocket>`. Compression is on by default: we must decline it here too, where it would wrap the frames.
 fn hub(websocket: &str, leafnodes: &str) -> Result<Server> {
     StockHub::start(&format!(
         "server_name: hub\nlisten: \"127.0.0.1:<nats>\"\nhttp: \"127.0.0.1:<http>\"\n\
-         leafnodes {{ listen: \"127.0.0.1:<leaf>\", compression: s2_best\n {leafnodes} }}\n\
+         leafnodes {{ listen: \"127.0.0.1:<leaf>\"\n {leafnodes} }}\n\
          websocket {{ listen: \"127.0.0.1:<websocket>\"\n {websocket} }}\n"
     ))
 }

@@ -266,6 +266,10 @@ fn remotes() {
          F:1:60: remote leaf node configuration cannot have a mix of websocket and non-websocket urls\n\
          F:1:93: field \"hub\" is not supported: a gateway is never the hub of a link that it dials",
     );
+    check_refused(
+        "leafnodes { remotes [ { url: \"a:1\" }, { url: \"a:1\" } ] }",
+        "F:1:39: leafnode remote: another remote goes to the same hub as the same user",
+    );
 }
 
 #[test]
