@@ -15,8 +15,8 @@
 use ::jetstream_api::{publish_ack, publish_refused};
 use jetstream::api_error;
 use jetstream::command::{
-    Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, Pull, QueueFor, Recipient, Request, Span,
-    Ticket, Turn,
+    Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, Pull, QueueFor, Recipient, Request,
+    Span, Ticket, Turn,
 };
 use jetstream::identity::{ConsumerId, StreamId};
 use subject::Filter;
