@@ -15,8 +15,8 @@
 use ::jetstream_api::{publish_ack, publish_refused};
 use jetstream::api_error;
 use jetstream::command::{
-    Ack, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, Pull, QueueFor, Recipient, Request, Span,
-    Ticket, Turn,
+    Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, Pull, QueueFor, Recipient, Request,
+    Span, Ticket, Turn,
 };
 use jetstream::identity::{ConsumerId, StreamId};
 use subject::Filter;
@@ -53,9 +53,13 @@ pub(crate) struct StoreSide {
     /// Bytes of batches that were taken and are not back.
     in_flight: usize,
     streams: std::collections::BTreeMap<StreamId, StreamRow>,
+    /// What streams capture that are forwarded: it does not cross leaf links live as well.
+    forwarded: Vec<Filter>,
     consumers: std::collections::BTreeMap<ConsumerId, Vec<Filter>>,
     /// Who asked the requests that are at the store, in their order; answers come in the same.
     asked: std::collections::VecDeque<(Asked, usize)>,
+    /// Who asked what the store answers later, by its number. Bounded by the purges that JetStream has at work.
+    later: std::collections::BTreeMap<u64, Asked>,
     /// Bytes of pulls and requests at the store that lie in no arena.
     boxed: usize,
     /// Clients that wait for room, by the time their patience ends: an MQTT client has more of it than others.
@@ -208,11 +212,20 @@ impl Broker {
     /// The store thread finished a turn: answers and deliveries leave now. Empties `turn`.
     pub fn committed(&mut self, now: Now, turn: &mut Turn, out: &mut Outbox) {
         // First what exists: who is told of a stream may publish to it in the next moment.
+        let mut answered = Vec::new();
         for event in turn.events.drain(..) {
-            self.store_event(event);
+            match event {
+                Event::Answered { number, answer } => answered.push((number, answer)),
+                Event::Reopened { .. } => {
+                    self.refuse_later(now, out);
+                    self.store_event(event, out);
+                }
+                event => self.store_event(event, out),
+            }
         }
         for (mut batch, outcomes) in turn.done.drain(..) {
-            for (command, outcome) in batch.commands.iter_mut().zip(&outcomes) {
+            let mut commands = std::mem::take(&mut batch.commands);
+            for (command, outcome) in commands.iter_mut().zip(&outcomes) {
                 match (command, outcome) {
                     (Command::Request(request), Outcome::Again) => {
                         let request = std::mem::replace(&mut **request, Request::AccountInfo);
@@ -220,10 +233,17 @@ impl Broker {
                             self.store.ask(request, asked, size);
                         }
                     }
-                    (command, outcome) => self.outcome(now, &batch.arena, command, outcome, out),
+                    (command, outcome) => self.outcome(now, &batch, command, outcome, out),
                 }
             }
+            batch.commands = commands;
             self.store.recycle(batch);
+        }
+        // After the outcomes, one of which may have announced it.
+        for (number, answer) in answered {
+            if let Some(asked) = self.store.later.remove(&number) {
+                self.jetstream_answer(now, &asked, &answer, out);
+            }
         }
         let deliveries = std::mem::take(&mut turn.deliveries);
         self.store_deliveries(now, &deliveries, out);
@@ -366,7 +386,13 @@ impl Broker {
         }
     }
 
-    fn outcome(&mut self, now: Now, arena: &[u8], command: &Command, outcome: &Outcome, out: &mut Outbox) {
+    fn outcome(&mut self, now: Now, batch: &Batch, command: &Command, outcome: &Outcome, out: &mut Outbox) {
+        let arena = &batch.arena;
+        if let Command::Append(append) = command
+            && matches!(outcome, Outcome::Refused(_) | Outcome::Appended { duplicate: true, .. })
+        {
+            self.not_queued(batch.queues.get(append.queues.0 as usize..append.queues.1 as usize).unwrap_or_default());
+        }
         match (command, outcome) {
             (Command::Append(append), outcome) if append.ticket == NO_TICKET => {
                 self.acknowledge(now, append.stream, append.reply.of(arena), outcome, out);
@@ -379,14 +405,20 @@ impl Broker {
             (Command::Ack(ack), Outcome::Acknowledged { confirm: true }) if !ack.reply.is_empty() => {
                 self.publish(now, Origin::server(GLOBAL), &Message::new(ack.reply.of(arena), b""), out);
             }
-            (Command::QueueAttach { session, .. }, _) => self.session_attached(*session),
+            (Command::QueueAttach { session, .. }, outcome) => {
+                let queued = if let Outcome::Attached { queued } = outcome { *queued } else { 0 };
+                self.session_attached(*session, queued);
+            }
             (Command::Request(request), outcome) if is_for_sessions(request) => self.sessions_loaded(now, outcome, out),
             // Those two are never asked for over the API.
             (Command::Request(request), _) if matches!(**request, Request::Records { .. } | Request::Statistics) => {}
             (Command::Request(_), outcome) => {
                 let asked = self.store.answered();
                 if let (Some((asked, _)), Outcome::Answer(answer)) = (asked, outcome) {
-                    self.jetstream_answer(now, &asked, answer, out);
+                    match **answer {
+                        Answer::Later { number } => _ = self.store.later.insert(number, asked),
+                        _ => self.jetstream_answer(now, &asked, answer, out),
+                    }
                 }
             }
             (Command::Pull(pull), outcome) => {
@@ -396,6 +428,13 @@ impl Broker {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The store was opened anew: what it had put off is forgotten there.
+    fn refuse_later(&mut self, now: Now, out: &mut Outbox) {
+        for asked in std::mem::take(&mut self.store.later).into_values() {
+            self.jetstream_answer(now, &asked, &Answer::Error(api_error::CLUSTER_NOT_AVAIL), out);
         }
     }
 
@@ -419,7 +458,7 @@ impl Broker {
         self.json = json;
     }
 
-    fn store_event(&mut self, event: Event) {
+    fn store_event(&mut self, event: Event, out: &mut Outbox) {
         match event {
             Event::StreamUp { stream, name, subjects, allow_direct, .. } => {
                 self.stream_down(stream);
@@ -428,6 +467,7 @@ impl Broker {
                     self.change_row(GLOBAL, filter, Target::Stream(stream), true);
                 }
                 self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct });
+                self.forwarded_changed();
             }
             Event::StreamDown { stream } => self.stream_down(stream),
             Event::ConsumerUp { consumer, stream, name } => {
@@ -441,7 +481,8 @@ impl Broker {
             Event::ConsumerDown { consumer } => self.consumer_down(consumer),
             // `forward` and the log take these from the turn before it comes here.
             Event::Reopened { .. } => self.attach_sessions_again(),
-            Event::Slice { .. } | Event::Removed { .. } | Event::Full(_) => {}
+            Event::QueueDropped { session, messages } => self.queue_dropped(session, messages, out),
+            Event::Slice { .. } | Event::Removed { .. } | Event::Full(_) | Event::Answered { .. } => {}
         }
     }
 
@@ -450,6 +491,19 @@ impl Broker {
         for filter in &row.subjects {
             self.change_row(GLOBAL, filter, Target::Stream(stream), false);
         }
+        self.forwarded_changed();
+    }
+
+    /// A stream came, went, or captures other subjects, whoever made it.
+    fn forwarded_changed(&mut self) {
+        let names = self.settings.leafnodes.as_ref().map_or(&[][..], |settings| &settings.forwarded);
+        let rows = self.store.streams.values().filter(|row| names.contains(&row.name));
+        self.store.forwarded = rows.flat_map(|row| row.subjects.iter().cloned()).collect();
+    }
+
+    /// Does a forward carry what is published on this subject?
+    pub(crate) fn is_forwarded(&self, subject: &[u8]) -> bool {
+        self.store.forwarded.iter().any(|filter| filter.matches(subject))
     }
 
     fn consumer_down(&mut self, consumer: ConsumerId) {

@@ -73,6 +73,13 @@ pub enum Notice {
         /// Without quotes.
         text: String,
     },
+    /// The hub answered our PING.
+    LeafPong {
+        /// Which link.
+        id: ConnectionId,
+        /// After so long.
+        round_trip_micros: u32,
+    },
     /// A link came up, or what its hub wants changed.
     HubInterest {
         /// Which link.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use subject::Filter;
 
 use crate::api_error::{self, ApiError};
+use crate::command::Forwarded;
 use crate::config::{Discard, StreamConfig};
 use crate::duplicates::Duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
@@ -101,6 +102,8 @@ pub(crate) struct Stream {
     pub(crate) touched: bool,
     /// The one entry it has in the timers.
     pub(crate) scheduled: Option<AgeMillis>,
+    /// How far it is forwarded.
+    pub(crate) forwarded: Forwarded,
     duplicates: Duplicates,
     /// Id of the last message; `None`: not known since loading, ask the store.
     last_id: Option<Vec<u8>>,
@@ -120,6 +123,7 @@ impl Stream {
             counted_bytes: 0,
             touched: false,
             scheduled: None,
+            forwarded: Forwarded::default(),
             duplicates: Duplicates::default(),
             last_id: None,
         }
@@ -222,6 +226,12 @@ impl Stream {
             }
         }
         Ok(true)
+    }
+
+    /// Up to where it may be shortened for others, if it may. `discard: new` never gives up what was accepted.
+    pub(crate) fn gives_up_to(&self, bound: fn(&Forwarded) -> Sequence) -> Option<Sequence> {
+        let may = !self.config.sealed && self.config.discard == Discard::Old;
+        may.then(|| bound(&self.forwarded)).filter(|bound| bound.0 > 0)
     }
 
     /// When its oldest message expires.
@@ -339,8 +349,9 @@ impl Stream {
         state: &StreamState,
         on_subject: Option<SubjectState>,
     ) -> Result<Option<ApiError>, StoreError> {
-        let size = message.headers.len() + message.payload.len();
-        if usize::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
+        let size = (message.headers.len() + message.payload.len()) as u64;
+        let exceeds_hubs = self.forwarded.largest.is_some_and(|max| size > max);
+        if exceeds_hubs || u64::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
             return Ok(Some(api_error::STREAM_MESSAGE_EXCEEDS_MAXIMUM));
         }
         if message.headers.len() > LONGEST_HEADERS {
@@ -437,6 +448,15 @@ impl Stream {
         }
         let Ok(filter) = Filter::from_bytes(subject) else { return Ok(()) };
         self.purge(store, &filter, None, 1, removed).map(drop)
+    }
+
+    /// Removes everything, at once however much it is; answers how many that were.
+    pub(crate) fn clear(&mut self, store: &mut dyn Store, removed: &mut Vec<Removal>) -> Result<u64, StoreError> {
+        let evicted = store.clear(self.id)?;
+        if evicted.messages > 0 {
+            removed.push(Removal { evicted, among: Among::All });
+        }
+        Ok(evicted.messages)
     }
 
     /// Removes everything below a sequence; answers how many that were.

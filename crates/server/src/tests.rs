@@ -163,7 +163,7 @@ fn a_boxed_stream_is_served_like_a_socket() {
 #[test]
 fn a_password_is_compared_elsewhere_and_what_follows_waits() {
     let hash = bcrypt::hash("secret", 4).unwrap();
-    let users = vec![User { name: "ann".into(), secret: Secret::new(&hash) }];
+    let users = vec![User::new("ann", Secret::new(&hash))];
     let settings =
         Settings { authorization: Authorization::Users { users, no_auth_user: None }, ..Settings::default() };
     with_server(settings, |core, address, _| async move {
@@ -185,7 +185,7 @@ fn a_password_is_compared_elsewhere_and_what_follows_waits() {
 #[test]
 fn a_fleet_whose_passwords_wait_to_be_compared_is_not_told_no() {
     let hash = bcrypt::hash("secret", 4).unwrap();
-    let users = vec![User { name: "ann".into(), secret: Secret::new(&hash) }];
+    let users = vec![User { name: "ann".into(), secret: Secret::new(&hash), permissions: None, ways: Vec::new() }];
     let settings =
         Settings { authorization: Authorization::Users { users, no_auth_user: None }, ..Settings::default() };
     with_server(settings, |_, address, _| async move {
