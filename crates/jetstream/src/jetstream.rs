@@ -92,6 +92,8 @@ pub struct JetStream {
     /// Consumers to be saved with the next commit.
     pub(crate) dirty: Vec<ConsumerId>,
     pub(crate) queues: Queues,
+    /// Bytes of waiting pulls, all consumers together: at least as many as there are, see [`JetStream::may_wait`].
+    pub(crate) waiting_bytes: usize,
     /// Scratch: messages read, sequences due.
     pub(crate) buffer: MessageBuffer,
     pub(crate) due: Vec<Sequence>,
@@ -142,6 +144,7 @@ impl JetStream {
             ready: Vec::new(),
             dirty: Vec::new(),
             queues: Queues::default(),
+            waiting_bytes: 0,
             buffer: MessageBuffer::default(),
             due: Vec::new(),
             timers: BTreeSet::new(),

@@ -370,6 +370,18 @@ pub trait Store {
         up_to: Sequence,
     ) -> Result<Option<Sequence>, StoreError>;
 
+    /// Appends the sequences of the messages at or after `from`, in order, `most` at most: none means that there are no more.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn sequences(
+        &mut self,
+        stream: StreamId,
+        from: Sequence,
+        most: usize,
+        into: &mut Vec<Sequence>,
+    ) -> Result<(), StoreError>;
+
     /// Sequence of the first message at or after `from` that matches one of the filters (none: any). May have to look far.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::open::description_key;
 use crate::reader::{self, Done, Job, Reader};
 use crate::ring::Ring;
 use crate::space::SpaceGuard;
-use crate::stream::{Stream, recent};
+use crate::stream::{Matcher, Stream, recent};
 use crate::wal::{Due, Wal, WalCut};
 use crate::{checkpoint, erase, load, records, removal, schema, search};
 
@@ -335,6 +335,24 @@ impl Store for SqliteStore {
         let Some(stream) = self.streams.get_mut(&stream.0) else { return Ok(None) };
         let matcher = stream.matcher(std::slice::from_ref(filter));
         Ok(search::last(&mut self.db, stream, &matcher, up_to.0)?.map(Sequence))
+    }
+
+    fn sequences(
+        &mut self,
+        stream: StreamId,
+        from: Sequence,
+        most: usize,
+        into: &mut Vec<Sequence>,
+    ) -> Result<(), StoreError> {
+        let Some(stream) = self.streams.get_mut(&stream.0) else { return Ok(()) };
+        let (mut at, mut left) = (from.0, most);
+        while left > 0 && at <= stream.state.last.0 {
+            let found = search::collect(&mut self.db, stream, at, &Matcher::All, left, 64)?;
+            into.extend(found.messages.iter().map(|(sequence, _)| Sequence(*sequence)));
+            left -= found.messages.len();
+            at = found.next;
+        }
+        Ok(())
     }
 
     fn next_matching(

@@ -272,6 +272,12 @@ impl Pair {
                 let two = [filter.clone(), Filter::parse("t1.*").unwrap()];
                 self.both(|store| store.last_matching(stream, &filter, at).unwrap());
                 self.both(|store| store.next_matching(stream, at, &two).unwrap());
+                self.both(|store| {
+                    let mut sequences = Vec::new();
+                    store.sequences(stream, at, 3, &mut sequences).unwrap();
+                    store.sequences(stream, at, 5000, &mut sequences).unwrap();
+                    sequences
+                });
                 self.both(|store| store.count_matching(stream, at, &two).unwrap());
                 self.both(|store| store.count_matching(stream, at, std::slice::from_ref(&filter)).unwrap());
                 self.both(|store| {
