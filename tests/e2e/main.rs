@@ -7,6 +7,7 @@
 mod authorization;
 mod bad_input;
 mod domains;
+mod full_disk;
 mod harness_itself;
 mod hub;
 mod kill;

@@ -135,6 +135,17 @@ impl SpaceGuard {
     }
 }
 
+/// Free bytes below which an opening gives the ballast back first: it has to write a little itself.
+const ROOM_TO_OPEN: u64 = 1 << 20;
+
+/// Call before a store is opened: a disk that is full to the last byte must not keep it from that.
+pub(crate) fn make_room(folder: &Path, free_space: &FreeSpace) {
+    if free_space(folder).is_some_and(|free| free < ROOM_TO_OPEN) && std::fs::remove_file(folder.join(BALLAST)).is_ok()
+    {
+        tracing::warn!(folder = %folder.display(), "the disk is full: the store's ballast was released to open it");
+    }
+}
+
 /// Free bytes for unprivileged writers, by statvfs.
 #[must_use]
 pub fn free_space(folder: &Path) -> Option<u64> {

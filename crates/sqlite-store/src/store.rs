@@ -75,7 +75,7 @@ impl SqliteStore {
             match done {
                 Done::Fetched { ticket, result: Ok(fetched) } => {
                     self.db.health.damaged.set(self.db.health.damaged.get() + fetched.damaged);
-                    self.slices.arrived(ticket, fetched);
+                    self.take_slice(ticket, fetched)?;
                 }
                 // Of a stream that was deleted meanwhile: nobody waits for it.
                 Done::Fetched { ticket, result: Err(error) } => {
