@@ -431,7 +431,7 @@ impl Store for SqliteStore {
         if !self.db.in_transaction() && self.wal.rest_is_due() {
             self.write_log_back()?;
         }
-        self.space.restore_ballast();
+        self.space.watch();
         self.erase_step()
     }
 
