@@ -247,6 +247,7 @@ impl SqliteStore {
             deleting,
             erasing,
             unsettled: false,
+            told: 0,
             scratch: Vec::new(),
             lock,
         };
