@@ -1,8 +1,14 @@
 //! The checked configuration as the broker's settings.
 
-use broker::{Authorization, JetStreamSettings, LeafSettings, MqttSettings, Secret, ServerIdentity, Settings, User};
+use std::sync::Arc;
 
-use crate::config::{self, Config, Credentials};
+use broker::{
+    Authorization, JetStreamSettings, LeafSettings, MqttSettings, Permissions, Protocol, Responses, Rule, Secret,
+    ServerIdentity, Settings, Subscribable, Transport, User, Way,
+};
+use subject::Filter;
+
+use crate::config::{self, Config, ConnectionType, Credentials};
 use crate::version;
 
 /// Most clients when the configuration sets no limit.
@@ -64,6 +70,7 @@ fn mqtt(config: &Config, defaults: &MqttSettings) -> MqttSettings {
         connect_timeout: limits.connect_timeout,
         max_inflight: config.mqtt.as_ref().and_then(|mqtt| mqtt.max_ack_pending).unwrap_or(limits.max_inflight),
         max_sessions: size(limits.max_sessions),
+        max_queued: size(limits.max_queued_messages),
         ..defaults.clone()
     }
 }
@@ -72,11 +79,11 @@ fn leafnodes(config: &Config, identity: &Identity) -> Option<LeafSettings> {
     if config.leafnodes.remotes.is_empty() {
         return None;
     }
-    let forwarded = config.forwards.iter().filter(|forward| !forward.live).filter_map(|forward| {
-        let stream = config.streams.iter().find(|stream| stream.name == forward.stream)?;
-        Some(stream.subjects.iter().filter_map(|text| subject::Filter::parse(text).ok()))
-    });
-    Some(LeafSettings { loop_token: identity.loop_token.as_str().into(), forwarded: forwarded.flatten().collect() })
+    let kept_back = config.forwards.iter().filter(|forward| !forward.live);
+    Some(LeafSettings {
+        loop_token: identity.loop_token.as_str().into(),
+        forwarded: kept_back.map(|forward| forward.stream.as_str().into()).collect(),
+    })
 }
 
 fn authorization(rule: &config::Authorization, no_auth_user: Option<&str>) -> Authorization {
@@ -87,12 +94,53 @@ fn authorization(rule: &config::Authorization, no_auth_user: Option<&str>) -> Au
             let nobody = no_auth_user.or(rule.no_auth_user.as_deref());
             Authorization::Users {
                 no_auth_user: nobody.and_then(|name| users.iter().position(|user| user.name == name)),
-                users: users
-                    .iter()
-                    .map(|user| User { name: user.name.as_str().into(), secret: secret(&user.password) })
-                    .collect(),
+                users: users.iter().map(user).collect(),
             }
         }
+    }
+}
+
+fn user(user: &config::User) -> User {
+    User {
+        permissions: user.permissions.as_ref().map(|it| Arc::new(permissions(it))),
+        ways: user.connection_types.iter().flatten().map(way).collect(),
+        ..User::new(&user.name, secret(&user.password))
+    }
+}
+
+fn permissions(read: &config::Permissions) -> Permissions {
+    // Checked when they were read.
+    let filter = |text: &String| Filter::parse(text).ok();
+    let subscribable = |text: &String| {
+        let (subject, queue) =
+            text.split_once(' ').map_or((text.as_str(), None), |(subject, queue)| (subject, Some(queue)));
+        let queue = queue.map(|queue| Filter::parse(queue.trim())).transpose().ok()?;
+        Some(Subscribable { subject: Filter::parse(subject).ok()?, queue })
+    };
+    Permissions {
+        publish: rule(&read.publish, filter),
+        subscribe: rule(&read.subscribe, subscribable),
+        responses: read
+            .allow_responses
+            .as_ref()
+            .map(|responses| Responses { max_messages: responses.max_messages, expires: responses.expires }),
+    }
+}
+
+fn rule<T>(read: &config::SubjectPermission, parse: impl Fn(&String) -> Option<T>) -> Rule<T> {
+    let list = |texts: &[String]| texts.iter().filter_map(&parse).collect();
+    Rule { allow: read.allow.as_deref().map(list), deny: list(&read.deny) }
+}
+
+fn way(kind: &ConnectionType) -> Way {
+    match kind {
+        ConnectionType::Standard => (Protocol::Nats, Transport::Tcp),
+        ConnectionType::WebSocket => (Protocol::Nats, Transport::WebSocket),
+        ConnectionType::LeafNode => (Protocol::Leaf, Transport::Tcp),
+        ConnectionType::LeafNodeWebSocket => (Protocol::Leaf, Transport::WebSocket),
+        ConnectionType::Mqtt => (Protocol::Mqtt, Transport::Tcp),
+        ConnectionType::MqttWebSocket => (Protocol::Mqtt, Transport::WebSocket),
+        ConnectionType::InProcess => (Protocol::Nats, Transport::Internal),
     }
 }
 

@@ -1,8 +1,13 @@
 //! Who may connect: nobody asked, a token, or users with plain or bcrypt passwords.
 //!
 //! Plain secrets are compared in a time that depends on their lengths only. A bcrypt comparison takes some hundred milliseconds on a small
-//! box, so it is not made here: the verdict is [`Verdict::Pending`], and the shell's helper thread answers. Permissions and accounts of users
-//! will hang on [`User`]; there are none yet.
+//! box, so it is not made here: the verdict is [`Verdict::Pending`], and the shell's helper thread answers. What a user may do is in
+//! [`crate::permissions`]; accounts will hang on [`User`] too.
+
+use std::sync::Arc;
+
+use crate::broker::{Protocol, Transport};
+use crate::permissions::Permissions;
 
 /// The configured rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +58,21 @@ pub struct User {
     pub name: Box<str>,
     /// Password; may be empty.
     pub secret: Secret,
+    /// What it may do; `None`: everything.
+    pub permissions: Option<Arc<Permissions>>,
+    /// `allowed_connection_types`: the ways it may come; empty: all.
+    pub ways: Vec<Way>,
+}
+
+/// By which way a client comes.
+pub type Way = (Protocol, Transport);
+
+impl User {
+    /// A user who may do everything.
+    #[must_use]
+    pub fn new(name: &str, secret: Secret) -> User {
+        User { name: name.into(), secret, permissions: None, ways: Vec::new() }
+    }
 }
 
 /// What a client presented.
@@ -110,9 +130,22 @@ impl Authorization {
         }
     }
 
-    /// Judges credentials.
+    /// Judges credentials of a client that comes by this way.
     #[must_use]
-    pub fn judge(&self, given: &Credentials<'_>) -> Verdict {
+    pub fn judge(&self, given: &Credentials<'_>, way: Way) -> Verdict {
+        let verdict = self.judge_credentials(given);
+        let (Verdict::Accepted(index) | Verdict::Pending { user: index, .. }) = &verdict else { return verdict };
+        let user = match self {
+            Authorization::Users { users, .. } => index.and_then(|index| users.get(index)),
+            _ => None,
+        };
+        match user {
+            Some(user) if !user.ways.is_empty() && !user.ways.contains(&way) => Verdict::Refused,
+            _ => verdict,
+        }
+    }
+
+    fn judge_credentials(&self, given: &Credentials<'_>) -> Verdict {
         match self {
             Authorization::None => Verdict::Accepted(None),
             Authorization::Token(secret) => compare(secret, given.token.or(given.password), None),
@@ -156,7 +189,7 @@ mod tests {
     use super::*;
 
     fn users() -> Authorization {
-        let user = |name: &str, secret: &str| User { name: name.into(), secret: Secret::new(secret) };
+        let user = |name: &str, secret: &str| User::new(name, Secret::new(secret));
         Authorization::Users {
             users: vec![user("a", "secret"), user("", ""), user("b", "$2a$11$hash")],
             no_auth_user: None,
@@ -164,7 +197,20 @@ mod tests {
     }
 
     fn judge(rule: &Authorization, user: Option<&str>, password: Option<&str>) -> Verdict {
-        rule.judge(&Credentials { user, password, token: None })
+        rule.judge(&Credentials { user, password, token: None }, TCP)
+    }
+
+    const TCP: Way = (Protocol::Nats, Transport::Tcp);
+
+    #[test]
+    fn a_user_comes_only_by_its_ways() {
+        let ways = vec![TCP, (Protocol::Mqtt, Transport::WebSocket)];
+        let user = User { ways: ways.clone(), ..User::new("a", Secret::new("b")) };
+        let rule = Authorization::Users { users: vec![user], no_auth_user: Some(0) };
+        for way in ways {
+            assert_eq!(rule.judge(&Credentials::default(), way), Verdict::Accepted(Some(0)));
+        }
+        assert_eq!(rule.judge(&Credentials::default(), (Protocol::Mqtt, Transport::Tcp)), Verdict::Refused);
     }
 
     #[test]
@@ -190,9 +236,12 @@ mod tests {
     #[test]
     fn a_token_may_come_as_token() {
         let rule = Authorization::Token(Secret::new("t0"));
-        assert_eq!(rule.judge(&Credentials { token: Some("t0"), ..Credentials::default() }), Verdict::Accepted(None));
-        assert_eq!(rule.judge(&Credentials { token: Some("t1"), ..Credentials::default() }), Verdict::Refused);
-        assert_eq!(rule.judge(&Credentials::default()), Verdict::Refused);
+        assert_eq!(
+            rule.judge(&Credentials { token: Some("t0"), ..Credentials::default() }, TCP),
+            Verdict::Accepted(None)
+        );
+        assert_eq!(rule.judge(&Credentials { token: Some("t1"), ..Credentials::default() }, TCP), Verdict::Refused);
+        assert_eq!(rule.judge(&Credentials::default(), TCP), Verdict::Refused);
         assert_eq!(format!("{rule:?}"), "Token([REDACTED])");
     }
 }

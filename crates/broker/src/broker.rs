@@ -124,9 +124,15 @@ pub struct Broker {
     pub(crate) exhausted: Vec<SubscriptionId>,
     /// Leaf links that get the message being routed: slot and subscription.
     pub(crate) leaf_picks: Vec<(u32, SubscriptionId)>,
+    /// Connections with permissions.
+    pub(crate) restricted: usize,
+    /// Slots of those that may answer the message being routed.
+    pub(crate) asked: Vec<u32>,
     /// Leaf links that are up.
     pub(crate) links: Vec<ConnectionId>,
     pub(crate) local_interest: LocalInterest,
+    /// When a link was last closed because of a loop, microseconds; 0: never.
+    pub(crate) loop_broken: u64,
     pub(crate) notices: VecDeque<Notice>,
     /// Buffers kept for their memory.
     pub(crate) tail: Vec<u8>,
@@ -161,6 +167,8 @@ pub struct MqttCounters {
     pub refused_quality: u64,
     /// Publishes to the broker's own topics, acknowledged and dropped.
     pub reserved_topics: u64,
+    /// Publishes to subjects that the user may not publish to, acknowledged and dropped.
+    pub denied: u64,
     /// Publishes that the store refused.
     pub refused: u64,
     /// Deliveries that were not made because the subject has no topic.
@@ -195,8 +203,11 @@ impl Broker {
             counters: Counters::default(),
             exhausted: Vec::new(),
             leaf_picks: Vec::new(),
+            restricted: 0,
+            asked: Vec::new(),
             links: Vec::new(),
             local_interest: LocalInterest::default(),
+            loop_broken: 0,
             notices: VecDeque::new(),
             tail: Vec::new(),
             prefix: Vec::new(),
@@ -297,6 +308,7 @@ impl Broker {
     pub fn closed(&mut self, now: Now, id: ConnectionId, reason: CloseReason, out: &mut Outbox) {
         let Some(connection) = self.connections.remove(id) else { return };
         out.close(id);
+        self.restricted -= usize::from(connection.allowance.is_some());
         self.timers.set(id, connection.deadline, 0);
         match reason {
             CloseReason::SlowConsumerPendingBytes

@@ -12,6 +12,7 @@ use crate::leaf::LeafLink;
 use crate::mqtt_client::MqttClient;
 use crate::nats_client::NatsClient;
 use crate::outbox::Traffic;
+use crate::permissions::Allowance;
 use crate::plan::Plan;
 use crate::subscription::{SubscriptionId, Subscriptions};
 
@@ -30,6 +31,8 @@ pub(crate) struct Connection {
     /// The number clients and operators see (`client_id`, `cid`), never used twice.
     pub(crate) number: u64,
     pub(crate) account: AccountId,
+    /// What it may; `None`: everything.
+    pub(crate) allowance: Option<Box<Allowance>>,
     pub(crate) transport: Transport,
     /// It was told to close; what it still sends is not looked at.
     pub(crate) closing: bool,
@@ -57,6 +60,7 @@ impl Connection {
             id,
             number,
             account: crate::account::GLOBAL,
+            allowance: None,
             transport: new.transport,
             closing: false,
             memo: Weak::new(),

@@ -19,7 +19,7 @@ use subject::Filter;
 
 use crate::account::AccountId;
 use crate::authorization::Verdict;
-use crate::broker::{Broker, NewConnection, Received};
+use crate::broker::{Broker, NewConnection, Protocol, Received};
 use crate::connect;
 use crate::connection::{Connection, Kind, SubscriptionNames};
 use crate::effect::{CloseReason, Effect};
@@ -77,8 +77,6 @@ pub(crate) struct NatsClient {
     pub(crate) rtt_micros: u32,
     pub(crate) subscriptions: SubscriptionNames,
     pub(crate) about: Option<Box<About>>,
-    /// Index of the user that the password being compared would make it.
-    candidate: Option<u32>,
 }
 
 /// A PUB or HPUB, its length on the wire, and the buffer of its own that it may have come in.
@@ -99,6 +97,13 @@ enum Flow {
     Pause,
     /// Ignore the rest.
     Stop,
+}
+
+impl NatsClient {
+    /// It is somebody, and may ask for things.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.options.phase == Phase::Ready
+    }
 }
 
 impl Broker {
@@ -122,9 +127,13 @@ impl Broker {
             rtt_micros: 0,
             subscriptions: SubscriptionNames::default(),
             about: None,
-            candidate: None,
         };
         self.connections.insert(Connection::new(id, number, now, new, Kind::Nats(client)));
+        if !required {
+            // A client that never sends CONNECT is `no_auth_user`.
+            let permissions = self.settings.authorization.permissions_of_name(None);
+            self.set_permissions(id, permissions, out);
+        }
         let info = connect::info(&self.settings, number, new);
         out.append(id, &info);
         let first_ping = FIRST_PING_MICROS.min(self.settings.ping_interval.as_micros() as u64);
@@ -157,6 +166,16 @@ impl Broker {
                 self.nats_publish(now, id, account, &options, plan, &published, &mut result, &mut traffic, out)
             } else {
                 match decode(rest, &limits) {
+                    Ok(Decoded::Op(ClientOp::Pub(publish), length))
+                        if options.phase == Phase::Ready && self.is_publish_denied(now, id, publish.subject) =>
+                    {
+                        result.used += length;
+                        traffic.messages += 1;
+                        traffic.bytes += publish.message.len() as u64;
+                        reply_error(id, &Refusal::PublishDenied { subject: publish.subject }, out);
+                        self.warn_of_denial(id, out);
+                        Flow::Go
+                    }
                     Ok(Decoded::Op(ClientOp::Pub(publish), length)) if options.phase == Phase::Ready => {
                         let origin =
                             Origin { connection: Some(id), account, skip_own: !options.echo, from_leaf: false };
@@ -172,6 +191,8 @@ impl Broker {
                             && let Some((_, changed)) = self.nats_options(id)
                         {
                             options = changed;
+                            // It may be somebody else now.
+                            memo = None;
                             limits.headers = changed.headers;
                         }
                         flow
@@ -310,7 +331,9 @@ impl Broker {
         if asked.no_responders && !asked.headers {
             return self.refuse(id, &Refusal::NoRespondersNeedHeaders, out);
         }
-        let verdict = self.settings.authorization.judge(&connect::credentials(&asked));
+        let Some(connection) = self.connections.entry(id) else { return Flow::Stop };
+        let way = (Protocol::Nats, connection.transport);
+        let verdict = self.settings.authorization.judge(&connect::credentials(&asked), way);
         let user =
             |index: Option<usize>| index.and_then(|index| self.settings.authorization.user_name(index)).map(Box::from);
         let (phase, user) = match &verdict {
@@ -337,8 +360,7 @@ impl Broker {
             version: asked.version.into(),
             user,
         }));
-        if let Verdict::Pending { user, hash, password } = verdict {
-            client.candidate = user.map(|index| index as u32);
+        if let Verdict::Pending { hash, password, .. } = verdict {
             out.effect(Effect::CheckPassword { id, password, hash });
             return Flow::Pause;
         }
@@ -346,8 +368,11 @@ impl Broker {
         Flow::Go
     }
 
-    /// Authorized: pings instead of the authentication's deadline.
+    /// Authorized: what it may do, and pings instead of the authentication's deadline.
     fn nats_ready(&mut self, now: Now, id: ConnectionId, out: &mut Outbox) {
+        let user = self.nats_client_mut(id).and_then(|client| client.about.as_ref()?.user.clone());
+        let permissions = self.settings.authorization.permissions_of_name(user.as_deref());
+        self.set_permissions(id, permissions, out);
         if self.nats_options(id).is_some_and(|(_, options)| options.verbose) {
             out.append(id, encode::OK);
         }
@@ -365,7 +390,6 @@ impl Broker {
             return;
         }
         client.options.phase = Phase::Ready;
-        client.candidate = None;
         self.nats_ready(now, id, out);
         out.effect(Effect::WakeReader { id });
     }
@@ -403,6 +427,10 @@ impl Broker {
         let count = client.subscriptions.len();
         let limit = self.settings.max_subscriptions;
         let Ok(filter) = Filter::from_bytes(subject) else { return reply_error(id, &Refusal::InvalidSubject, out) };
+        if !self.may_subscribe(id, &filter, queue) {
+            self.warn_of_denial(id, out);
+            return reply_error(id, &Refusal::SubscribeDenied { subject, queue }, out);
+        }
         if limit > 0 && count >= limit {
             return reply_error(id, &Refusal::MaximumSubscriptions, out);
         }

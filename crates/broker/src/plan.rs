@@ -17,6 +17,11 @@ use smallvec::SmallVec;
 use subject::Filter;
 
 use crate::account::{Account, AccountId, Service, Target};
+use crate::connection::Connections;
+use crate::identity::ConnectionId;
+use crate::mqtt_client::MqttSide;
+use crate::permissions::Permissions;
+use crate::settings::Settings;
 use crate::subscription::{Interest, MqttGrant, Subscription, SubscriptionId, Subscriptions};
 
 /// Slots of the cache: beyond this many hot subjects a cold plan costs as much as the look-up (measured from 5,000 up).
@@ -32,6 +37,11 @@ pub(crate) enum Reach {
     Client,
     /// `MSG` only: the client did not say that it understands headers.
     ClientWithoutHeaders,
+    /// A client that may answer what it is asked, see [`crate::permissions`].
+    Answerer {
+        /// It understands them.
+        headers: bool,
+    },
     /// Over a leaf link; members of the queue group behind it.
     Leaf(u32),
     /// An MQTT connection, with the best grant of its filters.
@@ -178,11 +188,16 @@ impl Plan {
             }
         }
         self.add_targets(context, found);
-        if !found.own.is_empty() && subject::is_literal(self.routed_subject()) {
-            self.add_own(found);
+        if !found.own.is_empty() {
+            if !subject::is_literal(self.routed_subject()) {
+                // Nothing is stored under a wildcard; but `DIRECT.GET.S.a.*` asks for the last of several subjects.
+                found.own.retain(|target| matches!(target, Target::Service(Service::JetStreamApi)));
+            }
+            self.add_own(context, found);
         }
         let reaches = |wanted: fn(Reach) -> bool| self.targets.iter().any(|target| wanted(target.reach));
-        self.clients = reaches(|reach| matches!(reach, Reach::Client | Reach::ClientWithoutHeaders));
+        self.clients =
+            reaches(|reach| matches!(reach, Reach::Client | Reach::ClientWithoutHeaders | Reach::Answerer { .. }));
         self.mqtt = !self.sessions.is_empty() || reaches(|reach| matches!(reach, Reach::Mqtt(_)));
     }
 
@@ -190,7 +205,7 @@ impl Plan {
         for id in &found.everybody {
             match context.subscriptions.entry(*id) {
                 Some(Subscription { interest: Interest::Mqtt(grant), connection, .. }) => {
-                    if grant.admits(self.routed_subject()) {
+                    if grant.admits(self.routed_subject()) && !context.hides(*connection, self.routed_subject()) {
                         found.mqtt.push((connection.slot(), std::cmp::Reverse(grant.quality), *id));
                     }
                 }
@@ -221,6 +236,9 @@ impl Plan {
 
     fn add_target(&mut self, id: SubscriptionId, context: &PlanContext<'_>) {
         let Some(subscription) = context.subscriptions.entry(id) else { return };
+        if context.hides(subscription.connection, self.routed_subject()) {
+            return;
+        }
         let slot = subscription.connection.slot() as u32;
         let start = self.bytes.len() as u32;
         let reach = match subscription.interest {
@@ -230,7 +248,11 @@ impl Plan {
                 self.bytes.push(b' ');
                 self.bytes.extend_from_slice(&subscription.token);
                 self.bytes.push(b' ');
-                if headers { Reach::Client } else { Reach::ClientWithoutHeaders }
+                match headers {
+                    _ if context.answers(subscription.connection) => Reach::Answerer { headers },
+                    true => Reach::Client,
+                    false => Reach::ClientWithoutHeaders,
+                }
             }
             Interest::Leaf { weight } => {
                 let plain = subscription.queue.is_none();
@@ -248,11 +270,14 @@ impl Plan {
         self.targets.push(PlanTarget { slot, subscription: id, reach, prefix: (start, self.bytes.len() as u32) });
     }
 
-    fn add_own(&mut self, found: &Found) {
+    fn add_own(&mut self, context: &PlanContext<'_>, found: &Found) {
         for target in &found.own {
             match *target {
                 Target::Stream(stream) if !self.streams.contains(&stream) => self.streams.push(stream),
-                Target::Session(session, grant) if grant.admits(self.routed_subject()) => {
+                Target::Session(session, grant)
+                    if grant.admits(self.routed_subject())
+                        && !context.hides_from_session(session, self.routed_subject()) =>
+                {
                     self.sessions.push((session, grant.quality));
                 }
                 Target::Ack(consumer) if !self.acks.contains(&consumer) => self.acks.push(consumer),
@@ -271,6 +296,40 @@ pub(crate) struct PlanContext<'a> {
     pub(crate) account_id: AccountId,
     pub(crate) account: &'a Account,
     pub(crate) subscriptions: &'a Subscriptions,
+    pub(crate) connections: &'a Connections,
+    /// Does any connection have permissions?
+    pub(crate) restricted: bool,
+    pub(crate) sessions: &'a MqttSide,
+    pub(crate) settings: &'a Settings,
+}
+
+impl PlanContext<'_> {
+    fn permissions(&self, connection: ConnectionId) -> Option<&Permissions> {
+        if !self.restricted {
+            return None;
+        }
+        Some(&self.connections.entry(connection)?.allowance.as_ref()?.permissions)
+    }
+
+    /// Is this denied to the connection, though its filter is wider and was granted?
+    fn hides(&self, connection: ConnectionId, subject: &[u8]) -> bool {
+        self.permissions(connection).is_some_and(|permissions| permissions.hides(subject))
+    }
+
+    /// The same for a stored session, connected or not, by its owner.
+    fn hides_from_session(&self, session: SessionId, subject: &[u8]) -> bool {
+        let rule = self.settings.mqtt.authorization.as_ref().unwrap_or(&self.settings.authorization);
+        if !rule.is_restrictive() {
+            return false;
+        }
+        let owner = self.sessions.owner_of(session).filter(|owner| !owner.is_empty());
+        rule.permissions_of_name(owner).is_some_and(|permissions| permissions.hides(subject))
+    }
+
+    /// May it answer requests that it gets, and only because it got them?
+    fn answers(&self, connection: ConnectionId) -> bool {
+        self.permissions(connection).is_some_and(|permissions| permissions.responses.is_some())
+    }
 }
 
 /// The rows that match, sorted by what becomes of them. Kept between look-ups for its memory.
@@ -368,7 +427,7 @@ impl PlanCache {
         let mut plan = Plan::default();
         plan.build(subject, context, &mut self.found);
         if self.bytes + plan.memory() > MAX_BYTES {
-            (0..SLOTS).for_each(|other| self.evict(other));
+            self.forget_all();
         }
         self.bytes += plan.memory();
         self.mapped += usize::from(plan.mapped.is_some());
@@ -389,6 +448,13 @@ impl PlanCache {
             plan.valid.set(false);
         }
         Rc::clone(&self.scratch)
+    }
+
+    /// Forgets all of them: what connections may have changed.
+    pub(crate) fn forget_all(&mut self) {
+        if self.cached > 0 {
+            (0..SLOTS).for_each(|place| self.evict(place));
+        }
     }
 
     fn evict(&mut self, place: usize) {

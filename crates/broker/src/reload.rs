@@ -1,7 +1,8 @@
 //! New settings while clients are connected.
 //!
 //! Limits count from the next message; no new INFO is sent for them. Who could not log in any more is told so and closed, everybody else is
-//! untouched (drop-in §6); MQTT clients, whose names are not kept, are all closed when their rule changed, and judged anew as they come back. Server name, listeners, JetStream, leaf links and the memory budget stay as they were at the start.
+//! untouched, as with stock; what a user may do changes at once, and subscriptions that are not allowed any more end with a word. MQTT
+//! clients, whose names are not kept, are all closed when their rule changed, and judged anew as they come back. Server name, listeners, JetStream, leaf links and the memory budget stay as they were at the start.
 
 use crate::authorization::Authorization;
 use crate::broker::Broker;
@@ -28,6 +29,24 @@ impl Broker {
         self.limits.max_payload = settings.max_payload;
         self.limits.max_control_line = settings.max_control_line;
         self.close_unwelcome(&old, old_mqtt.as_ref(), out);
+        self.change_permissions(out);
+    }
+
+    /// Those who may stay may do what the new settings say.
+    fn change_permissions(&mut self, out: &mut Outbox) {
+        let mut changed = Vec::new();
+        for connection in self.connections.iter().filter(|connection| !connection.closing) {
+            let Kind::Nats(client) = &connection.kind else { continue };
+            if client.is_ready() {
+                let user = client.about.as_ref().and_then(|about| about.user.as_deref());
+                changed.push((connection.id, self.settings.authorization.permissions_of_name(user)));
+            }
+        }
+        for (id, permissions) in changed {
+            self.set_permissions(id, permissions, out);
+        }
+        // Stored sessions are judged by their owners.
+        self.plans.forget_all();
     }
 
     fn close_unwelcome(&mut self, old: &Authorization, old_mqtt: Option<&Authorization>, out: &mut Outbox) {
@@ -78,7 +97,7 @@ mod tests {
     use crate::{Secret, User};
 
     fn users(list: &[(&str, &str)], no_auth_user: Option<usize>) -> Authorization {
-        let users = list.iter().map(|(name, word)| User { name: (*name).into(), secret: Secret::new(word) }).collect();
+        let users = list.iter().map(|(name, word)| User::new(name, Secret::new(word))).collect();
         Authorization::Users { users, no_auth_user }
     }
 

@@ -150,12 +150,17 @@ impl Broker {
             account_id: origin.account,
             account: &self.accounts[origin.account as usize],
             subscriptions: &self.subscriptions,
+            connections: &self.connections,
+            restricted: self.restricted > 0,
+            sessions: &self.mqtt,
+            settings: &self.settings,
         };
         let hash = self.plans.hash(subject);
         let (plan, cached) = self.plans.plan(hash, subject, &context);
         if let Some(connection) = origin.connection.and_then(|id| self.connections.at_mut(id.slot())) {
             // Remembered only when it comes twice in a row: alternating subjects would pay for the bookkeeping alone.
-            if cached && connection.last_hash == hash {
+            // And only when it was not an answer that the connection owed, which it may give so many times only.
+            if cached && connection.last_hash == hash && may_always_publish(connection, subject) {
                 connection.memo = Rc::downgrade(&plan);
             }
             connection.last_hash = hash;
@@ -181,6 +186,9 @@ impl Broker {
         };
         if plan.has_targets() {
             self.route_to_targets(origin, plan, message, &mut published, out);
+            if !self.asked.is_empty() {
+                self.note_requests(now, message.reply);
+            }
         }
         if plan.is_captured() || !self.mqtt.picked.is_empty() {
             let captured = self.capture(now, origin, plan, message, out);
@@ -309,10 +317,14 @@ impl Broker {
                 payload: message.payload().into(),
             }),
             Reach::Mqtt(grant) => self.deliver_to_mqtt(slot, grant, plan.routed_subject(), message, out),
-            Reach::Client | Reach::ClientWithoutHeaders => {
+            Reach::Client | Reach::ClientWithoutHeaders | Reach::Answerer { .. } => {
+                if matches!(target.reach, Reach::Answerer { .. }) {
+                    self.asked.push(target.slot);
+                }
                 let mut prefix = std::mem::take(&mut self.prefix);
                 prefix.clear();
-                let strip = target.reach == Reach::ClientWithoutHeaders && message.header_len > 0;
+                let bare = matches!(target.reach, Reach::ClientWithoutHeaders | Reach::Answerer { headers: false });
+                let strip = bare && message.header_len > 0;
                 if strip || message.header_len == 0 {
                     prefix.extend_from_slice(b"MSG ");
                 } else {
@@ -409,6 +421,10 @@ impl Broker {
         });
         found
     }
+}
+
+fn may_always_publish(connection: &crate::connection::Connection, subject: &[u8]) -> bool {
+    connection.allowance.as_ref().is_none_or(|allowance| allowance.permissions.may_publish(subject))
 }
 
 fn deliver_tail(slot: usize, prefix: &[u8], message: &Message<'_>, tail: &[u8], out: &mut Outbox) {

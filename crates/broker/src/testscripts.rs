@@ -3,7 +3,8 @@
 //! `NAME: open` connects (`mqtt`, `leaf` as argument for other kinds), `NAME: send BYTES…` delivers bytes, `NAME: large BYTES…` the same as a
 //! frame of its own, `NAME: repeat COUNT BYTES` sends the same often in one piece, `NAME: flood COUNT BYTES` one by one and shows no bytes,
 //! `NAME: stuck` makes its socket take nothing, `NAME: connected` opens and says CONNECT with what stock clients say, `NAME: gone` closes, `after DURATION_MS` moves the
-//! clock and handles deadlines. `settings KEY=VALUE…` comes first. `store` shows the batch the broker has for the store thread, `stored` gives
+//! clock and handles deadlines. `settings KEY=VALUE…` comes first, `reload KEY=VALUE…` takes others over; `publish`, `not_publish` and the like
+//! are lists of the user before them. `store` shows the batch the broker has for the store thread, `stored` gives
 //! it back committed, `stream NAME SUBJECTS…` and `consumer STREAM NAME` make events. After each command everything that connections were
 //! sent is shown, and every effect.
 
@@ -16,7 +17,10 @@ use goldenscript::{Command, Context};
 use jetstream::command::{Answer, Batch, Command as StoreCommand, Event, Outcome, Turn};
 use jetstream::identity::{ConsumerId, Sequence, StreamId};
 
+use subject::{Filter, SubjectError};
+
 use crate::authorization::{Authorization, Secret, User};
+use crate::permissions::{Permissions, Responses, Subscribable};
 use crate::{
     Broker, ConnectionId, Effect, Frame, NewConnection, Now, Outbox, Protocol, ServerIdentity, Settings, TlsFacts,
     Transport,
@@ -198,6 +202,7 @@ impl goldenscript::Runner for Runner {
         let mut output = String::new();
         match command.name.as_str() {
             "settings" => *self = Runner::new(settings(&mut arguments)?),
+            "reload" => self.broker.reload(settings(&mut arguments)?, &mut self.out),
             "open" => {
                 let protocol = match arguments.next_pos() {
                     Some("mqtt") => Protocol::Mqtt,
@@ -292,13 +297,57 @@ fn settings(arguments: &mut goldenscript::ArgumentConsumer<'_>) -> Result<Settin
             "token" => settings.authorization = Authorization::Token(Secret::new(value)),
             "user" => {
                 let (name, secret) = value.split_once('/').ok_or("name/password")?;
-                let users = vec![User { name: name.into(), secret: Secret::new(secret) }];
-                settings.authorization = Authorization::Users { users, no_auth_user: None };
+                let user = User::new(name, Secret::new(secret));
+                match &mut settings.authorization {
+                    Authorization::Users { users, .. } => users.push(user),
+                    other => *other = Authorization::Users { users: vec![user], no_auth_user: None },
+                }
+            }
+            "no_auth_user" => {
+                if let Authorization::Users { no_auth_user, .. } = &mut settings.authorization {
+                    *no_auth_user = Some(value.parse()?);
+                }
+            }
+            "publish" | "not_publish" | "subscribe" | "not_subscribe" | "answers" => {
+                let Authorization::Users { users, .. } = &mut settings.authorization else {
+                    return Err("whose?".into());
+                };
+                let user = users.last_mut().ok_or("whose?")?;
+                let mut permissions = user.permissions.take().map(std::sync::Arc::unwrap_or_clone).unwrap_or_default();
+                permit(&mut permissions, key, value)?;
+                user.permissions = Some(permissions.into());
             }
             other => return Err(format!("unknown setting {other}").into()),
         }
     }
     Ok(settings)
+}
+
+/// One list of a user's permissions, comma between entries.
+fn permit(permissions: &mut Permissions, key: &str, value: &str) -> Result<(), Box<dyn Error>> {
+    let subject = |text: &str| Filter::parse(text);
+    let subscribable = |text: &str| {
+        let (subject, queue) = text.split_once(' ').map_or((text, None), |(subject, queue)| (subject, Some(queue)));
+        Ok::<_, SubjectError>(Subscribable {
+            subject: Filter::parse(subject)?,
+            queue: queue.map(Filter::parse).transpose()?,
+        })
+    };
+    match key {
+        "publish" => permissions.publish.allow = Some(value.split(',').map(subject).collect::<Result<_, _>>()?),
+        "not_publish" => permissions.publish.deny = value.split(',').map(subject).collect::<Result<_, _>>()?,
+        "subscribe" => {
+            permissions.subscribe.allow = Some(value.split(',').map(subscribable).collect::<Result<_, _>>()?)
+        }
+        "not_subscribe" => permissions.subscribe.deny = value.split(',').map(subscribable).collect::<Result<_, _>>()?,
+        _ => {
+            let (count, milliseconds) = value.split_once('/').ok_or("count/milliseconds")?;
+            let max_messages = Some(count.parse()?);
+            permissions.responses =
+                Some(Responses { max_messages, expires: Duration::from_millis(milliseconds.parse()?) });
+        }
+    }
+    Ok(())
 }
 
 #[test]

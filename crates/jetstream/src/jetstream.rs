@@ -18,6 +18,7 @@ use crate::message_id::IdKey;
 use crate::purging::Purging;
 use crate::queue::Queues;
 use crate::record::{Reader, put};
+use crate::room::room_needed;
 use crate::store::{MessageBuffer, NewMessage, Read, Store, StoreError, record_space};
 use crate::stored_config;
 use crate::stream::{Ids, Incoming, Removal, Stream, Verdict};
@@ -103,6 +104,8 @@ pub struct JetStream {
     pub(crate) reads: Vec<WaitingRead>,
     pub(crate) api_total: u64,
     pub(crate) api_errors: u64,
+    /// Bytes of the answers of this turn, about.
+    pub(crate) answered: usize,
     pub(crate) commits: u64,
     pub(crate) commit_histogram: [u64; 24],
     /// Something waits for the disk: an append, a request, an acknowledgement with a reply.
@@ -148,6 +151,7 @@ impl JetStream {
             reads: Vec::new(),
             api_total: 0,
             api_errors: 0,
+            answered: 0,
             commits: 0,
             commit_histogram: [0; 24],
             sync: false,
@@ -210,7 +214,10 @@ impl JetStream {
             Command::Request(request) => self.request(turn, request),
             Command::Ack(ack) => self.acknowledge(turn, ack),
             Command::Pull(pull) => self.pull(turn, pull),
-            Command::Unreachable { consumer, inbox } => Ok(self.unreachable(*consumer, inbox.of(&turn.batch.arena))),
+            Command::Unreachable { consumer, inbox, reply } => {
+                let arena = &turn.batch.arena;
+                Ok(self.unreachable(*consumer, inbox.of(arena), reply.of(arena), turn.now))
+            }
             Command::Credit { to: Recipient::Consumer(consumer), bytes } => {
                 self.credit_consumer(*consumer, *bytes);
                 Ok(Outcome::Done)
@@ -220,8 +227,7 @@ impl JetStream {
                 Ok(Outcome::Done)
             }
             Command::QueueAttach { session, window } => {
-                self.queues.attach(*session, *window);
-                Ok(Outcome::Done)
+                Ok(Outcome::Attached { queued: self.queues.attach(*session, *window) })
             }
             Command::QueueDetach { session } => {
                 self.queues.detach(*session);
@@ -230,6 +236,12 @@ impl JetStream {
             Command::QueueAck { session, position } => {
                 if self.queues.acknowledge(turn.store, *session, *position)? {
                     self.lazy_since.get_or_insert(turn.now.age);
+                }
+                Ok(Outcome::Done)
+            }
+            Command::Forwarded(forwarded) => {
+                if let Some(stream) = self.streams.get_mut(&forwarded.stream) {
+                    stream.forwarded = *forwarded;
                 }
                 Ok(Outcome::Done)
             }
@@ -255,6 +267,7 @@ impl JetStream {
         let batch = Batch::default();
         let mut turn = Context { store, now, batch: &batch, deliveries, events };
         self.again = false;
+        self.answered = 0;
         self.fire_timers(&mut turn)?;
         self.continue_purge(&mut turn)?;
         for stream in std::mem::take(&mut self.touched) {
@@ -320,7 +333,17 @@ impl JetStream {
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
         };
-        let verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        let mut verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        if let Verdict::Refused(error) = &verdict
+            && *error == api_error::STORAGE_RESOURCES_EXCEEDED
+            && self.make_room(turn, room_needed(&message))?
+            && let Some(stream) = self.streams.get_mut(&append.stream)
+        {
+            verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        }
+        let Some(stream) = self.streams.get_mut(&append.stream) else {
+            return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
+        };
         if !stream.touched {
             stream.touched = true;
             self.touched.push(append.stream);
@@ -351,7 +374,8 @@ impl JetStream {
         }
     }
 
-    /// Would the message exceed what all streams together may hold, also after this one has been brought within its limits?
+    /// Would the message exceed what all streams together may hold, also after this one has been brought within its limits, and what is
+    /// confirmed elsewhere has gone?
     fn is_over_limit(
         &mut self,
         turn: &mut Context<'_>,
@@ -361,6 +385,10 @@ impl JetStream {
         let Some(max) = self.limits.max_file_store else { return Ok(false) };
         if self.stored_bytes + message.size() > max {
             self.settle(turn, stream)?;
+        }
+        let excess = (self.stored_bytes + message.size()).saturating_sub(max);
+        if excess > 0 && message.size() <= max {
+            self.make_room(turn, excess)?;
         }
         Ok(self.stored_bytes + message.size() > max)
     }
@@ -479,7 +507,7 @@ impl JetStream {
     }
 
     /// Its consumers have something to look at: new messages, or a beginning that has moved.
-    fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
+    pub(crate) fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let shrunk = std::mem::take(&mut stream.shrunk);
         let first = turn.store.state(id).first;

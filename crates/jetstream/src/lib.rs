@@ -32,8 +32,10 @@ mod pending;
 mod publish_header;
 mod purging;
 mod queue;
+mod queue_blocks;
 mod record;
 mod requests;
+mod room;
 pub mod store;
 mod stored_config;
 mod stream;
@@ -52,3 +54,4 @@ mod stream_properties;
 mod testscripts;
 
 pub use jetstream::{JetStream, Limits};
+pub use stored_config::stream_name;

@@ -163,7 +163,7 @@ fn a_boxed_stream_is_served_like_a_socket() {
 #[test]
 fn a_password_is_compared_elsewhere_and_what_follows_waits() {
     let hash = bcrypt::hash("secret", 4).unwrap();
-    let users = vec![User { name: "ann".into(), secret: Secret::new(&hash) }];
+    let users = vec![User::new("ann", Secret::new(&hash))];
     let settings =
         Settings { authorization: Authorization::Users { users, no_auth_user: None }, ..Settings::default() };
     with_server(settings, |core, address, _| async move {
@@ -179,6 +179,30 @@ fn a_password_is_compared_elsewhere_and_what_follows_waits() {
         client.write_all(b"CONNECT {\"user\":\"ann\",\"pass\":\"wrong\"}\r\nSUB x 1\r\n").await.unwrap();
         assert!(read_until(&mut client, b"never").await.ends_with(b"-ERR 'Authorization Violation'\r\n"));
         assert_eq!(core.with(|core| core.out.memory()), 0);
+    });
+}
+
+#[test]
+fn a_fleet_whose_passwords_wait_to_be_compared_is_not_told_no() {
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    let users = vec![User { name: "ann".into(), secret: Secret::new(&hash), permissions: None, ways: Vec::new() }];
+    let settings =
+        Settings { authorization: Authorization::Users { users, no_auth_user: None }, ..Settings::default() };
+    with_server(settings, |_, address, _| async move {
+        let mut clients = Vec::new();
+        for _ in 0..200 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        for client in &mut clients {
+            client
+                .write_all(b"CONNECT {\"verbose\":false,\"user\":\"ann\",\"pass\":\"secret\"}\r\nPING\r\n")
+                .await
+                .unwrap();
+        }
+        for client in &mut clients {
+            let got = read_until(client, b"PONG\r\n").await;
+            assert!(got.ends_with(b"PONG\r\n"), "{}", got.escape_ascii());
+        }
     });
 }
 

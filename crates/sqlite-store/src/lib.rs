@@ -34,6 +34,7 @@ mod database;
 mod erase;
 mod fetch;
 mod history;
+mod inspect;
 mod load;
 mod lock;
 mod open;
@@ -54,6 +55,7 @@ mod subjects;
 mod varint;
 mod wal;
 
+pub use inspect::{Inspected, Inspection};
 pub use open::{Damage, FILES, OpenError, OpenReport, Options};
 pub use salvage::Salvaged;
 pub use schema::Synchronous;

@@ -54,7 +54,7 @@ pub struct User {
     pub name: String,
     /// Its password.
     pub password: Password,
-    /// What it may do; everything when absent. Read, kept, and not enforced yet: a notice says so.
+    /// What it may do; everything when absent.
     pub permissions: Option<Permissions>,
     /// `allowed_connection_types`. Default: all.
     pub connection_types: Option<Vec<ConnectionType>>,
@@ -194,9 +194,6 @@ fn read_users(field: &Field<'_>, report: &mut Report) -> Option<Vec<User>> {
         }
         users.push(user);
     }
-    if users.iter().any(|user| user.permissions.is_some()) {
-        report.notice(field.position, "permissions of users are read, but this version does not enforce them");
-    }
     Some(users)
 }
 
@@ -248,13 +245,22 @@ enum Side {
 /// A subject, a list of them, or `{allow, deny}`.
 fn read_subjects(field: &Field<'_>, side: Side, report: &mut Report) -> SubjectPermission {
     if !matches!(field.value.kind, Kind::Map(_)) {
-        return SubjectPermission { allow: subjects(field, side, report), deny: Vec::new() };
+        return SubjectPermission { allow: allowed(field, side, report), deny: Vec::new() };
     }
     let Some(mut block) = field.block(report) else { return SubjectPermission::default() };
-    let allow = block.field(&["allow"]).and_then(|field| subjects(&field, side, report));
+    let allow = block.field(&["allow"]).and_then(|field| allowed(&field, side, report));
     let deny = block.field(&["deny"]).and_then(|field| subjects(&field, side, report)).unwrap_or_default();
     block.finish(report);
     SubjectPermission { allow, deny }
+}
+
+/// As [`subjects`], with a word on an empty list: who writes one means that nothing is allowed, and that is what it does here.
+fn allowed(field: &Field<'_>, side: Side, report: &mut Report) -> Option<Vec<String>> {
+    let texts = subjects(field, side, report)?;
+    if texts.is_empty() {
+        report.notice(field.position, "an empty list allows nothing (nats-server takes it for no list at all)");
+    }
+    Some(texts)
 }
 
 fn subjects(field: &Field<'_>, side: Side, report: &mut Report) -> Option<Vec<String>> {

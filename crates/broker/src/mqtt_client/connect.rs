@@ -10,7 +10,7 @@ use mqtt_proto::{ReasonCode, Version};
 use super::{FOR_ROW, Flow, MqttClient, Phase, answer, ticket};
 use crate::account::GLOBAL;
 use crate::authorization::{Credentials, Verdict};
-use crate::broker::Broker;
+use crate::broker::{Broker, Protocol};
 use crate::connection::Kind;
 use crate::effect::{CloseReason, Effect};
 use crate::identity::{ConnectionId, Now};
@@ -42,9 +42,7 @@ impl Broker {
             out.append(id, &bytes);
             return self.stop_mqtt(id, CloseReason::ProtocolViolation, out);
         }
-        // From here on it is we who take time.
-        self.set_deadline(id, 0);
-        let verdict = self.judge_mqtt(connect);
+        let verdict = self.judge_mqtt(id, connect);
         let (user, check) = match verdict {
             Verdict::Accepted(user) => (user, None),
             Verdict::Pending { user, hash, password } => (user, Some((hash, password))),
@@ -63,14 +61,17 @@ impl Broker {
         }));
         let Some((hash, password)) = check else { return self.admit(now, id, out) };
         client.phase = Phase::Authenticating;
+        self.set_deadline(id, now.after(self.settings.mqtt.connect_timeout));
         out.effect(Effect::CheckPassword { id, password, hash });
         Flow::Pause
     }
 
-    fn judge_mqtt(&self, connect: &Connect<'_>) -> Verdict {
+    fn judge_mqtt(&self, id: ConnectionId, connect: &Connect<'_>) -> Verdict {
+        let Some(connection) = self.connections.entry(id) else { return Verdict::Refused };
+        let way = (Protocol::Mqtt, connection.transport);
         let rule = self.settings.mqtt.authorization.as_ref().unwrap_or(&self.settings.authorization);
         let Ok(password) = connect.password.map(std::str::from_utf8).transpose() else { return Verdict::Refused };
-        rule.judge(&Credentials { user: connect.user_name.filter(|name| !name.is_empty()), password, token: None })
+        rule.judge(&Credentials { user: connect.user_name.filter(|name| !name.is_empty()), password, token: None }, way)
     }
 
     fn refuse_connect(&mut self, id: ConnectionId, code: u8, reason: CloseReason, out: &mut Outbox) -> Flow {
@@ -91,6 +92,8 @@ impl Broker {
 
     /// The client may; the sessions must be known before it can be answered.
     fn admit(&mut self, now: Now, id: ConnectionId, out: &mut Outbox) -> Flow {
+        // From here on it is we who take time.
+        self.set_deadline(id, 0);
         if self.settings.jetstream.is_some() && !self.mqtt.is_loaded() {
             self.load_mqtt_sessions();
             self.mqtt.waiting.push(id);
@@ -127,31 +130,32 @@ impl Broker {
         if let Some(old) = self.mqtt.connection_of(&offer.client_id) {
             self.take_over(now, old, out);
         }
+        let rule = self.settings.mqtt.authorization.as_ref().unwrap_or(&self.settings.authorization);
+        self.set_permissions(id, rule.permissions_of(offer.user), out);
+        let owner: Box<str> = offer.user.and_then(|user| self.mqtt_user_name(user)).unwrap_or_default().into();
+        let will = offer.will.filter(|will| self.may_leave_will(now, id, will, out));
         let session = match stored {
             Some(session) if offer.clean => {
                 self.drop_session(session, ticket(id, FOR_ROW, 0));
                 None
             }
-            None if !offer.clean => {
-                let owner = offer.user.and_then(|user| self.mqtt_user_name(user)).unwrap_or_default().into();
-                Some(self.create_session(&offer.client_id, owner))
-            }
+            None if !offer.clean => Some(self.create_session(&offer.client_id, owner.clone())),
             stored => stored,
         };
-        let has_will = offer.will.is_some();
-        let retained_will = offer.will.as_ref().is_some_and(|will| will.retain);
+        let has_will = will.is_some();
+        let retained_will = will.as_ref().is_some_and(|will| will.retain);
         self.mqtt.connect(&offer.client_id, id);
         let Some(client) = self.mqtt_client_mut(id) else { return Flow::Stop };
         client.keep_alive = offer.keep_alive;
         client.bridge = offer.bridge;
-        client.will = offer.will;
+        client.will = will;
         client.session = session.unwrap_or_default();
         client.client_id = offer.client_id;
         // A session that no client was ever told of is a new one: it has no subscriptions, and its client must not believe otherwise.
         let present = session.is_some_and(|session| self.mqtt.is_committed(session));
         let mut held = session.is_none() && stored.is_some();
         if let Some(session) = session {
-            held = self.join_session(id, session, offer.bridge, has_will);
+            held = self.join_session(id, session, &owner, offer.bridge, has_will);
         }
         if retained_will {
             self.warn_of_retain(id, out);
@@ -160,12 +164,28 @@ impl Broker {
     }
 
     /// Subscribes the connection to what its session asks for and has the queue delivered; returns whether the row must be written first.
-    fn join_session(&mut self, id: ConnectionId, session: SessionId, bridge: bool, has_will: bool) -> bool {
+    fn join_session(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        owner: &str,
+        bridge: bool,
+        has_will: bool,
+    ) -> bool {
         let window = self.settings.mqtt.max_inflight;
-        for (filter, granted) in self.mqtt.filters_of(session) {
-            self.add_live(id, &filter, granted);
+        let mut write = self.mqtt.change_owner(session, owner);
+        if write {
+            // What is hidden from the session depends on who has it.
+            self.plans.forget_all();
         }
-        let write = self.mqtt.join(session, id, bridge, has_will);
+        for (filter, granted) in self.mqtt.filters_of(session) {
+            // What its user may not have any more is no part of the session any more.
+            if !self.add_live(id, &filter, granted) {
+                self.remove_session_filter(session, &filter);
+                write = true;
+            }
+        }
+        write |= self.mqtt.join(session, id, bridge, has_will);
         if write {
             self.write_session(session, ticket(id, FOR_ROW, 0));
         }
@@ -199,6 +219,18 @@ impl Broker {
 
     fn mqtt_user_name(&self, index: usize) -> Option<&str> {
         self.settings.mqtt.authorization.as_ref().unwrap_or(&self.settings.authorization).user_name(index)
+    }
+
+    /// Is the client permitted to publish its will? One that it is not is forgotten: stock drops it when the time comes.
+    fn may_leave_will(&mut self, now: Now, id: ConnectionId, will: &WillRecord, out: &mut Outbox) -> bool {
+        let mut subject = String::new();
+        let is_subject = mqtt_proto::topic::topic_to_subject(&will.topic, &mut subject).is_ok();
+        let denied = is_subject && self.is_publish_denied(now, id, subject.as_bytes());
+        if denied {
+            self.counters.mqtt.denied += 1;
+            self.warn_of_denial(id, out);
+        }
+        !denied
     }
 
     /// Another connection has the same client identifier: this one ends, its will is published, its session stays whole. [MQTT-3.1.4-2]

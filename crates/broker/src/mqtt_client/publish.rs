@@ -86,6 +86,13 @@ impl Broker {
         let account = connection.account;
         let Some(client) = self.mqtt_client(id) else { return Flow::Stop };
         let (bridge, session) = (client.bridge, client.session);
+        if self.is_publish_denied(now, id, subject.as_bytes()) {
+            // 3.1.1 has no way to say so but the close: acknowledged and dropped, as stock does. [MQTT-3.3.5-2]
+            self.counters.mqtt.denied += 1;
+            self.warn_of_denial(id, out);
+            self.owe_puback(id, packet, true, out);
+            return Flow::Go;
+        }
         let origin = Origin { connection: Some(id), account, skip_own: bridge, from_leaf: false };
         let plan = self.plan(origin, subject.as_bytes());
         if plan.is_captured() && self.must_wait_for_store(now, id, &plan) {

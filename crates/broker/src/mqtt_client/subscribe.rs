@@ -50,6 +50,7 @@ impl Broker {
             // [MQTT-3.8.4-6]: quality 2 is granted as 1.
             let granted = options.qos.min(Qos::AtLeastOnce);
             codes.push(match self.subscribe_filter(id, filter, SubscriptionOptions { qos: granted, ..options }) {
+                // 0x80, the one failure that 3.1.1 has. [MQTT-3.9.3-2]
                 None => ReasonCode::Unspecified,
                 Some(is_new) => {
                     changed |= is_new;
@@ -64,6 +65,9 @@ impl Broker {
     /// `None`: refused. `Some(true)`: something changed.
     fn subscribe_filter(&mut self, id: ConnectionId, text: &str, options: SubscriptionOptions) -> Option<bool> {
         let interests = Interests::parse(text, options.qos.bits())?;
+        if !self.may_have(id, &interests) {
+            return None;
+        }
         let known = self.remove_unless(id, text, interests.grant)?;
         if known == Known::Same {
             return Some(false);
@@ -74,6 +78,11 @@ impl Broker {
             self.add_session_filter(session, text, options);
         }
         Some(true)
+    }
+
+    /// Do the client's permissions cover all of a filter?
+    pub(super) fn may_have(&self, id: ConnectionId, interests: &Interests) -> bool {
+        interests.subjects.iter().all(|filter| self.may_subscribe(id, filter, interests.queue.as_deref()))
     }
 
     /// Looks whether the client has the filter; removes it when it was granted otherwise. `None`: there is no room for another one.
@@ -92,11 +101,14 @@ impl Broker {
         Some(Known::Otherwise)
     }
 
-    /// Subscribes a connection to a filter that its session has.
-    pub(super) fn add_live(&mut self, id: ConnectionId, text: &str, quality: u8) {
-        if let Some(interests) = Interests::parse(text, quality) {
+    /// Subscribes a connection to a filter that its session has; false when it may not.
+    pub(super) fn add_live(&mut self, id: ConnectionId, text: &str, quality: u8) -> bool {
+        let Some(interests) = Interests::parse(text, quality) else { return true };
+        let may = self.may_have(id, &interests);
+        if may {
             self.add_live_interests(id, text, interests);
         }
+        may
     }
 
     fn add_live_interests(&mut self, id: ConnectionId, text: &str, interests: Interests) {
