@@ -8,6 +8,7 @@ mod authorization;
 mod bad_input;
 mod domains;
 mod forward;
+mod full_disk;
 mod harness_itself;
 mod hub;
 mod kill;

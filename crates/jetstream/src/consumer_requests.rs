@@ -178,6 +178,8 @@ impl JetStream {
             true
         })?;
         for (id, record) in found {
+            // After damage the numbers that were given may be unknown.
+            self.next_consumer = self.next_consumer.max(id.0.saturating_add(1));
             let (config, stream, created) = match stored_config::decode_consumer(&record) {
                 Ok(described) => described,
                 // A consumer that nobody can describe is made again by whoever needs it.

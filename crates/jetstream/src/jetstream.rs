@@ -26,7 +26,7 @@ use crate::stream::{Ids, Incoming, Removal, Stream, Verdict};
 /// A map by a small number that shows no order: nothing may iterate over it.
 pub(crate) type ById<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
-const IDS_KEY: [u8; 4] = [record_space::SINGLE, b'i', b'd', b's'];
+pub(crate) const IDS_KEY: [u8; 4] = [record_space::SINGLE, b'i', b'd', b's'];
 const IDS_VERSION: u8 = 1;
 /// State changes that nobody waits for are durable after this.
 const LAZY_COMMIT_MILLIS: u64 = 100;
@@ -123,7 +123,7 @@ pub struct JetStream {
     full: bool,
     clock: StoredClock,
     next_stream: u32,
-    next_consumer: u32,
+    pub(crate) next_consumer: u32,
 }
 
 impl JetStream {
@@ -616,7 +616,8 @@ impl JetStream {
                 Ok(described) => described,
                 // Nobody knows what it was for; what is left of it can still be read.
                 Err(StoreError::Damaged(_)) if store.state(loaded.stream).messages > 0 => {
-                    (StreamConfig::named(&format!("RECOVERED_{}", loaded.stream.0)), now.wall)
+                    let config = StreamConfig::named(&format!("RECOVERED_{}", loaded.stream.0));
+                    (StreamConfig { subjects: Vec::new(), ..config }, now.wall)
                 }
                 Err(StoreError::Damaged(_)) => {
                     store.delete_stream(loaded.stream)?;

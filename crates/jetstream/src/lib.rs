@@ -47,6 +47,8 @@ mod properties;
 #[cfg(test)]
 mod queue_properties;
 #[cfg(test)]
+mod recovery;
+#[cfg(test)]
 mod stream_properties;
 #[cfg(test)]
 mod testscripts;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use jetstream::store::StoreError;
 
-use crate::database::{Database, SUSPECT};
+use crate::database::{Database, SUSPECT, tells_damage};
 use crate::fetch::Slices;
 use crate::load::{self, StreamRow};
 use crate::lock::FolderLock;
@@ -195,6 +195,7 @@ impl SqliteStore {
         std::fs::create_dir_all(folder).map_err(|source| OpenError::Unwritable { path: folder.to_owned(), source })?;
         let lock = FolderLock::take(folder)?;
         let mut report = OpenReport { unclean: lock.unclean, ..OpenReport::default() };
+        space::make_room(folder, &options.free_space);
         let path = folder.join(schema::FILE);
         if let Some((file, salvaged)) = salvage::resume(folder, &path, &options)? {
             let reason = "carrying over what is readable in it was interrupted".into();
@@ -246,6 +247,7 @@ impl SqliteStore {
             deleting,
             erasing,
             unsettled: false,
+            told: 0,
             scratch: Vec::new(),
             lock,
         };
@@ -372,7 +374,9 @@ fn sort_error(path: &Path, error: &rusqlite::Error) -> Trouble {
         Some(ErrorCode::DiskFull) => {
             Trouble::Fatal(OpenError::Unwritable { path: path.to_owned(), source: io::Error::other("no space left") })
         }
-        _ => Trouble::Damaged(error.to_string()),
+        _ if tells_damage(error) => Trouble::Damaged(error.to_string()),
+        // Out of memory, a disk that can't be written: nothing of it is the file's fault.
+        _ => Trouble::Fatal(StoreError::Failed(error.to_string()).into()),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct SqliteStore {
     pub(crate) erasing: Vec<u32>,
     /// The open transaction has a step of an erasure in it.
     pub(crate) unsettled: bool,
+    /// Damaged rows that the log was told of.
+    pub(crate) told: u64,
     pub(crate) scratch: Vec<u8>,
     pub(crate) lock: FolderLock,
 }
@@ -55,6 +57,18 @@ impl SqliteStore {
     #[must_use]
     pub fn damaged(&self) -> u64 {
         self.db.health.damaged.get()
+    }
+
+    /// Logs damaged rows met since the last time.
+    fn tell_damage(&mut self) {
+        let damaged = self.damaged();
+        if damaged > self.told {
+            let fresh = damaged - self.told;
+            tracing::error!(
+                "{fresh} damaged messages or records were met in the store and skipped, {damaged} since it was opened"
+            );
+            self.told = damaged;
+        }
     }
 
     /// Marks a stream as changed in this transaction.
@@ -75,7 +89,7 @@ impl SqliteStore {
             match done {
                 Done::Fetched { ticket, result: Ok(fetched) } => {
                     self.db.health.damaged.set(self.db.health.damaged.get() + fetched.damaged);
-                    self.slices.arrived(ticket, fetched);
+                    self.take_slice(ticket, fetched)?;
                 }
                 // Of a stream that was deleted meanwhile: nobody waits for it.
                 Done::Fetched { ticket, result: Err(error) } => {
@@ -450,10 +464,11 @@ impl Store for SqliteStore {
     fn maintain(&mut self) -> Result<bool, StoreError> {
         self.db.health.check()?;
         self.poll_reader()?;
+        self.tell_damage();
         if !self.db.in_transaction() && self.wal.rest_is_due() {
             self.write_log_back()?;
         }
-        self.space.restore_ballast();
+        self.space.watch();
         self.erase_step()
     }
 

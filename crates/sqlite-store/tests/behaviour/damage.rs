@@ -31,6 +31,12 @@ fn merge_log(folder: &Path) {
     merge.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
 }
 
+/// In memory where there is such a file system: hundreds of openings, and nothing about them is about the real disk.
+fn quick_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    tempfile::tempdir_in(if memory.is_dir() { memory.into() } else { std::env::temp_dir() }).unwrap()
+}
+
 /// Opens, as often as the store asks for it, and reads everything. What is found must be what was stored. Answers how much that was, whether
 /// the store said that something was damaged, and what it reported.
 fn check(folder: &Path) -> (u64, bool, Vec<OpenReport>) {
@@ -124,7 +130,7 @@ proptest! {
         cut in prop::option::of(any::<prop::sample::Index>()),
         log in any::<bool>(),
     ) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = quick_folder();
         copy_of_filled(folder.path(), !log);
         let path = folder.path().join(if log { "store.db-wal" } else { "store.db" });
         let mut bytes = std::fs::read(&path).unwrap();
@@ -234,7 +240,7 @@ fn damage_pages(bytes: &mut Vec<u8>, root: u32, dice: &mut Dice) -> std::collect
 fn damaged_pages_cost_what_lies_on_them() {
     let (folder, root) = evicted();
     for seed in 0..300 {
-        let copy = tempfile::tempdir().unwrap();
+        let copy = quick_folder();
         let mut bytes = std::fs::read(folder.path().join("store.db")).unwrap();
         let damaged = damage_pages(&mut bytes, *root, &mut Dice(seed));
         std::fs::write(copy.path().join("store.db"), bytes).unwrap();
@@ -248,4 +254,34 @@ fn damaged_pages_cost_what_lies_on_them() {
         }
         assert!(told || found == MESSAGES - EVICTED, "{}", what());
     }
+}
+
+/// A kill while the fresh file was being filled: what had come over by then must not be taken for everything.
+#[test]
+fn an_interrupted_salvage_is_done_again() {
+    let (from, _) = evicted();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(from.path().join("store.db"), folder.path().join("store.damaged-1")).unwrap();
+    std::fs::write(folder.path().join("store.salvaged"), b"a part of a file").unwrap();
+    let (found, told, _) = check(folder.path());
+    assert!(told);
+    assert_eq!(found, MESSAGES - EVICTED);
+    assert!(!folder.path().join("store.salvaged").exists());
+    assert_eq!(open(folder.path()).1.damage, []);
+}
+
+/// The schema page alone: everything is found without it, and keeps its name.
+#[test]
+fn a_lost_schema_costs_nothing() {
+    let (from, _) = evicted();
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(from.path().join("store.db")).unwrap();
+    bytes[..4096].fill(0);
+    std::fs::write(folder.path().join("store.db"), bytes).unwrap();
+    let (mut store, report) = open(folder.path());
+    let told = report.damage[0].to_string();
+    assert!(told.contains("set aside as") && told.contains("2000 messages of 1 streams"), "{told}");
+    assert_eq!(store.streams().unwrap()[0].description, b"description");
+    assert_eq!(store.record(b"c1").unwrap().unwrap(), b"consumer");
+    assert_eq!(read(&mut store).unwrap(), MESSAGES - EVICTED);
 }
