@@ -212,6 +212,7 @@ impl Broker {
             settings,
         };
         broker.open_jetstream();
+        broker.open_user_info();
         broker
     }
 
