@@ -9,10 +9,13 @@
 //! Promises: whatever a hub does costs its link and nothing else; a link that is given up is reset before the next dial. Not here: when to
 //! dial and when a link is dead (`uplink`), interest and messages (`broker`).
 
+mod connect;
+mod failure;
 mod settings;
 mod socket;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::{CloseReason, ConnectionId, LinkFacts, LinkPermissions, NewConnection, Protocol, TlsFacts};
 use forward::Hub;
@@ -22,15 +25,15 @@ use nats_proto::leaf::{Decoded, LeafOp, decode};
 use rustls::ClientConfig;
 use server::status::{LinkStatus, SharedStatus};
 use server::tls::DialTls;
-use server::{Clock, CoreHandle, Transport};
+use server::{Clock, CoreHandle};
 use subject::Filter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use uplink::{Action, LocalServer, PeerInfo, PhaseName, Uplink};
+use uplink::{Action, LocalServer, PeerInfo, PhaseName, Scheme, Target, Uplink};
 
 use crate::config::{Config, Remote};
 use crate::notices::{LinkNotice, Notices};
-use socket::{Progress, Socket, Stream, Wire};
+use socket::{Dial, Progress, Socket, Wire};
 
 /// What a hub may send before its handshake is complete, bytes: its interest, and messages (leafnode §3.3).
 const MAX_EARLY: usize = 1 << 20;
@@ -93,6 +96,8 @@ struct Dialler {
     tls: DialTls,
     /// Made when it is first needed, if the remote does not ask for TLS itself.
     client_config: Option<Arc<ClientConfig>>,
+    /// WebSocket frames go unmasked where the hub agrees.
+    no_masking: bool,
     limits: Limits,
     denied: LinkPermissions,
     socket: Socket,
@@ -140,6 +145,7 @@ impl Dialler {
             uplink,
             tls,
             client_config,
+            no_masking: remote.websocket_no_masking,
             limits,
             denied: LinkPermissions {
                 import_deny: filters(&remote.deny_imports),
@@ -185,10 +191,14 @@ impl Dialler {
 
     /// A link is judged by the bytes it brought.
     fn tick(&mut self) {
-        if let Some(attached) = &self.attached
-            && let Some(micros) = self.core.with(|core| core.broker.last_activity(attached.id))
-        {
-            self.uplink.handle_received(micros / 1000, 1);
+        if let Some(attached) = &self.attached {
+            let activity = self.core.with(|core| {
+                core.broker.leaf_check_loop(core.clock.now(), attached.id, &mut core.out);
+                core.broker.last_activity(attached.id)
+            });
+            if let Some(micros) = activity {
+                self.uplink.handle_received(micros / 1000, 1);
+            }
         }
         self.uplink.handle_tick(millis(self.clock));
     }
@@ -236,6 +246,7 @@ impl Dialler {
         match notice {
             Some(LinkNotice::Info(json)) => self.uplink.handle_info(now, &json),
             Some(LinkNotice::Error(text)) => self.uplink.handle_error_text(now, &text),
+            Some(LinkNotice::Pong(round_trip_micros)) => self.uplink.handle_pong(now, round_trip_micros.into()),
             Some(LinkNotice::Closed(reason)) => self.closed(now, reason),
             None => self.closed(now, "the link ended"),
         }
@@ -249,9 +260,9 @@ impl Dialler {
 
     async fn perform(&mut self, action: Action) {
         match action {
-            Action::Dial { target, timeout_ms } => {
+            Action::Dial { target, timeout_ms, again_ms } => {
                 self.early.clear();
-                self.socket = Socket::dial(&target, timeout_ms);
+                self.dial(&target, timeout_ms, again_ms);
             }
             Action::StartTls { server_name } => self.start_tls(&server_name),
             Action::SendConnect(line) => {
@@ -261,14 +272,15 @@ impl Dialler {
             }
             Action::SendPing => {
                 if let Some(attached) = &self.attached {
-                    self.core.with(|core| core.broker.leaf_ping(attached.id, &mut core.out));
+                    self.core.with(|core| core.broker.leaf_ping(core.clock.now(), attached.id, &mut core.out));
                 }
             }
             Action::Up(peer) => self.attach(&peer),
             Action::Refreshed(peer) => {
-                let permissions = self.permissions(&peer);
+                let facts = self.facts(&peer);
                 if let Some(attached) = &self.attached {
-                    self.core.with(|core| core.broker.leaf_permissions(attached.id, permissions, &mut core.out));
+                    self.core.with(|core| core.broker.leaf_refreshed(attached.id, facts, &mut core.out));
+                    self.notices.link_changed(attached.id, hub_of(&peer));
                 }
             }
             Action::Down => {
@@ -280,16 +292,36 @@ impl Dialler {
         }
     }
 
-    fn start_tls(&mut self, server_name: &str) {
-        let config = match &self.client_config {
-            Some(config) => Ok(Arc::clone(config)),
-            None => server::tls::client_config(&self.tls),
+    fn dial(&mut self, target: &Target, timeout_ms: u64, again_ms: u64) {
+        let tls = match target.address.scheme {
+            Scheme::WebSocketTls => match self.tls_config() {
+                Ok(tls) => Some(tls),
+                Err(error) => return self.uplink.handle_failed(millis(self.clock), &error.to_string()),
+            },
+            _ => None,
         };
-        match config {
-            Ok(config) => {
-                self.client_config = Some(Arc::clone(&config));
-                self.socket.secure(config, server_name);
-            }
+        let dial = Dial {
+            target: target.clone(),
+            within: Duration::from_millis(timeout_ms),
+            again: Duration::from_millis(again_ms),
+            tls,
+            no_masking: self.no_masking,
+        };
+        self.socket = Socket::dial(dial);
+    }
+
+    fn tls_config(&mut self) -> Result<Arc<ClientConfig>, server::tls::TlsError> {
+        if let Some(config) = &self.client_config {
+            return Ok(Arc::clone(config));
+        }
+        let config = server::tls::client_config(&self.tls)?;
+        self.client_config = Some(Arc::clone(&config));
+        Ok(config)
+    }
+
+    fn start_tls(&mut self, server_name: &str) {
+        match self.tls_config() {
+            Ok(config) => self.socket.secure(config, server_name),
             Err(error) => self.uplink.handle_closed(millis(self.clock), &error.to_string()),
         }
     }
@@ -301,16 +333,9 @@ impl Dialler {
         let Ok(address) = frames.stream.tcp().peer_addr() else {
             return self.uplink.handle_closed(now, "the hub closed the connection");
         };
-        let transport = match frames.stream {
-            Stream::Plain(stream) => Transport::Tcp(stream),
-            Stream::Secure(stream) => Transport::boxed(stream),
-        };
-        let new = NewConnection {
-            protocol: Protocol::Leaf,
-            transport: broker::Transport::Tcp,
-            peer: address,
-            tls: TlsFacts::default(),
-        };
+        let (transport, carrier) = frames.stream.into_transport();
+        let new =
+            NewConnection { protocol: Protocol::Leaf, transport: carrier, peer: address, tls: TlsFacts::default() };
         let id = match self.core.attach(transport, &new) {
             Ok(id) => id,
             Err(refusal) => return self.uplink.handle_closed(now, &refusal.to_string()),
@@ -326,13 +351,8 @@ impl Dialler {
                 used += core.broker.received(now, id, &early[used..], &mut core.out).used.max(1);
             }
         });
-        let hub = Hub {
-            version: peer.version.clone(),
-            max_payload: peer.max_payload.unwrap_or(0),
-            domain: peer.domain.clone(),
-        };
         tracing::info!(hub = %peer.name, version = %peer.version, address = %address, "leafnode connection is up");
-        self.attached = Some(Attached { id, notices: self.notices.link_up(id, hub) });
+        self.attached = Some(Attached { id, notices: self.notices.link_up(id, hub_of(peer)) });
     }
 
     fn facts(&self, peer: &PeerInfo) -> LinkFacts {
@@ -408,13 +428,18 @@ impl Dialler {
             peer_name: shown.peer_name,
             peer_version: shown.peer_version,
             peer_domain: shown.peer_domain,
-            rtt_micros: None,
+            rtt_micros: shown.round_trip_micros,
             connection: self.attached.as_ref().map(|attached| attached.id),
         };
         if let Some(place) = self.status.borrow_mut().links.get_mut(self.index) {
             *place = link;
         }
     }
+}
+
+/// What forwards need to know of a hub.
+fn hub_of(peer: &PeerInfo) -> Hub {
+    Hub { version: peer.version.clone(), max_payload: peer.max_payload.unwrap_or(0), domain: peer.domain.clone() }
 }
 
 fn millis(clock: Clock) -> u64 {

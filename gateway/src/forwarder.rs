@@ -30,7 +30,8 @@ use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::store_thread::ForwardRows;
-use hosted::{Hosted, Phase, behind, record_key};
+pub(crate) use hosted::record_key;
+use hosted::{Hosted, Phase, behind};
 pub(crate) use identity::edge_identity;
 pub use rejected::REJECTED;
 use ticket::Asked;
@@ -54,6 +55,19 @@ pub(crate) struct ForwardStart {
 /// See the module; cheap to clone.
 #[derive(Clone)]
 pub struct Forwards(Rc<Host>);
+
+/// What became of `forward adopt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adoption {
+    /// It goes on.
+    Adopted,
+    /// No second box was seen.
+    Nothing,
+    /// The stream is not forwarded.
+    NoForward,
+    /// The forward can't run; its status says why.
+    NotRunning,
+}
 
 struct Host {
     core: CoreHandle,
@@ -149,7 +163,7 @@ impl Forwards {
         }
         let now_ms = self.now_ms();
         let mut touched = self.streams_changed(&mut state, turn, now_ms);
-        touched |= outcomes(&mut state, turn, now_ms);
+        touched |= self.outcomes(&mut state, turn, now_ms);
         let ours = |event: &mut Event| matches!(event, Event::Slice { ticket, .. } if ticket::read(*ticket).is_some());
         for event in turn.events.extract_if(.., ours) {
             let Event::Slice { ticket, messages, next } = event else { continue };
@@ -168,6 +182,38 @@ impl Forwards {
         }
     }
 
+    /// What became of commands: appends to our streams, and what forwards asked for.
+    fn outcomes(&self, state: &mut State, turn: &Turn, now_ms: u64) -> bool {
+        let mut touched = false;
+        for (batch, outcomes) in &turn.done {
+            for (command, outcome) in batch.commands.iter().zip(outcomes) {
+                if let Command::Append(append) = command
+                    && let Some((Asked::Park, number, epoch, sequence)) = ticket::read(append.ticket)
+                {
+                    if let Some(hosted) = state.of(number, epoch) {
+                        kept(&self.0.core, hosted, sequence, outcome, now_ms);
+                    }
+                    continue;
+                }
+                match (command, outcome) {
+                    (Command::Append(append), Outcome::Appended { sequence, duplicate: false }) => {
+                        let stream = Some(append.stream);
+                        if let Some(hosted) = state.hosted.iter_mut().find(|hosted| hosted.stream == stream) {
+                            let [subject, headers, payload] =
+                                [append.subject, append.headers, append.payload].map(|span| span.len as usize);
+                            hosted.appended(now_ms, sequence.0, message_size(subject, headers, payload));
+                            touched = true;
+                        }
+                    }
+                    (Command::Record { ticket, .. }, outcome) => touched |= recorded(state, *ticket, outcome, now_ms),
+                    (Command::Request(request), Outcome::Answer(answer)) => refused_stream(request, answer),
+                    _ => {}
+                }
+            }
+        }
+        touched
+    }
+
     /// Streams that came, went, or lost messages.
     fn streams_changed(&self, state: &mut State, turn: &Turn, now_ms: u64) -> bool {
         let core = &self.0.core;
@@ -182,7 +228,7 @@ impl Forwards {
                     if **name == *REJECTED {
                         state.rejected = Some(*stream);
                         for hosted in &mut state.hosted {
-                            hosted.park_waiting(core, *stream);
+                            hosted.keep_waiting(core, *stream);
                         }
                     }
                     for hosted in state.hosted.iter_mut().filter(|hosted| *hosted.config.stream == **name) {
@@ -243,6 +289,19 @@ impl Forwards {
         self.choose_links(&mut state);
     }
 
+    /// A hub announced another size limit or domain: what is under way is asked for, as after a new link.
+    pub(crate) fn link_changed(&self, id: ConnectionId, hub: Hub) {
+        let mut state = self.0.state.borrow_mut();
+        let Some(place) = state.links.iter().position(|(known, _)| *known == id) else { return };
+        if state.links[place].1 == hub {
+            return;
+        }
+        state.links.remove(place);
+        self.choose_links(&mut state);
+        state.links.insert(place, (id, hub));
+        self.choose_links(&mut state);
+    }
+
     /// A link is gone, or given up.
     pub(crate) fn link_down(&self, id: ConnectionId) {
         let mut state = self.0.state.borrow_mut();
@@ -286,16 +345,17 @@ impl Forwards {
         self.touched();
     }
 
-    /// `forward adopt`: goes on beside what a second box left. `false`: there is no such forward, or it does not run.
-    #[must_use]
-    pub fn adopt(&self, stream: &str) -> bool {
+    /// `forward adopt`: goes on beside what a second box left.
+    pub(crate) fn adopt(&self, stream: &str) -> Adoption {
         let mut state = self.0.state.borrow_mut();
         let now_ms = self.now_ms();
-        let hosted = state.hosted.iter_mut().find(|hosted| hosted.config.stream == stream);
-        let Some(forward) = hosted.and_then(Hosted::running) else { return false };
-        forward.handle_adopt(now_ms);
+        let Some(hosted) = state.hosted.iter_mut().find(|hosted| hosted.config.stream == stream) else {
+            return Adoption::NoForward;
+        };
+        let Some(forward) = hosted.running() else { return Adoption::NotRunning };
+        let adopted = forward.handle_adopt(now_ms);
         self.drain_all(&mut state, now_ms);
-        true
+        if adopted { Adoption::Adopted } else { Adoption::Nothing }
     }
 
     /// Each forward takes the first link that is up, or the first to the hub's domain that it names.
@@ -367,6 +427,15 @@ impl Forwards {
         let now_ms = self.now_ms();
         let rejected = state.rejected;
         for hosted in &mut state.hosted {
+            if hosted.keep_again_at().is_some_and(|at| at <= now_ms) {
+                match rejected {
+                    Some(rejected) => hosted.keep_waiting(&self.0.core, rejected),
+                    None => {
+                        hosted.not_kept(now_ms);
+                        self.make_rejected();
+                    }
+                }
+            }
             let was_blocked = hosted.blocked;
             let Some(forward) = hosted.running() else { continue };
             let due = forward.poll_timeout().is_some_and(|at| at <= now_ms);
@@ -398,6 +467,7 @@ impl Forwards {
                 blocked = blocked.or(hosted.link.as_ref().map(|(id, _)| *id));
             }
             let last = hosted.local.last;
+            due = [due, hosted.keep_again_at()].into_iter().flatten().min();
             let Some(forward) = hosted.running() else { continue };
             shows_age |= forward.confirmed().0 < last;
             let at = forward.poll_timeout().map(|at| if at <= now_ms { now_ms + AGAIN_MS } else { at });
@@ -432,31 +502,21 @@ impl State {
     }
 }
 
-/// What became of commands: appends to our streams, and what forwards asked for.
-fn outcomes(state: &mut State, turn: &Turn, now_ms: u64) -> bool {
-    let mut touched = false;
-    for (batch, outcomes) in &turn.done {
-        for (command, outcome) in batch.commands.iter().zip(outcomes) {
-            match (command, outcome) {
-                (Command::Append(append), Outcome::Appended { sequence, duplicate: false }) => {
-                    let stream = Some(append.stream);
-                    if let Some(hosted) = state.hosted.iter_mut().find(|hosted| hosted.stream == stream) {
-                        let [subject, headers, payload] =
-                            [append.subject, append.headers, append.payload].map(|span| span.len as usize);
-                        hosted.appended(now_ms, sequence.0, message_size(subject, headers, payload));
-                        touched = true;
-                    }
-                }
-                (Command::Append(append), Outcome::Refused(error)) if ticket::read(append.ticket).is_some() => {
-                    tracing::error!("a message refused by the hub could not be kept in {REJECTED}: {error:?}");
-                }
-                (Command::Record { ticket, .. }, outcome) => touched |= recorded(state, *ticket, outcome, now_ms),
-                (Command::Request(request), Outcome::Answer(answer)) => refused_stream(request, answer),
-                _ => {}
-            }
+/// A refused message was committed to [`REJECTED`], or it was not.
+fn kept(core: &CoreHandle, hosted: &mut Hosted, sequence: u64, outcome: &Outcome, now_ms: u64) {
+    match outcome {
+        // No room, no stream: what it is about passes.
+        Outcome::Refused(error) if error.code >= 404 => {
+            tracing::warn!(stream = %hosted.config.stream, "a message refused by the hub waits for {REJECTED}: {}", error.description);
+            hosted.not_kept(now_ms);
         }
+        Outcome::Refused(error) => {
+            let (stream, reason) = (&hosted.config.stream, &error.description);
+            tracing::error!(%stream, sequence, "a message refused by the hub can't be kept in {REJECTED} either, it is dropped: {reason}");
+            hosted.kept(core, sequence);
+        }
+        _ => hosted.kept(core, sequence),
     }
-    touched
 }
 
 fn recorded(state: &mut State, ticket: jetstream::command::Ticket, outcome: &Outcome, now_ms: u64) -> bool {

@@ -20,6 +20,8 @@ pub(crate) enum LinkNotice {
     Info(Box<[u8]>),
     /// The hub sent `-ERR`, or a loop was found.
     Error(String),
+    /// The hub answered a PING after so many microseconds.
+    Pong(u32),
     /// Why the link is gone.
     Closed(&'static str),
 }
@@ -64,6 +66,13 @@ impl Notices {
         receiver
     }
 
+    /// The hub says other things of itself than before.
+    pub(crate) fn link_changed(&self, id: ConnectionId, hub: Hub) {
+        if let Some(forwards) = self.forwards() {
+            forwards.link_changed(id, hub);
+        }
+    }
+
     /// A link is given up, or gone.
     pub(crate) fn link_down(&self, id: ConnectionId) {
         self.0.links.borrow_mut().retain(|(known, _)| *known != id);
@@ -84,6 +93,7 @@ impl Notices {
             }
             Notice::LeafInfo { id, json } => self.tell(id, LinkNotice::Info(json)),
             Notice::LeafError { id, text } => self.tell(id, LinkNotice::Error(text)),
+            Notice::LeafPong { id, round_trip_micros } => self.tell(id, LinkNotice::Pong(round_trip_micros)),
             Notice::HubInterest { id } => {
                 if let Some(forwards) = self.forwards() {
                     forwards.interest_changed(id);

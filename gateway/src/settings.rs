@@ -70,6 +70,7 @@ fn mqtt(config: &Config, defaults: &MqttSettings) -> MqttSettings {
         connect_timeout: limits.connect_timeout,
         max_inflight: config.mqtt.as_ref().and_then(|mqtt| mqtt.max_ack_pending).unwrap_or(limits.max_inflight),
         max_sessions: size(limits.max_sessions),
+        max_queued: size(limits.max_queued_messages),
         ..defaults.clone()
     }
 }
@@ -78,11 +79,11 @@ fn leafnodes(config: &Config, identity: &Identity) -> Option<LeafSettings> {
     if config.leafnodes.remotes.is_empty() {
         return None;
     }
-    let forwarded = config.forwards.iter().filter(|forward| !forward.live).filter_map(|forward| {
-        let stream = config.streams.iter().find(|stream| stream.name == forward.stream)?;
-        Some(stream.subjects.iter().filter_map(|text| subject::Filter::parse(text).ok()))
-    });
-    Some(LeafSettings { loop_token: identity.loop_token.as_str().into(), forwarded: forwarded.flatten().collect() })
+    let kept_back = config.forwards.iter().filter(|forward| !forward.live);
+    Some(LeafSettings {
+        loop_token: identity.loop_token.as_str().into(),
+        forwarded: kept_back.map(|forward| forward.stream.as_str().into()).collect(),
+    })
 }
 
 fn authorization(rule: &config::Authorization, no_auth_user: Option<&str>) -> Authorization {

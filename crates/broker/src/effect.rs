@@ -38,7 +38,7 @@ pub enum Effect {
         payload: Box<[u8]>,
     },
     /// Compare a password with a bcrypt hash on the helper thread, then call [`crate::Broker::authenticated`]. The queue of these is
-    /// bounded by the shell; when it is full the answer is "no".
+    /// bounded by the shell; when it is full there is no answer, and the time in which a client must authenticate ends it.
     CheckPassword {
         /// Who waits.
         id: ConnectionId,
@@ -72,6 +72,13 @@ pub enum Notice {
         id: ConnectionId,
         /// Without quotes.
         text: String,
+    },
+    /// The hub answered our PING.
+    LeafPong {
+        /// Which link.
+        id: ConnectionId,
+        /// After so long.
+        round_trip_micros: u32,
     },
     /// A link came up, or what its hub wants changed.
     HubInterest {

@@ -15,6 +15,8 @@
 mod deny;
 mod interest;
 mod receive;
+#[cfg(test)]
+mod scripts;
 mod send;
 
 use std::collections::BTreeMap;
@@ -31,6 +33,9 @@ use crate::subscription::SubscriptionId;
 
 /// What a hub may want at most: subjects and queue groups. What comes beyond is not served, and said.
 pub(crate) const MAX_HUB_INTEREST: usize = 100_000;
+
+/// A loop over two of our links is heard on both. When one is closed for it, the other gets so long to forget our token.
+pub(crate) const LOOP_SETTLES_MICROS: u64 = 5_000_000;
 
 /// What the handshake told of the hub.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +63,8 @@ pub struct LinkCounters {
     pub denied: u64,
     /// Interest of the hub beyond what a link keeps.
     pub interest_refused: u64,
+    /// Round trip of the last PING, microseconds; 0: not known yet.
+    pub round_trip_micros: u32,
 }
 
 /// Subject and queue group (empty: none), as on the wire.
@@ -71,8 +78,18 @@ pub(crate) struct LeafLink {
     /// Loop tokens heard on this link (`$LDS.…`), passed on to the others.
     pub(crate) tokens: Vec<Box<[u8]>>,
     pub(crate) counters: LinkCounters,
+    /// Since when our own token is heard on this link, while another one that closed for the same loop may be its cause; 0: it isn't.
+    pub(crate) looped: u64,
+    /// When the PING that waits for its answer was sent, microseconds; 0: none does.
+    pub(crate) pinged: u64,
     /// The handshake is done and our interest announced.
     pub(crate) up: bool,
+}
+
+impl LeafLink {
+    pub(crate) fn shown(&self) -> LinkCounters {
+        LinkCounters { hub_interest: self.wanted.len(), ..self.counters }
+    }
 }
 
 impl Broker {
@@ -107,21 +124,28 @@ impl Broker {
         self.notices.push_back(Notice::LeafClosed { id, reason });
     }
 
-    /// Permissions may change while a link is up (an INFO of the hub): withdraws what is no longer allowed and announces what is.
-    pub fn leaf_permissions(&mut self, id: ConnectionId, permissions: LinkPermissions, out: &mut Outbox) {
-        let Some(link) = self.link(id) else { return };
-        if link.facts.permissions == permissions {
-            return;
-        }
-        self.withdraw_all(id, out);
-        if let Some(link) = self.link_mut(id) {
-            link.facts.permissions = permissions;
-        }
-        self.announce_all(id, out);
+    /// What the hub is and allows may change while a link is up (an INFO of the hub): withdraws what is no longer allowed and announces what is.
+    pub fn leaf_refreshed(&mut self, id: ConnectionId, facts: LinkFacts, out: &mut Outbox) {
+        let before = self.announced(id);
+        let Some(link) = self.link_mut(id).filter(|link| link.up) else { return };
+        link.facts = facts;
+        self.announce_difference(id, &before, out);
     }
 
-    /// Sends PING.
-    pub fn leaf_ping(&mut self, id: ConnectionId, out: &mut Outbox) {
+    /// A loop that is still there although another link was closed for it ends this one too. To be called every few seconds.
+    pub fn leaf_check_loop(&mut self, now: Now, id: ConnectionId, out: &mut Outbox) {
+        if self.link(id).is_some_and(|link| link.looped != 0 && now.micros >= link.looped + LOOP_SETTLES_MICROS) {
+            self.loop_found(now, id, out);
+        }
+    }
+
+    /// Sends PING. Its answer becomes a [`Notice::LeafPong`].
+    pub fn leaf_ping(&mut self, now: Now, id: ConnectionId, out: &mut Outbox) {
+        let Some(link) = self.link_mut(id) else { return };
+        // A PONG answers the oldest PING.
+        if link.pinged == 0 {
+            link.pinged = now.micros.max(1);
+        }
         out.append(id, b"PING\r\n");
     }
 
@@ -156,7 +180,7 @@ impl Broker {
     #[must_use]
     pub fn leaf_state(&self, id: ConnectionId) -> Option<(&LinkFacts, LinkCounters)> {
         let link = self.link(id)?;
-        Some((&link.facts, LinkCounters { hub_interest: link.wanted.len(), ..link.counters }))
+        Some((&link.facts, link.shown()))
     }
 
     /// When a link last brought bytes, microseconds: what liveness is judged by.

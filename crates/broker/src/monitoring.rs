@@ -102,6 +102,10 @@ impl Broker {
             Kind::Nats(client) => Some(client),
             Kind::Mqtt(_) | Kind::Leaf(_) => None,
         };
+        let leaf = match &connection.kind {
+            Kind::Leaf(link) => Some(link.shown()),
+            Kind::Nats(_) | Kind::Mqtt(_) => None,
+        };
         let about = nats.and_then(|client| client.about.as_deref()).cloned().unwrap_or_default();
         ConnectionInfo {
             id: connection.id,
@@ -115,11 +119,17 @@ impl Broker {
             peer: connection.peer,
             started: (connection.started, connection.started_wall),
             last_activity: connection.last_activity,
-            rtt_micros: nats.map(|client| client.rtt_micros).filter(|rtt| *rtt > 0),
+            rtt_micros: nats
+                .map(|client| client.rtt_micros)
+                .or(leaf.map(|link| link.round_trip_micros))
+                .filter(|round_trip| *round_trip > 0),
             pending_bytes: out.pending_bytes(connection.id),
             received: connection.received,
             sent: out.traffic(connection.id),
-            subscriptions: nats.map_or(0, |client| client.subscriptions.len()),
+            subscriptions: nats
+                .map(|client| client.subscriptions.len())
+                .or(leaf.map(|link| link.hub_interest))
+                .unwrap_or(0),
             account: self.accounts[connection.account as usize].name.clone(),
             name: about.name,
             lang: about.lang,

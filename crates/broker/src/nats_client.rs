@@ -169,7 +169,22 @@ impl Broker {
                         let plan = self.plan(origin, publish.subject);
                         memo = self.memo(id);
                         let published = Published { publish: &publish, length, frame };
-                        self.nats_publish(now, id, account, &options, &plan, &published, &mut result, &mut traffic, out)
+                        let flow = self.nats_publish(
+                            now,
+                            id,
+                            account,
+                            &options,
+                            &plan,
+                            &published,
+                            &mut result,
+                            &mut traffic,
+                            out,
+                        );
+                        // What must wait comes again.
+                        if flow != Flow::Wait {
+                            self.count_answer(id, publish.subject);
+                        }
+                        flow
                     }
                     Ok(Decoded::Op(operation, length)) => {
                         result.used += length;

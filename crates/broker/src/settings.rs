@@ -60,6 +60,8 @@ pub struct MqttSettings {
     pub max_filter_bytes: usize,
     /// Most stored sessions; a client beyond that is told "server unavailable".
     pub max_sessions: usize,
+    /// Messages that a stored session's queue holds: the store drops the oldest beyond that, publishers are slowed down before.
+    pub max_queued: usize,
     /// Most messages of quality 1 that wait in memory for a client with a clean session; what comes then is dropped and counted.
     pub max_waiting: usize,
     /// The same in bytes.
@@ -80,6 +82,7 @@ impl Default for MqttSettings {
             max_filters: 1024,
             max_filter_bytes: 64 * 1024,
             max_sessions: 65_536,
+            max_queued: 1000,
             max_waiting: 1000,
             max_waiting_bytes: 1024 * 1024,
             max_unsent: 8 * 1024 * 1024,
@@ -93,8 +96,8 @@ impl Default for MqttSettings {
 pub struct LeafSettings {
     /// Random text that is announced as `$LDS.<token>` on every link: hearing it back is a loop. Never shared by two gateways.
     pub loop_token: Box<str>,
-    /// Subjects that forwards carry to the hub, and that therefore do not cross live as well.
-    pub forwarded: Vec<subject::Filter>,
+    /// Streams that forwards carry to the hub: what they capture, as they are at the moment, does not cross live as well.
+    pub forwarded: Vec<Box<str>>,
 }
 
 /// What INFO says of the server.

@@ -141,6 +141,12 @@ pub(crate) fn stream(payload: &[u8]) -> Result<HubStream, NoAnswer> {
     })
 }
 
+/// The `config` of an answer to `STREAM.INFO` and `STREAM.CREATE`, all of it; null when there is none.
+pub(crate) fn stream_config(payload: &[u8]) -> serde_json::Value {
+    let answer: Result<serde_json::Value, _> = decode(payload);
+    answer.map(|mut answer| answer["config"].take()).unwrap_or_default()
+}
+
 /// Answer to `STREAM.MSG.GET`; `None`: there is no such message (404).
 pub(crate) fn message(payload: &[u8]) -> Result<Option<HubMessage>, NoAnswer> {
     let answer: MessageAnswer = decode(payload)?;

@@ -120,22 +120,10 @@ impl Forward {
         }
     }
 
-    /// With the fields that the hub's version knows: 2.12.0 refuses `allow_batched`, older ones drop it silently.
-    fn create_body(&self) -> Vec<u8> {
-        let subjects: Vec<&str> =
-            self.config.create.iter().flat_map(|create| create.subjects.iter().map(subject::Filter::as_str)).collect();
-        let mut body = serde_json::json!({
-            "name": self.config.to, "subjects": subjects, "retention": "limits", "storage": "file", "discard": "old",
-            "num_replicas": 1, "duplicate_window": 120_000_000_000u64,
-        });
-        let version = self.version();
-        if version.has_atomic_field() {
-            body["allow_atomic"] = true.into();
-        }
-        if version.knows_fast_ingest() {
-            body["allow_batched"] = true.into();
-        }
-        body.to_string().into_bytes()
+    /// The body of `STREAM.CREATE`; empty without [`crate::Config::create`].
+    pub(crate) fn create_body(&self) -> Vec<u8> {
+        let create = self.config.create.as_ref();
+        create.map(|create| create.body(&self.config.to, self.version()).to_string().into_bytes()).unwrap_or_default()
     }
 
     /// Step 1: what `STREAM.INFO` says. Gives the next question.

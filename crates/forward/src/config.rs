@@ -1,14 +1,28 @@
 //! What a forward is told at construction.
 
 use jetstream::identity::StreamId;
-use subject::{Filter, Transform};
+use subject::Transform;
 
-/// Create the hub's stream when it is missing; an existing one is never changed: an update replaces the list of subjects, so two edges
-/// that each add theirs would erase each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Create {
-    /// Its subjects.
-    pub subjects: Vec<Filter>,
+use crate::create::Create;
+
+/// Where a batch ends at the latest, beside [`Timings::batch_ms`]: the position at the hub is known only behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Messages. Default and most 1,000: what a hub takes in an atomic batch.
+    pub messages: u64,
+    /// Bytes on the wire. Default and most 1 MiB: what is sent again after a cut.
+    pub bytes: u64,
+}
+
+impl Batch {
+    /// Most messages and bytes that may be asked for.
+    pub const MOST: Batch = Batch { messages: 1_000, bytes: 1024 * 1024 };
+}
+
+impl Default for Batch {
+    fn default() -> Batch {
+        Batch::MOST
+    }
 }
 
 /// Deadlines and limits. The defaults are for bad links.
@@ -53,6 +67,8 @@ pub struct Config {
     pub create: Option<Create>,
     /// Bytes per second on the wire.
     pub rate: Option<u64>,
+    /// Size of a batch.
+    pub batch: Batch,
     /// Prefix of reply subjects: the caller is subscribed to `<inbox>.>`, announced it, and hands what follows the dot to
     /// [`crate::Forward::handle_reply`]. New at each process start.
     pub inbox: String,

@@ -23,6 +23,7 @@ mod asking;
 mod backlog;
 mod buffer;
 pub mod config;
+pub mod create;
 pub mod headers;
 pub mod identity;
 mod pacing;
@@ -38,7 +39,8 @@ pub mod way;
 mod testing;
 
 pub use buffer::{Outgoing, SendBuffer};
-pub use config::{Config, Create, Timings};
+pub use config::{Batch, Config, Timings};
+pub use create::{Create, Placement, Retention, Storage};
 pub use identity::{Identity, Incarnation, IncarnationId, Incarnations};
 pub use record::{Record, RecordError};
 pub use session::{Action, Forward, ForwardError, Hub, Local};

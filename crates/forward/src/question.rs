@@ -27,6 +27,7 @@ impl Forward {
             Step::Info | Step::Create => match answer::stream(payload) {
                 Ok(found) => {
                     self.hub_stream = found;
+                    self.compare_with_create(payload);
                     if let Some(problem) = self.stream_problem() {
                         return self.stop(problem);
                     }
@@ -96,6 +97,16 @@ impl Forward {
             self.remark(text);
         }
         None
+    }
+
+    /// An existing stream is never changed: what `create` asks for and it lacks is said, exactly.
+    fn compare_with_create(&mut self, payload: &[u8]) {
+        let Some(create) = &self.config.create else { return };
+        let lacking = create.lacking(self.version(), &answer::stream_config(payload));
+        if !lacking.is_empty() {
+            let (stream, lacking) = (&self.config.to, lacking.join("; "));
+            self.remark(format!("the hub's stream {stream} is not what `create` says, and is not changed: {lacking}"));
+        }
     }
 
     fn question_refused(&mut self, problem: NoAnswer) {

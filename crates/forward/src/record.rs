@@ -63,6 +63,16 @@ impl Record {
         self.pairs.back().map_or(0, |pair| pair.hub)
     }
 
+    /// The second box is known and gone: what it left is foreign from now on. `None`: no second box was seen.
+    pub fn adopt(&mut self) -> Option<IncarnationId> {
+        let id = self.second_box.take()?;
+        if self.adopted.len() >= MAX_ADOPTED {
+            self.adopted.remove(0);
+        }
+        self.adopted.push(id);
+        Some(id)
+    }
+
     /// Notes a PubAck. Pairs closer than `hold / 60` are thinned out, and those older than `hold` but the newest of them forgotten.
     pub(crate) fn push(&mut self, pair: Pair, hold_ms: u64) {
         let spacing = hold_ms / 60;

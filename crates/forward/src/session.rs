@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::headers::{self, MAX_RESERVE, Stamp};
 use crate::identity::{self, IdentityError, Incarnations};
 use crate::pacing::{Pause, Rate, Window};
-use crate::record::{MAX_ADOPTED, Pair, Record};
+use crate::record::{Pair, Record};
 use crate::sender::InFlight;
 use crate::sender::atomic::Atomic;
 use crate::sender::fast_ingest::FastIngest;
@@ -155,6 +155,8 @@ pub struct Forward {
     durable_settled: u64,
     pub(crate) now_ms: u64,
     pub(crate) hub: Option<Hub>,
+    /// `max_payload` of the last hub.
+    largest_at_hub: Option<u64>,
     pub(crate) wanted: bool,
     pub(crate) hub_stream: HubStream,
     pub(crate) local: Local,
@@ -232,6 +234,7 @@ impl Forward {
             durable_settled: 0,
             now_ms,
             hub: None,
+            largest_at_hub: None,
             wanted: false,
             hub_stream: HubStream::default(),
             local,
@@ -279,6 +282,7 @@ impl Forward {
     pub fn handle_link_up(&mut self, now_ms: u64, hub: Hub) {
         self.tick(now_ms);
         self.hub = Some(hub);
+        self.largest_at_hub = Some(self.max_payload());
         self.window = Window::new();
         // Who wrote beside us, or denied us, may be gone.
         (self.blind, self.fence_off) = (false, false);
@@ -434,20 +438,18 @@ impl Forward {
         self.drive();
     }
 
-    /// `edge-gateway forward adopt`: the second box is known and gone; go on beside what it left.
-    pub fn handle_adopt(&mut self, now_ms: u64) {
+    /// `edge-gateway forward adopt`: the second box is known and gone; go on beside what it left. `false`: none was seen.
+    pub fn handle_adopt(&mut self, now_ms: u64) -> bool {
         self.tick(now_ms);
-        if let Some(id) = self.record.second_box.take() {
-            if self.record.adopted.len() >= MAX_ADOPTED {
-                self.record.adopted.remove(0);
-            }
-            self.record.adopted.push(id);
+        let adopted = self.record.adopt().is_some();
+        if adopted {
             self.dirty = true;
             if self.hub.is_some() {
                 self.ask_again();
             }
         }
         self.drive();
+        adopted
     }
 
     // ---- outputs -----------------------------------------------------------------------------------------------------------------
@@ -497,10 +499,11 @@ impl Forward {
         &self.filter
     }
 
-    /// The largest message (headers and body) that a local publish should be allowed with `reject_oversize`.
+    /// The largest message (headers and body) that a local publish should be allowed with `reject_oversize`: what the hub of the present
+    /// or the last link takes, less what the forward's own headers may need. `None`: no hub has said yet.
     #[must_use]
-    pub fn largest_local(&self) -> u64 {
-        self.max_payload().saturating_sub(self.stamp.reserve() as u64)
+    pub fn largest_local(&self) -> Option<u64> {
+        self.largest_at_hub.map(|most| most.saturating_sub(self.stamp.reserve() as u64))
     }
 
     /// Everything up to this local sequence may be given up without loss, even if the hub loses what it did not sync for `hold`.
@@ -650,10 +653,9 @@ impl Forward {
         self.ids
     }
 
+    /// Notes something that somebody should know. What is said again moves to the end.
     pub(crate) fn remark(&mut self, text: String) {
-        if self.remarks.back() == Some(&text) {
-            return;
-        }
+        self.remarks.retain(|known| *known != text);
         if self.remarks.len() >= MAX_REMARKS {
             self.remarks.pop_front();
         }

@@ -34,6 +34,12 @@ impl Version {
         self >= Version(2, 12, 0)
     }
 
+    /// The stream field `compression`.
+    #[must_use]
+    pub fn knows_compression(self) -> bool {
+        self >= Version(2, 10, 0)
+    }
+
     /// Fast ingest, and the stream field `allow_batched`.
     #[must_use]
     pub fn knows_fast_ingest(self) -> bool {

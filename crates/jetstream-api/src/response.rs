@@ -100,8 +100,10 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
             let page = Page::new(*total, *offset, LIST_LIMIT);
             envelope(kind, &WireConsumerList { page, consumers }, into);
         }
-        // Never asked for over the API.
-        Answer::Records(_) | Answer::Statistics(_) => encode_error(kind, &api_error::BAD_REQUEST, into),
+        // The first two are never asked for over the API; the third is no answer yet.
+        Answer::Records(_) | Answer::Statistics(_) | Answer::Later { .. } => {
+            encode_error(kind, &api_error::BAD_REQUEST, into)
+        }
     }
 }
 

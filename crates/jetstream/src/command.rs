@@ -100,12 +100,14 @@ pub enum Command {
     /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox. [`Outcome::Refused`] when there
     /// is no such consumer: nobody would have heard the request.
     Pull(Box<Pull>),
-    /// The inbox of a pull has no interest any more. → [`Outcome::Done`].
+    /// A delivery found nobody: the inbox of its pull has no interest any more. → [`Outcome::Done`].
     Unreachable {
         /// The consumer whose delivery found nobody.
         consumer: ConsumerId,
         /// The inbox.
         inbox: Span,
+        /// The delivery's ack subject: the message goes to whoever asks next.
+        reply: Span,
     },
     /// Bytes of a consumer's or session's deliveries left the process. → [`Outcome::Done`].
     Credit {
@@ -114,7 +116,7 @@ pub enum Command {
         /// How many bytes.
         bytes: u32,
     },
-    /// A session is connected: deliver its queue from the oldest entry. → [`Outcome::Done`].
+    /// A session is connected: deliver its queue from the oldest entry. → [`Outcome::Attached`].
     QueueAttach {
         /// The session.
         session: SessionId,
@@ -158,8 +160,23 @@ pub enum Command {
         /// At most so many bytes (and at least one message, if there is one).
         max_bytes: u32,
     },
+    /// How far a stream is forwarded, and what its hub takes. Not durable: said again after each opening. → [`Outcome::Done`].
+    Forwarded(Forwarded),
     /// An API request. → [`Outcome::Answer`].
     Request(Box<Request>),
+}
+
+/// What the owner of a forward says of its stream. When the store has no room, messages that a hub has confirmed go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The stream.
+    pub stream: StreamId,
+    /// Confirmed for so long that not even a hub that loses its unsynced tail needs them: up to here. They go first.
+    pub releasable: Sequence,
+    /// Confirmed, up to here. They go next.
+    pub confirmed: Sequence,
+    /// A publish with more bytes of headers and body is refused (10054): the hub would not take it.
+    pub largest: Option<u64>,
 }
 
 /// Who is credited.
@@ -321,6 +338,13 @@ pub enum Outcome {
     },
     /// The answer to a request.
     Answer(Box<Answer>),
+    /// A session's queue is attached.
+    Attached {
+        /// Messages in it.
+        queued: u64,
+    },
+    /// A request that only reads was not looked at: the answers of this turn are as large as they may be together. To be asked again.
+    Again,
 }
 
 /// Answers to [`Request`]s.
@@ -344,6 +368,10 @@ pub enum Answer {
     Deleted,
     Purged {
         count: u64,
+    },
+    /// It takes a while: the answer comes with [`Event::Answered`] of that number. After [`Event::Reopened`] it doesn't come any more.
+    Later {
+        number: u64,
     },
     /// One message in the buffer.
     Message(Box<MessageBuffer>),
@@ -509,6 +537,13 @@ pub enum Event {
         /// How many.
         messages: u64,
     },
+    /// The answer to a request that was answered with [`Answer::Later`].
+    Answered {
+        /// The number that [`Answer::Later`] gave.
+        number: u64,
+        /// The answer.
+        answer: Box<Answer>,
+    },
     /// The store failed and was opened anew: all volatile state of the store thread is gone (waiting pulls, attached queues).
     Reopened {
         /// What happened.
@@ -516,6 +551,13 @@ pub enum Event {
     },
     /// The store refuses publishes (`true`: reserve reached) or takes them again.
     Full(bool),
+    /// Messages were dropped from a session's queue: it was full, or they have left their stream.
+    QueueDropped {
+        /// Whose.
+        session: SessionId,
+        /// How many in this turn.
+        messages: u64,
+    },
 }
 
 /// Messages on their way to subscribers, in one arena.

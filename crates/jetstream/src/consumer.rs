@@ -6,7 +6,7 @@
 //! The ack floor is not kept but read off: just below the lowest outstanding message, or where the consumer stands.
 //! The other half, who waits for messages and what they were sent, is [`crate::delivery`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::ack_subject::AckPlace;
 use crate::command::ConsumerInfo;
@@ -23,6 +23,8 @@ use crate::stream::{Among, Removal, Stream, limit};
 const RECOUNTED_EVERY_MILLIS: u64 = 1000;
 /// Messages outstanding where the configuration sets no limit: some 24 MB.
 const MOST_OUTSTANDING: u64 = 1 << 20;
+/// Entries of the redelivery queue that may be out of date before they are looked for, or as many as are not.
+const MOST_USELESS: u64 = 1024;
 const POSITION_VERSION: u8 = 1;
 
 const CONFIG: u8 = 0;
@@ -173,6 +175,10 @@ impl Consumer {
     /// Messages left the stream.
     pub(crate) fn account_removed(&mut self, removal: &Removal) {
         let gone = removal.evicted;
+        if gone.first == gone.last && self.pending.remove(gone.first) {
+            // Nobody can be sent it again: its place is free for another one, as in nats-server.
+            self.dirty = true;
+        }
         if self.next > gone.last && self.selection.is_none() {
             return;
         }
@@ -193,6 +199,30 @@ impl Consumer {
                 self.recount.get_or_insert(earliest);
             }
         }
+    }
+
+    /// A message is to be delivered again.
+    pub(crate) fn deliver_again(&mut self, sequence: Sequence) {
+        self.redeliver.push_back(sequence);
+        let useful = self.pending.len().max(MOST_USELESS);
+        if self.config.ack_policy != AckPolicy::None && self.redeliver.len() as u64 > 2 * useful {
+            // What was put off or acknowledged meanwhile stays behind; while nobody pulls, nobody takes it out.
+            let (pending, mut seen) = (&self.pending, BTreeSet::new());
+            self.redeliver
+                .retain(|sequence| pending.get(*sequence).is_some_and(|entry| entry.queued) && seen.insert(*sequence));
+        }
+    }
+
+    /// A delivery reached nobody: the message is as good as not sent. `false`: it was sent again since, or is acknowledged.
+    pub(crate) fn give_back(&mut self, place: &AckPlace, now: Now) -> bool {
+        if self.config.ack_policy != AckPolicy::None {
+            if !self.pending.give_back(place.sequence, place.deliveries, now.age) {
+                return false;
+            }
+            self.dirty = true;
+        }
+        self.deliver_again(place.sequence);
+        true
     }
 
     /// The stream begins later now: what lies below can't be delivered any more.
@@ -348,4 +378,31 @@ fn before(sequence: Sequence) -> Sequence {
 
 fn known(time: Timestamp) -> Option<Timestamp> {
     (time.0 != 0).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Consumer, MOST_USELESS};
+    use crate::ack_subject::AckPlace;
+    use crate::config::{ConsumerConfig, StreamConfig};
+    use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
+    use crate::stream::Stream;
+
+    /// A client that says by turns "not now" and "still working" while nobody pulls.
+    #[test]
+    fn a_redelivery_queue_that_nobody_empties_stays_bounded() {
+        let stream = Stream::new(StreamId::FIRST, StreamConfig::named("S"), Timestamp(0));
+        let config = ConsumerConfig::named("c");
+        let mut consumer = Consumer::new(ConsumerId(1), &stream, config, Timestamp(0), Now::default());
+        consumer.pending.insert(Sequence(1), 1, AgeMillis(u64::MAX));
+        for _ in 0..10 * MOST_USELESS {
+            assert!(consumer.pending.queue(Sequence(1), AgeMillis(0)));
+            consumer.deliver_again(Sequence(1));
+            consumer.pending.postpone(Sequence(1), AgeMillis(u64::MAX));
+        }
+        assert!(consumer.redeliver.len() as u64 <= 2 * MOST_USELESS, "{} entries", consumer.redeliver.len());
+        let place = AckPlace { deliveries: 1, sequence: Sequence(1), consumer_sequence: 1, time: 0, pending: 0 };
+        assert!(consumer.give_back(&place, Now::default()), "what is queued is still found");
+        assert_eq!(consumer.redeliver.back(), Some(&Sequence(1)));
+    }
 }

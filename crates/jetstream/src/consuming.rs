@@ -83,10 +83,13 @@ impl JetStream {
         Ok(Outcome::Acknowledged { confirm: known && next.is_none() && !reply.is_empty() })
     }
 
-    /// Requests of an inbox that nobody listens to.
-    pub(crate) fn unreachable(&mut self, id: ConsumerId, inbox: &[u8]) -> Outcome {
-        if let Some(consumer) = self.consumers.get_mut(&id) {
-            consumer.delivering.waiting.retain(|waiting| *waiting.inbox != *inbox);
+    /// A delivery to an inbox that nobody listens to: its requests end, and the message is for whoever asks next.
+    pub(crate) fn unreachable(&mut self, id: ConsumerId, inbox: &[u8], reply: &[u8], now: Now) -> Outcome {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Outcome::Done };
+        consumer.delivering.waiting.retain(|waiting| *waiting.inbox != *inbox);
+        if AckPlace::parse(reply).is_some_and(|place| consumer.give_back(&place, now)) {
+            self.list_dirty(id, now);
+            self.serve_soon(id);
         }
         Outcome::Done
     }
@@ -222,6 +225,9 @@ impl Consumer {
     }
 
     fn to_redeliver(&self) -> u64 {
+        if self.config.ack_policy == AckPolicy::None {
+            return self.redeliver.len() as u64;
+        }
         let queued = |sequence: &&Sequence| self.pending.get(**sequence).is_some_and(|entry| entry.queued);
         self.redeliver.iter().filter(queued).count() as u64
     }
@@ -245,7 +251,7 @@ impl Consumer {
             Some(delay) => {
                 self.pending.postpone(place.sequence, AgeMillis(now.age.0.saturating_add(delay)));
             }
-            None if self.pending.queue(place.sequence, now.age) => self.redeliver.push_back(place.sequence),
+            None if self.pending.queue(place.sequence, now.age) => self.deliver_again(place.sequence),
             None => {}
         }
         true
@@ -256,10 +262,10 @@ impl Consumer {
         self.pending.take_due(now.age, due);
         for sequence in due.drain(..) {
             self.dirty = true;
-            if self.pending.get(sequence).is_some_and(|entry| self.is_exhausted(entry.deliveries)) {
+            if self.pending.get(sequence).is_some_and(|entry| self.is_exhausted(entry.received())) {
                 self.pending.remove(sequence);
             } else {
-                self.redeliver.push_back(sequence);
+                self.deliver_again(sequence);
             }
         }
     }

@@ -195,18 +195,22 @@ impl Consumer {
         deliveries: &mut Deliveries,
         sequence: Sequence,
     ) -> Result<(), StoreError> {
-        let Some(entry) = self.pending.get(sequence).filter(|entry| entry.queued) else { return Ok(()) };
+        let entry = self.pending.get(sequence).filter(|entry| entry.queued);
+        if entry.is_none() && self.config.ack_policy != AckPolicy::None {
+            return Ok(());
+        }
+        let received = entry.map_or(0, |entry| entry.received());
         buffer.clear();
-        let there = !self.is_exhausted(entry.deliveries) && undamaged(store, self.stream, sequence, buffer)?;
+        let there = !self.is_exhausted(received) && undamaged(store, self.stream, sequence, buffer)?;
         let Some(message) = buffer.get(0).filter(|_| there) else {
             self.pending.remove(sequence);
             self.dirty = true;
             return Ok(());
         };
-        let place = self.place(&message, u64::from(entry.deliveries) + 1, self.left(stream));
+        let place = self.place(&message, u64::from(received) + 1, self.left(stream));
         if self.send(&message, &place, now, deliveries) {
             self.delivered += 1;
-            let due = self.due(now, entry.deliveries + 1);
+            let due = self.due(now, received + 1);
             self.pending.delivered_again(sequence, due);
         } else {
             self.redeliver.push_front(sequence);

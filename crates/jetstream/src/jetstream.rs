@@ -5,7 +5,7 @@
 //!
 //! An error is the store's. The state is then worth nothing: the owner drops it together with the store, and loads both again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::api_error;
 use crate::clock::StoredClock;
@@ -15,8 +15,10 @@ use crate::consumer::Consumer;
 use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::message_id::IdKey;
+use crate::purging::Purging;
 use crate::queue::Queues;
 use crate::record::{Reader, put};
+use crate::room::room_needed;
 use crate::store::{MessageBuffer, NewMessage, Read, Store, StoreError, record_space};
 use crate::stored_config;
 use crate::stream::{Ids, Incoming, Removal, Stream, Verdict};
@@ -102,6 +104,8 @@ pub struct JetStream {
     pub(crate) reads: Vec<WaitingRead>,
     pub(crate) api_total: u64,
     pub(crate) api_errors: u64,
+    /// Bytes of the answers of this turn, about.
+    pub(crate) answered: usize,
     pub(crate) commits: u64,
     pub(crate) commit_histogram: [u64; 24],
     /// Something waits for the disk: an append, a request, an acknowledgement with a reply.
@@ -110,6 +114,10 @@ pub struct JetStream {
     pub(crate) lazy_since: Option<AgeMillis>,
     /// There is work left over from this turn.
     pub(crate) again: bool,
+    /// Purges that take more than one turn, oldest first.
+    pub(crate) purges: VecDeque<Purging>,
+    /// Number of the newest of them.
+    pub(crate) purge_number: u64,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -143,11 +151,14 @@ impl JetStream {
             reads: Vec::new(),
             api_total: 0,
             api_errors: 0,
+            answered: 0,
             commits: 0,
             commit_histogram: [0; 24],
             sync: false,
             lazy_since: None,
             again: false,
+            purges: VecDeque::new(),
+            purge_number: 0,
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -203,7 +214,10 @@ impl JetStream {
             Command::Request(request) => self.request(turn, request),
             Command::Ack(ack) => self.acknowledge(turn, ack),
             Command::Pull(pull) => self.pull(turn, pull),
-            Command::Unreachable { consumer, inbox } => Ok(self.unreachable(*consumer, inbox.of(&turn.batch.arena))),
+            Command::Unreachable { consumer, inbox, reply } => {
+                let arena = &turn.batch.arena;
+                Ok(self.unreachable(*consumer, inbox.of(arena), reply.of(arena), turn.now))
+            }
             Command::Credit { to: Recipient::Consumer(consumer), bytes } => {
                 self.credit_consumer(*consumer, *bytes);
                 Ok(Outcome::Done)
@@ -213,8 +227,7 @@ impl JetStream {
                 Ok(Outcome::Done)
             }
             Command::QueueAttach { session, window } => {
-                self.queues.attach(*session, *window);
-                Ok(Outcome::Done)
+                Ok(Outcome::Attached { queued: self.queues.attach(*session, *window) })
             }
             Command::QueueDetach { session } => {
                 self.queues.detach(*session);
@@ -223,6 +236,12 @@ impl JetStream {
             Command::QueueAck { session, position } => {
                 if self.queues.acknowledge(turn.store, *session, *position)? {
                     self.lazy_since.get_or_insert(turn.now.age);
+                }
+                Ok(Outcome::Done)
+            }
+            Command::Forwarded(forwarded) => {
+                if let Some(stream) = self.streams.get_mut(&forwarded.stream) {
+                    stream.forwarded = *forwarded;
                 }
                 Ok(Outcome::Done)
             }
@@ -248,7 +267,9 @@ impl JetStream {
         let batch = Batch::default();
         let mut turn = Context { store, now, batch: &batch, deliveries, events };
         self.again = false;
+        self.answered = 0;
         self.fire_timers(&mut turn)?;
+        self.continue_purge(&mut turn)?;
         for stream in std::mem::take(&mut self.touched) {
             self.settle(&mut turn, stream)?;
         }
@@ -312,7 +333,17 @@ impl JetStream {
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
         };
-        let verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        let mut verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        if let Verdict::Refused(error) = &verdict
+            && *error == api_error::STORAGE_RESOURCES_EXCEEDED
+            && self.make_room(turn, room_needed(&message))?
+            && let Some(stream) = self.streams.get_mut(&append.stream)
+        {
+            verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        }
+        let Some(stream) = self.streams.get_mut(&append.stream) else {
+            return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
+        };
         if !stream.touched {
             stream.touched = true;
             self.touched.push(append.stream);
@@ -343,7 +374,8 @@ impl JetStream {
         }
     }
 
-    /// Would the message exceed what all streams together may hold, also after this one has been brought within its limits?
+    /// Would the message exceed what all streams together may hold, also after this one has been brought within its limits, and what is
+    /// confirmed elsewhere has gone?
     fn is_over_limit(
         &mut self,
         turn: &mut Context<'_>,
@@ -353,6 +385,10 @@ impl JetStream {
         let Some(max) = self.limits.max_file_store else { return Ok(false) };
         if self.stored_bytes + message.size() > max {
             self.settle(turn, stream)?;
+        }
+        let excess = (self.stored_bytes + message.size()).saturating_sub(max);
+        if excess > 0 && message.size() <= max {
+            self.make_room(turn, excess)?;
         }
         Ok(self.stored_bytes + message.size() > max)
     }
@@ -471,7 +507,7 @@ impl JetStream {
     }
 
     /// Its consumers have something to look at: new messages, or a beginning that has moved.
-    fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
+    pub(crate) fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let shrunk = std::mem::take(&mut stream.shrunk);
         let first = turn.store.state(id).first;

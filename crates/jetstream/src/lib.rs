@@ -30,9 +30,12 @@ mod jetstream;
 mod message_id;
 mod pending;
 mod publish_header;
+mod purging;
 mod queue;
+mod queue_blocks;
 mod record;
 mod requests;
+mod room;
 pub mod store;
 mod stored_config;
 mod stream;
@@ -49,3 +52,4 @@ mod stream_properties;
 mod testscripts;
 
 pub use jetstream::{JetStream, Limits};
+pub use stored_config::stream_name;

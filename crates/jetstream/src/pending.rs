@@ -22,12 +22,21 @@ pub(crate) struct Outstanding {
     offset: u8,
     /// It waits in the redelivery queue.
     pub(crate) queued: bool,
+    /// Its last delivery reached nobody: it does not count.
+    returned: bool,
     /// How often it was delivered; 0: acknowledged, a hole.
     pub(crate) deliveries: u32,
     /// Consumer sequence of its first delivery.
     pub(crate) first_delivery: u64,
     /// When it is delivered again.
     pub(crate) due: AgeMillis,
+}
+
+impl Outstanding {
+    /// How often it was delivered to somebody.
+    pub(crate) fn received(&self) -> u32 {
+        self.deliveries - u32::from(self.returned)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -105,7 +114,14 @@ impl Pending {
 
     /// A message was delivered for the first time.
     pub(crate) fn insert(&mut self, sequence: Sequence, first_delivery: u64, due: AgeMillis) {
-        let entry = Outstanding { offset: offset(sequence), queued: false, deliveries: 1, first_delivery, due };
+        let entry = Outstanding {
+            offset: offset(sequence),
+            queued: false,
+            returned: false,
+            deliveries: 1,
+            first_delivery,
+            due,
+        };
         let spare = &mut self.spare;
         let chunk = self.chunks.entry(sequence.0 / CHUNK).or_insert_with(|| Chunk {
             entries: std::mem::take(spare),
@@ -128,8 +144,10 @@ impl Pending {
     pub(crate) fn delivered_again(&mut self, sequence: Sequence, due: AgeMillis) -> u32 {
         let mut first_time = false;
         let deliveries = self.change(sequence, due, |entry| {
-            first_time = entry.deliveries == 1;
-            entry.deliveries = entry.deliveries.saturating_add(1);
+            if !std::mem::take(&mut entry.returned) {
+                first_time = entry.deliveries == 1;
+                entry.deliveries = entry.deliveries.saturating_add(1);
+            }
             entry.queued = false;
         });
         self.redelivered += u64::from(first_time);
@@ -152,6 +170,15 @@ impl Pending {
         (entry.queued, entry.due) = (true, now);
         chunk.dirty = true;
         true
+    }
+
+    /// Its n-th delivery reached nobody: it goes to the redelivery queue; `false` when that was not its last one, or it is there already.
+    pub(crate) fn give_back(&mut self, sequence: Sequence, deliveries: u64, now: AgeMillis) -> bool {
+        let is_last = self.get(sequence).is_some_and(|entry| u64::from(entry.received()) == deliveries);
+        if !is_last || !self.queue(sequence, now) {
+            return false;
+        }
+        self.change(sequence, now, |entry| entry.returned = true).is_some()
     }
 
     fn change(

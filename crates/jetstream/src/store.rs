@@ -280,11 +280,30 @@ pub trait Store {
     /// When the engine fails.
     fn remove(&mut self, stream: StreamId, sequence: Sequence, erase: bool) -> Result<bool, StoreError>;
 
+    /// Removes the messages from `first` to `last`, both included, as far as they are there.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn remove_run(&mut self, stream: StreamId, first: Sequence, last: Sequence) -> Result<(), StoreError> {
+        let mut next = first;
+        while next <= last {
+            self.remove(stream, next, false)?;
+            next = next.next();
+        }
+        Ok(())
+    }
+
     /// Removes from the front, see [`FrontLimits`].
     ///
     /// # Errors
     /// When the engine fails.
     fn evict(&mut self, stream: StreamId, limits: &FrontLimits) -> Result<Evicted, StoreError>;
+
+    /// Removes all messages of a stream at once, however many; its last sequence stays. Their space is given back in steps by [`Store::maintain`].
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn clear(&mut self, stream: StreamId) -> Result<Evicted, StoreError>;
 
     /// Removes the oldest messages of the subjects that match, all but the newest `keep` of the whole selection, those below `below` only (if
     /// given), at most `limit` a call. Returns how many, and whether more remain.

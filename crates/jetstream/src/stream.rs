@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 use subject::Filter;
 
 use crate::api_error::{self, ApiError};
+use crate::command::Forwarded;
 use crate::config::{Discard, StreamConfig};
 use crate::duplicates::Duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
 use crate::message_id::IdKey;
 use crate::publish_header::{PublishHeaders, sequence};
 use crate::store::{
-    Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StreamState, SubjectState, message_size,
-    undamaged,
+    Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StoredMessage, StreamState, SubjectState,
+    message_size, undamaged,
 };
 
 /// Messages removed by one call of the store; a longer removal is done in steps.
@@ -101,6 +102,8 @@ pub(crate) struct Stream {
     pub(crate) touched: bool,
     /// The one entry it has in the timers.
     pub(crate) scheduled: Option<AgeMillis>,
+    /// How far it is forwarded.
+    pub(crate) forwarded: Forwarded,
     duplicates: Duplicates,
     /// Id of the last message; `None`: not known since loading, ask the store.
     last_id: Option<Vec<u8>>,
@@ -120,6 +123,7 @@ impl Stream {
             counted_bytes: 0,
             touched: false,
             scheduled: None,
+            forwarded: Forwarded::default(),
             duplicates: Duplicates::default(),
             last_id: None,
         }
@@ -163,7 +167,7 @@ impl Stream {
             }
         }
         let on_subject = self.limited_subject(store, message.subject);
-        if let Some(refusal) = self.size_and_limits(message, &headers, &state, on_subject) {
+        if let Some(refusal) = self.size_and_limits(store, message, &headers, &state, on_subject)? {
             return Ok(Verdict::Refused(refusal));
         }
         let new = NewMessage {
@@ -197,9 +201,11 @@ impl Stream {
         if self.config.sealed {
             return Ok(false);
         }
+        // What refuses the new one never gives up an old one for it, as in nats-server; age is no matter of that choice.
+        let discards_old = self.config.discard == Discard::Old;
         let limits = FrontLimits {
-            max_messages: limit(self.config.max_messages),
-            max_bytes: limit(self.config.max_bytes),
+            max_messages: if discards_old { limit(self.config.max_messages) } else { u64::MAX },
+            max_bytes: if discards_old { limit(self.config.max_bytes) } else { u64::MAX },
             stored_before: self.max_age().and_then(|max| (now.age.0 + 1).checked_sub(max)).map(AgeMillis),
             below: Sequence(0),
             limit: REMOVED_PER_STEP,
@@ -220,6 +226,12 @@ impl Stream {
             }
         }
         Ok(true)
+    }
+
+    /// Up to where it may be shortened for others, if it may. `discard: new` never gives up what was accepted.
+    pub(crate) fn gives_up_to(&self, bound: fn(&Forwarded) -> Sequence) -> Option<Sequence> {
+        let may = !self.config.sealed && self.config.discard == Discard::Old;
+        may.then(|| bound(&self.forwarded)).filter(|bound| bound.0 > 0)
     }
 
     /// When its oldest message expires.
@@ -303,7 +315,7 @@ impl Stream {
         if !self.config.allow_rollup || self.config.deny_purge {
             return Ok(Some(api_error::stream_rollup_failed("rollup not permitted")));
         }
-        if !matches!(rollup, b"sub" | b"all") {
+        if !(rollup.eq_ignore_ascii_case(b"sub") || rollup.eq_ignore_ascii_case(b"all")) {
             let text = format!("rollup value invalid: {:?}", String::from_utf8_lossy(rollup));
             return Ok(Some(api_error::stream_rollup_failed(text)));
         }
@@ -331,35 +343,56 @@ impl Stream {
 
     fn size_and_limits(
         &self,
+        store: &mut dyn Store,
         message: &Incoming<'_>,
         headers: &PublishHeaders<'_>,
         state: &StreamState,
         on_subject: Option<SubjectState>,
-    ) -> Option<ApiError> {
-        let size = message.headers.len() + message.payload.len();
-        if usize::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
-            return Some(api_error::STREAM_MESSAGE_EXCEEDS_MAXIMUM);
+    ) -> Result<Option<ApiError>, StoreError> {
+        let size = (message.headers.len() + message.payload.len()) as u64;
+        let exceeds_hubs = self.forwarded.largest.is_some_and(|max| size > max);
+        if exceeds_hubs || u64::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
+            return Ok(Some(api_error::STREAM_MESSAGE_EXCEEDS_MAXIMUM));
         }
         if message.headers.len() > LONGEST_HEADERS {
-            return Some(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM);
+            return Ok(Some(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM));
         }
         if self.config.discard == Discard::Old {
             // Stock stores it and evicts it at once; an acknowledged message that is gone helps nobody.
             let never_fits = message.size() > limit(self.config.max_bytes);
-            return never_fits.then(|| api_error::stream_store_failed("maximum bytes exceeded"));
+            return Ok(never_fits.then(|| api_error::stream_store_failed("maximum bytes exceeded")));
         }
         let per_subject = limit(self.config.max_messages_per_subject);
         let replaces = on_subject.is_some_and(|found| found.messages >= per_subject);
         if replaces && self.config.discard_new_per_subject && headers.rollup.is_none() {
-            return Some(api_error::stream_store_failed("maximum messages per subject exceeded"));
+            return Ok(Some(api_error::stream_store_failed("maximum messages per subject exceeded")));
         }
         if state.messages >= limit(self.config.max_messages) && !replaces {
-            return Some(api_error::stream_store_failed("maximum messages exceeded"));
+            return Ok(Some(api_error::stream_store_failed("maximum messages exceeded")));
         }
-        if state.bytes + message.size() > limit(self.config.max_bytes) && !replaces {
-            return Some(api_error::stream_store_failed("maximum bytes exceeded"));
+        if state.bytes + message.size() > limit(self.config.max_bytes) {
+            let given_up = on_subject.filter(|_| replaces).map(|found| self.oldest_size(store, message.subject, found));
+            if given_up.transpose()?.is_none_or(|size| size < message.size()) {
+                return Ok(Some(api_error::stream_store_failed("maximum bytes exceeded")));
+            }
         }
-        None
+        Ok(None)
+    }
+
+    /// Size of the oldest message of a subject: what a per-subject limit gives up for a new one.
+    fn oldest_size(&self, store: &mut dyn Store, subject: &[u8], found: SubjectState) -> Result<u64, StoreError> {
+        let oldest = match Filter::from_bytes(subject) {
+            Ok(filter) if found.messages > 1 => store.next_matching(self.id, Sequence(1), &[filter])?,
+            _ => Some(found.last),
+        };
+        let mut buffer = MessageBuffer::default();
+        if let Some(oldest) = oldest {
+            undamaged(store, self.id, oldest, &mut buffer)?;
+        }
+        let size = |message: StoredMessage<'_>| {
+            message_size(message.subject.len(), message.headers.len(), message.payload.len())
+        };
+        Ok(buffer.get(0).map_or(0, size))
     }
 
     fn count(&mut self, new: &NewMessage<'_>, headers: &PublishHeaders<'_>, most_ids: usize) {
@@ -410,11 +443,20 @@ impl Stream {
         new: Sequence,
         removed: &mut Vec<Removal>,
     ) -> Result<(), StoreError> {
-        if rollup == b"all" {
+        if rollup.eq_ignore_ascii_case(b"all") {
             return self.remove_below(store, new, removed).map(drop);
         }
         let Ok(filter) = Filter::from_bytes(subject) else { return Ok(()) };
         self.purge(store, &filter, None, 1, removed).map(drop)
+    }
+
+    /// Removes everything, at once however much it is; answers how many that were.
+    pub(crate) fn clear(&mut self, store: &mut dyn Store, removed: &mut Vec<Removal>) -> Result<u64, StoreError> {
+        let evicted = store.clear(self.id)?;
+        if evicted.messages > 0 {
+            removed.push(Removal { evicted, among: Among::All });
+        }
+        Ok(evicted.messages)
     }
 
     /// Removes everything below a sequence; answers how many that were.

@@ -9,6 +9,7 @@ use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
 use crate::config::StreamConfig;
 use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
+use crate::purging::Purging;
 use crate::store::{MessageBuffer, Store, StoreError, undamaged};
 use crate::stored_config;
 use crate::stream::{Among, REMOVED_PER_STEP, Removal, Stream};
@@ -216,17 +217,21 @@ impl JetStream {
         };
         let id = *id;
         let last = turn.store.state(id).last;
-        let count = match (filter.as_str(), below, keep) {
-            (">", below, None) => {
-                let below = below.unwrap_or(last.next());
-                let count = stream.remove_below(turn.store, below, &mut self.removed)?;
-                if below > last.next() {
-                    turn.store.skip_to(id, Sequence(below.0 - 1), turn.now)?;
+        // What is stored from now on is not meant.
+        let end = below.map_or(last.next(), |below| below.min(last.next()));
+        if filter.as_str() != ">" || end <= last || keep.is_some() {
+            let most = match keep {
+                Some(keep) => {
+                    turn.store.count_matching(id, Sequence(0), std::slice::from_ref(&filter))?.saturating_sub(keep)
                 }
-                count
-            }
-            _ => stream.purge(turn.store, &filter, below, keep.unwrap_or(0), &mut self.removed)?,
-        };
+                None => u64::MAX,
+            };
+            return self.begin_purge(turn, Purging::new(id, filter, end, most));
+        }
+        let count = stream.clear(turn.store, &mut self.removed)?;
+        if let Some(below) = below.filter(|below| *below > last.next()) {
+            turn.store.skip_to(id, Sequence(below.0 - 1), turn.now)?;
+        }
         self.account_removed(turn, id);
         self.settle(turn, id)?;
         Ok(Ok(Answer::Purged { count }))

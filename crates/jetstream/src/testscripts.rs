@@ -10,8 +10,8 @@ use goldenscript::{ArgumentConsumer, Context};
 
 use crate::clock::AgeClock;
 use crate::command::{
-    Ack, Answer, Append, Batch, Command, ConsumerAction, ConsumerInfo, Deliveries, Event, MessageGet, Outcome, Pull,
-    QueueFor, Recipient, Request, Span, StreamInfo,
+    Ack, Answer, Append, Batch, Command, ConsumerAction, ConsumerInfo, Deliveries, Event, Forwarded, MessageGet,
+    Outcome, Pull, QueueFor, Recipient, Request, Span, StreamInfo,
 };
 use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
 use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
@@ -162,6 +162,13 @@ impl Runner {
                     writeln!(out, "  slice: {found:?} next {}", next.0)?;
                 }
                 Event::Full(full) => writeln!(out, "  full: {full}")?,
+                Event::QueueDropped { session, messages } => {
+                    writeln!(out, "  dropped of session {}: {messages}", session.0)?;
+                }
+                Event::Answered { number, answer } => {
+                    write!(out, "  answer {number}: ")?;
+                    write_answer(out, answer)?;
+                }
                 Event::Reopened { reason } => writeln!(out, "  reopened: {reason}")?,
             }
         }
@@ -410,8 +417,27 @@ impl goldenscript::Runner for Runner {
                 let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
                 let mut batch = Batch::default();
                 let inbox = batch.add(args.next_pos().ok_or("inbox?")?.as_bytes());
-                batch.commands.push(Command::Unreachable { consumer, inbox });
+                let mut lost = 0;
+                while let Some(sequence) = args.next_pos() {
+                    lost += 1;
+                    let subject = self.acks.get(&(consumer, sequence.parse()?)).ok_or("never delivered")?;
+                    let reply = batch.add(subject);
+                    batch.commands.push(Command::Unreachable { consumer, inbox, reply });
+                }
+                if lost == 0 {
+                    batch.commands.push(Command::Unreachable { consumer, inbox, reply: Span::default() });
+                }
                 self.turn(&batch)
+            }
+            "forwarded" => {
+                let name = args.next_pos().ok_or("stream?")?.to_owned();
+                let stream = self.streams.iter().find(|(_, (known, _))| *known == name).map(|(id, _)| *id);
+                let mut sequence =
+                    |key| args.take_key(key).map(str::parse).transpose().map(|it| Sequence(it.unwrap_or(0)));
+                let (releasable, confirmed) = (sequence("releasable")?, sequence("confirmed")?);
+                let largest = args.take_key("largest").map(str::parse).transpose()?;
+                let stream = stream.ok_or("no such stream")?;
+                self.one(Command::Forwarded(Forwarded { stream, releasable, confirmed, largest }))
             }
             "limits" => self.limits(&mut args),
             "statistics" => self.statistics(),
@@ -514,7 +540,9 @@ fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
             writeln!(out, "refused {} {}: {}", error.code, error.err_code, error.description)?;
         }
         Outcome::Acknowledged { confirm: true } => writeln!(out, "confirmed")?,
+        Outcome::Attached { queued } => writeln!(out, "  attached: {queued} queued")?,
         Outcome::Answer(answer) => write_answer(out, answer)?,
+        Outcome::Again => writeln!(out, "again")?,
     }
     Ok(())
 }
@@ -526,6 +554,7 @@ fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
         Answer::StreamNames { names, total, .. } => writeln!(out, "{total} streams: {}", names.join(" "))?,
         Answer::Deleted => writeln!(out, "deleted")?,
         Answer::Purged { count } => writeln!(out, "purged {count}")?,
+        Answer::Later { number } => writeln!(out, "answered later: {number}")?,
         Answer::Message(buffer) => {
             for message in buffer.iter() {
                 let payload = String::from_utf8_lossy(message.payload);

@@ -236,6 +236,9 @@ pub struct LeafInfo {
     pub leafnode_urls: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ws_connect_urls: Vec<String>,
+    /// The hub is about to stop.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ldm: bool,
 }
 
 /// CONNECT on a leaf link (leafnode §5).

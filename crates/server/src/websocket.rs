@@ -7,7 +7,10 @@
 //! its control line. A frame's claimed length reserves address space up to that, memory follows the bytes, and what unfinished frames of all
 //! connections hold together is bounded (`frame_memory`).
 
+mod leaf;
 mod request;
+
+pub use leaf::{LeafWebSocket, Upgrade};
 
 use std::io;
 use std::net::SocketAddr;
@@ -193,7 +196,7 @@ async fn refuse<T>(
     Err(io::Error::new(io::ErrorKind::InvalidData, reason))
 }
 
-/// A WebSocket as a stream of bytes. Also for the dialling side, made with [`WebSocketBytes::dialled`].
+/// A WebSocket as a stream of bytes.
 pub struct WebSocketBytes<S> {
     frames: WebSocketStream<Counted<S>>,
     /// Memory of the unfinished frame, or of the one being read.
@@ -209,14 +212,6 @@ pub struct WebSocketBytes<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
     fn new(frames: WebSocketStream<Counted<S>>, protocol: Protocol, charge: Charge) -> WebSocketBytes<S> {
         WebSocketBytes { frames, charge, rest: Bytes::new(), protocol, unflushed: false, tls: None }
-    }
-
-    /// Wraps a connection that we dialled and upgraded; `received` came behind the answer already.
-    pub async fn dialled(stream: S, received: Vec<u8>, max_payload: usize) -> WebSocketBytes<S> {
-        let config = config(max_payload + FRAME_EXTRA);
-        let stream = Counted::new(stream);
-        let frames = WebSocketStream::from_partially_read(stream, received, Role::Client, Some(config)).await;
-        WebSocketBytes::new(frames, Protocol::Leaf, FrameMemory::default().charge())
     }
 
     fn poll_unflushed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -357,18 +352,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketBytes<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SessionStream for WebSocketBytes<S> {
     fn end(self: Pin<&mut Self>, context: &mut Context<'_>, reason: CloseReason) {
-        let code = match reason {
-            CloseReason::ClientClosed | CloseReason::Kicked => CloseCode::Normal,
-            CloseReason::ServerShutdown => CloseCode::Away,
-            CloseReason::ProtocolViolation | CloseReason::MaxControlLineExceeded => CloseCode::Protocol,
-            CloseReason::MaxPayloadExceeded => CloseCode::Size,
-            CloseReason::ReadError | CloseReason::WriteError | CloseReason::TlsHandshakeError => CloseCode::Away,
-            _ => CloseCode::Policy,
-        };
+        let code = close_code(reason);
         self.get_mut().close(context, code, reason.text());
     }
 
     fn tls(&self) -> Option<TlsSession> {
         self.tls
+    }
+}
+
+/// How a WebSocket says why it ends.
+fn close_code(reason: CloseReason) -> CloseCode {
+    match reason {
+        CloseReason::ClientClosed | CloseReason::Kicked => CloseCode::Normal,
+        CloseReason::ServerShutdown => CloseCode::Away,
+        CloseReason::ProtocolViolation | CloseReason::MaxControlLineExceeded => CloseCode::Protocol,
+        CloseReason::MaxPayloadExceeded => CloseCode::Size,
+        CloseReason::ReadError | CloseReason::WriteError | CloseReason::TlsHandshakeError => CloseCode::Away,
+        _ => CloseCode::Policy,
     }
 }

@@ -99,7 +99,9 @@ pub(crate) fn write(db: &mut Database, ring: &Ring, stream: &mut Stream) -> Resu
 /// Takes what was removed out of the summaries.
 fn correct_blocks(db: &mut Database, stream: &mut Stream) -> Result<(), StoreError> {
     let id = stream.id;
-    db.run(&format!("DELETE FROM b{id} WHERE last < ?"), [stream.state.first.0.min(i64::MAX as u64) as i64])?;
+    // What lies below the mark of a clearing goes in steps of its own.
+    let bounds = (stream.erased as i64, stream.state.first.0.min(i64::MAX as u64) as i64);
+    db.run(&format!("DELETE FROM b{id} WHERE last >= ? AND last < ?"), bounds)?;
     db.forget_blocks(id);
     let first = stream.state.first.0;
     stream.removed.sort_unstable();

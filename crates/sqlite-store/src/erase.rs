@@ -35,6 +35,30 @@ impl SqliteStore {
         Ok(true)
     }
 
+    /// Removes what is there of a run of sequences: one statement for all rows.
+    pub(crate) fn remove_between(&mut self, id: u32, first: u64, last: u64) -> Result<(), StoreError> {
+        if first == last {
+            return self.remove_one(id, first, false).map(drop);
+        }
+        self.touch(id)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let mut victims = Vec::new();
+        for sequence in first.max(stream.state.first.0)..=last.min(stream.state.last.0) {
+            victims.extend(find_victim(&mut self.db, &self.ring, stream, sequence)?);
+        }
+        self.db.run(&format!("DELETE FROM m{id} WHERE seq >= ? AND seq <= ?"), (first as i64, last as i64))?;
+        for victim in &victims {
+            if let Some(index) = stream.tail_index(victim.sequence) {
+                stream.tail[index].length = 0;
+            }
+            self.db.delete_chunks(&victim.chunks, false)?;
+            let newest = newest_after(&mut self.db, stream, victim)?;
+            take_out(stream, victim, newest, &mut Evicted::default());
+            self.slices.forget(id, victim.sequence);
+        }
+        refresh_first(&self.db, &self.ring, stream)
+    }
+
     pub(crate) fn evict_front(&mut self, id: u32, limits: &FrontLimits) -> Result<Evicted, StoreError> {
         let mut evicted = Evicted::default();
         let Some(stream) = self.streams.get(&id) else { return Ok(evicted) };
@@ -90,7 +114,12 @@ impl SqliteStore {
             };
             return Ok((self.evict_front(id, &front)?, due > limit));
         }
-        self.purge_selected(id, &matcher, due.min(limit), &mut evicted)?;
+        let known = self.streams.get(&id).and_then(|stream| stream.purged.as_ref());
+        let from = known.filter(|(purged, _)| **purged == *filters).map_or(0, |(_, from)| *from);
+        let next = self.purge_selected(id, &matcher, from, due.min(limit), &mut evicted)?;
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.purged = Some((filters.into(), next));
+        }
         Ok((evicted, due > limit))
     }
 
@@ -104,7 +133,7 @@ impl SqliteStore {
             return Ok(evicted);
         }
         let Some(victims) = self.oldest_of(id, subject, due as usize)? else {
-            self.purge_selected(id, &Matcher::Ids(vec![subject]), due, &mut evicted)?;
+            self.purge_selected(id, &Matcher::Ids(vec![subject]), 0, due, &mut evicted)?;
             return Ok(evicted);
         };
         self.touch(id)?;
@@ -141,18 +170,20 @@ impl SqliteStore {
         Ok(listed.filter(|listed| listed.len() == count))
     }
 
+    /// Removes the oldest `due` messages that match, none of which lies below `from`; answers the sequence below which none is left.
     fn purge_selected(
         &mut self,
         id: u32,
         matcher: &Matcher,
+        from: u64,
         due: u64,
         evicted: &mut Evicted,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         self.touch(id)?;
-        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(0) };
         let mut at = match matcher {
-            Matcher::Ids(ids) => ids.iter().map(|id| stream.subjects.hint(*id)).min().unwrap_or(0),
-            _ => 0,
+            Matcher::Ids(ids) => ids.iter().map(|id| stream.subjects.hint(*id)).min().unwrap_or(0).max(from),
+            _ => from,
         };
         let mut left = due as usize;
         while left > 0 && at <= stream.state.last.0 {
@@ -172,7 +203,8 @@ impl SqliteStore {
         {
             stream.subjects.raise_hint(only, at);
         }
-        refresh_first(&self.db, &self.ring, stream)
+        refresh_first(&self.db, &self.ring, stream)?;
+        Ok(at)
     }
 }
 
@@ -257,6 +289,9 @@ fn find_victim(
     stream: &mut Stream,
     sequence: u64,
 ) -> Result<Option<Victim>, StoreError> {
+    if sequence < stream.state.first.0 {
+        return Ok(None);
+    }
     if let Some(index) = stream.tail_index(sequence) {
         let entry = stream.tail[index];
         return Ok(if entry.length == 0 { None } else { describe(stream, sequence, ring.row(&entry)) });
@@ -284,17 +319,20 @@ fn remove_victim(
     erase: bool,
 ) -> Result<(), StoreError> {
     remove_row(db, ring, stream, victim, erase)?;
-    let (messages, newest) = stream.subjects.get(victim.subject);
-    // The newest message of a subject with others left: which one is it now?
-    let newest = if messages > 1 && newest == victim.sequence {
-        let matcher = Matcher::Ids(vec![victim.subject]);
-        stream.subjects.hide_newest(victim.subject);
-        search::last(db, stream, &matcher, victim.sequence - 1)?
-    } else {
-        None
-    };
+    let newest = newest_after(db, stream, victim)?;
     take_out(stream, victim, newest, &mut Evicted::default());
     Ok(())
+}
+
+/// The newest message of a subject that loses this one, if that changes and others are left.
+fn newest_after(db: &mut Database, stream: &mut Stream, victim: &Victim) -> Result<Option<u64>, StoreError> {
+    let (messages, newest) = stream.subjects.get(victim.subject);
+    if messages <= 1 || newest != victim.sequence {
+        return Ok(None);
+    }
+    let matcher = Matcher::Ids(vec![victim.subject]);
+    stream.subjects.hide_newest(victim.subject);
+    search::last(db, stream, &matcher, victim.sequence - 1)
 }
 
 /// Deletes a message's row, wherever it is.

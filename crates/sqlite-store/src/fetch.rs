@@ -45,7 +45,9 @@ pub(crate) struct Slices {
 impl Slices {
     /// A message in the interior was removed.
     pub(crate) fn forget(&mut self, stream: u32, sequence: u64) {
-        for slice in self.slices.iter_mut().filter(|slice| slice.stream == stream && slice.from <= sequence) {
+        // Only what it can hold: a slice that nobody comes for would collect the removals of days.
+        let holds = |slice: &&mut Slice| slice.stream == stream && (slice.from..slice.next).contains(&sequence);
+        for slice in self.slices.iter_mut().filter(holds) {
             slice.removed.push(sequence);
         }
     }
@@ -323,4 +325,19 @@ fn visible_end(stream: &Stream) -> Option<u64> {
 
 fn ready(next: u64) -> Read {
     Read::Ready { next: Sequence(next) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_that_nobody_comes_for_remembers_removals_of_its_own_messages_only() {
+        let mut slices = Slices::default();
+        let mut slice = slices.open(16, &[], 100);
+        slice.next = 200;
+        slices.slices.push(slice);
+        (0..100_000).for_each(|sequence| slices.forget(16, sequence));
+        assert_eq!(slices.slices[0].removed, (100..200).collect::<Vec<_>>());
+    }
 }

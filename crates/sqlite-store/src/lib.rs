@@ -29,16 +29,20 @@
 mod append;
 mod block;
 mod checkpoint;
+mod clear;
 mod database;
 mod erase;
 mod fetch;
 mod history;
+mod inspect;
 mod load;
 mod lock;
 mod open;
+mod pages;
 mod reader;
 mod records;
 mod removal;
+mod rescue;
 mod ring;
 mod row;
 mod salvage;
@@ -51,6 +55,7 @@ mod subjects;
 mod varint;
 mod wal;
 
+pub use inspect::{Inspected, Inspection};
 pub use open::{Damage, FILES, OpenError, OpenReport, Options};
 pub use salvage::Salvaged;
 pub use schema::Synchronous;

@@ -21,6 +21,8 @@ pub(crate) struct StreamRow {
     pub(crate) description: Vec<u8>,
     pub(crate) state: Vec<u8>,
     pub(crate) position: Vec<u8>,
+    /// What lies below this sequence is being erased; 0: nothing.
+    pub(crate) erased: u64,
 }
 
 /// A loaded stream, and what was wrong with it.
@@ -35,6 +37,7 @@ pub(crate) struct Loaded {
 /// Loads a stream.
 pub(crate) fn load(db: &mut Database, ring: &Ring, row: StreamRow) -> Result<Loaded, StoreError> {
     let mut stream = Stream::new(row.id, row.description.clone());
+    stream.erased = row.erased;
     if let (Some(saved), Some(_)) = (Saved::decode(&row.state), decode_position(&row.position))
         && replay(db, &mut stream, saved)?.is_some()
     {
@@ -57,6 +60,8 @@ pub(crate) fn rebuild(db: &mut Database, ring: &Ring, row: StreamRow) -> Result<
     db.run("DELETE FROM subjects WHERE key >= ? AND key < ?", (chunk_key(id, 0), chunk_key(id + 1, 0)))?;
     db.forget_blocks(id);
     let mut stream = Stream::new(id, row.description);
+    stream.erased = row.erased;
+    stream.state.last = Sequence(row.erased.saturating_sub(1));
     let damaged_rows = read_tail(db, ring, &mut stream)?;
     finish(db, ring, &mut stream, &row.position)?;
     checkpoint::write(db, ring, &mut stream)?;
@@ -248,7 +253,7 @@ fn finish(db: &mut Database, ring: &Ring, stream: &mut Stream, position: &[u8]) 
     }
     db.commit()?;
     stream.committed_last = stream.state.last.0;
-    stream.state.first = Sequence(0);
+    stream.state.first = Sequence(stream.erased);
     let messages = (stream.state.messages, stream.state.bytes);
     crate::erase::refresh_first(db, ring, stream)?;
     (stream.state.messages, stream.state.bytes) = messages;
@@ -257,7 +262,8 @@ fn finish(db: &mut Database, ring: &Ring, stream: &mut Stream, position: &[u8]) 
 
 /// Do the counters agree with what can be seen at no cost?
 fn is_consistent(db: &Database, stream: &Stream) -> Result<bool, StoreError> {
-    let any = db.number(&format!("SELECT seq FROM m{} LIMIT 1", stream.id), [])?.is_some();
+    let sql = format!("SELECT seq FROM m{} WHERE seq >= ? LIMIT 1", stream.id);
+    let any = db.number(&sql, [stream.erased as i64])?.is_some();
     let span = stream.state.last.0.saturating_sub(stream.state.first.0).saturating_add(1);
     Ok(any == (stream.state.messages > 0)
         && (stream.subjects.len() > 0) == (stream.state.messages > 0)

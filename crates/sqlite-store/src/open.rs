@@ -19,7 +19,7 @@ use crate::schema::{self, Identity, Synchronous};
 use crate::space::{FreeSpace, SpaceGuard, free_space};
 use crate::store::SqliteStore;
 use crate::wal::Wal;
-use crate::{records, space};
+use crate::{clear, records, space};
 
 /// How a store is opened. [`Options::default`] is what the edge uses.
 pub struct Options {
@@ -127,6 +127,35 @@ pub enum Damage {
     },
 }
 
+impl std::fmt::Display for Damage {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Damage::SetAside { file, reason, salvaged } => {
+                write!(out, "the file was damaged ({reason}) and is set aside as {}; {salvaged}", file.display())
+            }
+            Damage::Rows { stream, rows } => {
+                write!(out, "{rows} of the newest messages of stream number {stream} were damaged and are lost")
+            }
+            Damage::Rebuilt { stream } => write!(
+                out,
+                "counters and summaries of stream number {stream} were damaged and have been made anew from its messages"
+            ),
+            Damage::Description { stream, restored: true } => {
+                write!(
+                    out,
+                    "the configuration of stream number {stream} was damaged and has been restored from its copy"
+                )
+            }
+            Damage::Description { stream, restored: false } => {
+                write!(
+                    out,
+                    "the configuration of stream number {stream} is lost; its messages are kept as RECOVERED_{stream}"
+                )
+            }
+        }
+    }
+}
+
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenReport {
@@ -167,10 +196,13 @@ impl SqliteStore {
         let lock = FolderLock::take(folder)?;
         let mut report = OpenReport { unclean: lock.unclean, ..OpenReport::default() };
         let path = folder.join(schema::FILE);
+        if let Some((file, salvaged)) = salvage::resume(folder, &path, &options)? {
+            let reason = "carrying over what is readable in it was interrupted".into();
+            report.damage.push(Damage::SetAside { file, reason, salvaged });
+        }
         let opened = match attempt(folder, &path, &options, &mut report) {
             Err(Trouble::Damaged(reason)) => {
                 let (file, salvaged) = salvage::set_aside(folder, &path, &options)?;
-                tracing::error!(file = %file.display(), reason, ?salvaged, "the store was damaged: it was set aside, and what was readable carried over");
                 report.damage.push(Damage::SetAside { file, reason, salvaged });
                 attempt(folder, &path, &options, &mut report)
             }
@@ -199,6 +231,7 @@ impl SqliteStore {
         }
         let space = SpaceGuard::new(folder, options.free_space, options.reserve, options.ballast);
         space.restore_ballast();
+        let erasing = streams.iter().filter(|stream| stream.erased > 0).map(|stream| stream.id).collect();
         let store = SqliteStore {
             reader,
             _cut: wal.cut(&db.health),
@@ -211,6 +244,8 @@ impl SqliteStore {
             space,
             touched: Vec::new(),
             deleting,
+            erasing,
+            unsettled: false,
             scratch: Vec::new(),
             lock,
         };
@@ -295,13 +330,14 @@ fn load_streams(db: &mut Database, ring: &Ring, suspect: bool, report: &mut Open
         if row.get::<_, i64>(1)? != 0 {
             deleting.push(id);
         } else {
-            rows.push(StreamRow { id, description: row.get(2)?, state: row.get(3)?, position: row.get(4)? });
+            rows.push(StreamRow { id, description: row.get(2)?, state: row.get(3)?, position: row.get(4)?, erased: 0 });
         }
         Ok(true)
     })?;
     let mut streams = Vec::new();
     for mut row in rows {
         let id = row.id;
+        row.erased = records::get(db, &clear::mark_key(id))?.map_or(0, |mark| clear::decode_mark(&mark));
         let key = description_key(id);
         match records::opened(&key, &row.description).map(<[u8]>::to_vec) {
             Some(description) => row.description = description,

@@ -20,8 +20,6 @@ use crate::stream::{Stream, recent};
 use crate::wal::{Due, Wal, WalCut};
 use crate::{checkpoint, erase, load, records, removal, schema, search};
 
-/// Rows of a deleted stream that one call of [`Store::maintain`] takes.
-const DROP_STEP: i64 = 2_000;
 /// Removals remembered over all streams (16 bytes each): beyond, the stream with most of them has its checkpoint early.
 const REMOVALS_IN_ALL: usize = 2 * checkpoint::REMOVALS;
 
@@ -44,6 +42,10 @@ pub struct SqliteStore {
     pub(crate) touched: Vec<u32>,
     /// Deleted streams whose rows are still there.
     pub(crate) deleting: Vec<u32>,
+    /// Cleared streams whose rows are still there.
+    pub(crate) erasing: Vec<u32>,
+    /// The open transaction has a step of an erasure in it.
+    pub(crate) unsettled: bool,
     pub(crate) scratch: Vec<u8>,
     pub(crate) lock: FolderLock,
 }
@@ -154,50 +156,6 @@ impl SqliteStore {
         self.wal.rest_done();
         Ok(())
     }
-
-    /// Removes a step of a deleted stream; `true` when it is all gone.
-    fn drop_step(&mut self, id: u32) -> Result<bool, StoreError> {
-        self.db.begin()?;
-        let mut chunks = Vec::new();
-        let mut last = None;
-        self.db.query(&format!("SELECT seq, data FROM m{id} ORDER BY seq LIMIT {DROP_STEP}"), [], |row| {
-            let sequence: i64 = row.get(0)?;
-            last = Some(sequence);
-            if let Some(row) = crate::row::Row::decode(sequence as u64, row.get_ref(1)?.as_blob()?) {
-                chunks.push(row.payload.chunks());
-            }
-            Ok(true)
-        })?;
-        if let Some(last) = last {
-            for ids in chunks.iter().filter(|ids| !ids.is_empty()) {
-                self.db.delete_chunks(ids, false)?;
-            }
-            self.db.run(&format!("DELETE FROM m{id} WHERE seq <= ?"), [last])?;
-            return Ok(false);
-        }
-        let summaries =
-            self.db.run(&format!("DELETE FROM b{id} WHERE last IN (SELECT last FROM b{id} LIMIT 500)"), [])?;
-        let base = i64::from(id) << 32;
-        let removals = self.db.run(
-            "DELETE FROM removal WHERE key IN (SELECT key FROM removal WHERE key >= ? AND key < ? LIMIT 2000)",
-            (base, base + (1 << 32)),
-        )?;
-        let bounds = (checkpoint::chunk_key(id, 0), checkpoint::chunk_key(id + 1, 0));
-        let subjects = self.db.run(
-            "DELETE FROM subjects WHERE key IN (SELECT key FROM subjects WHERE key >= ? AND key < ? LIMIT 100)",
-            bounds,
-        )?;
-        if summaries + removals + subjects > 0 {
-            return Ok(false);
-        }
-        self.db.connection.flush_prepared_statement_cache();
-        let dropped = self
-            .db
-            .connection
-            .execute_batch(&format!("DROP TABLE m{id}; DROP TABLE b{id}; DELETE FROM stream WHERE id = {id};"));
-        dropped.map_err(|error| self.db.health.failed(&error))?;
-        Ok(true)
-    }
 }
 
 impl Store for SqliteStore {
@@ -250,6 +208,7 @@ impl Store for SqliteStore {
             self.db.run("UPDATE stream SET deleted = 1 WHERE id = ?", [stream.0])?;
             self.db.forget_blocks(stream.0);
             self.slices.forget_stream(stream.0);
+            self.erasing.retain(|id| *id != stream.0);
             self.deleting.push(stream.0);
         }
         Ok(())
@@ -267,8 +226,16 @@ impl Store for SqliteStore {
         self.remove_one(stream.0, sequence.0, erase)
     }
 
+    fn remove_run(&mut self, stream: StreamId, first: Sequence, last: Sequence) -> Result<(), StoreError> {
+        self.remove_between(stream.0, first.0, last.0)
+    }
+
     fn evict(&mut self, stream: StreamId, limits: &FrontLimits) -> Result<Evicted, StoreError> {
         self.evict_front(stream.0, limits)
+    }
+
+    fn clear(&mut self, stream: StreamId) -> Result<Evicted, StoreError> {
+        self.clear_stream(stream.0)
     }
 
     fn purge(
@@ -309,7 +276,9 @@ impl Store for SqliteStore {
 
     fn message(&mut self, stream: StreamId, sequence: Sequence, into: &mut MessageBuffer) -> Result<bool, StoreError> {
         self.db.health.check()?;
-        let Some(stream) = self.streams.get(&stream.0) else { return Ok(false) };
+        let Some(stream) = self.streams.get(&stream.0).filter(|stream| sequence >= stream.state.first) else {
+            return Ok(false);
+        };
         let whole = if let Some(index) = stream.tail_index(sequence.0) {
             let entry = stream.tail[index];
             if entry.length == 0 {
@@ -448,6 +417,7 @@ impl Store for SqliteStore {
                 }
                 return Err(error);
             }
+            self.unsettled = false;
             self.space.forget();
             self.poll_reader()?;
             self.care_for_log()?;
@@ -466,12 +436,7 @@ impl Store for SqliteStore {
             self.write_log_back()?;
         }
         self.space.restore_ballast();
-        if let Some(id) = self.deleting.last().copied()
-            && self.drop_step(id)?
-        {
-            self.deleting.pop();
-        }
-        Ok(!self.deleting.is_empty())
+        self.erase_step()
     }
 
     fn space(&self) -> Space {

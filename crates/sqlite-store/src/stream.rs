@@ -54,7 +54,11 @@ pub(crate) struct Stream {
     pub(crate) position_dirty: bool,
     /// Something of it changed since the last commit.
     pub(crate) touched: bool,
+    /// Rows and summaries below this sequence are no longer part of the stream and are being erased; 0: there are none.
+    pub(crate) erased: u64,
     matchers: Vec<(Box<[Filter]>, Vec<u64>)>,
+    /// Filters of the last purge, and the sequence below which nothing is left of what they select: a purge in steps goes on there.
+    pub(crate) purged: Option<(Box<[Filter]>, u64)>,
 }
 
 /// Which subjects of a stream a list of filters wants.
@@ -70,6 +74,21 @@ pub(crate) enum Matcher {
 impl Stream {
     pub(crate) fn new(id: u32, description: Vec<u8>) -> Stream {
         Stream { id, description, ..Stream::default() }
+    }
+
+    /// Forgets everything about single messages: none is held any more.
+    pub(crate) fn forget_contents(&mut self) {
+        self.subjects = Subjects::default();
+        self.open = OpenBlock::default();
+        self.history.forget();
+        self.matchers.clear();
+        self.purged = None;
+        self.removal_log.clear();
+        self.uncommitted_removals.clear();
+        self.forget_removed();
+        self.tail.clear();
+        self.pending = 0;
+        self.highest_key = None;
     }
 
     pub(crate) fn counters(&self) -> StreamState {

@@ -100,6 +100,13 @@ impl Address {
         Ok(Address { scheme, host, port, path, user, password })
     }
 
+    /// `host:port`, an IPv6 address in its brackets.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        format!("{open}{}{close}:{}", self.host, self.port)
+    }
+
     /// Same host and port?
     #[must_use]
     pub fn is_same_place(&self, other: &Address) -> bool {
@@ -116,8 +123,7 @@ impl fmt::Display for Address {
             Scheme::WebSocket => "ws",
             Scheme::WebSocketTls => "wss",
         };
-        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(out, "{scheme}://{open}{}{close}:{}{}", self.host, self.port, self.path)
+        write!(out, "{scheme}://{}{}", self.authority(), self.path)
     }
 }
 

@@ -18,14 +18,25 @@ pub struct Timings {
     pub ping_interval_ms: u64,
     /// The link is dead when nothing was received for so long. Default 15 s.
     pub dead_after_ms: u64,
-    /// First pause before a dial. Default 1 s.
+    /// A dial that hangs is repeated beside itself so often: a lost first packet must not cost seconds. Default 1 s.
+    pub dial_again_ms: u64,
+    /// First pause before a dial. Default 250 ms.
     pub reconnect_ms: u64,
-    /// Longest pause before a dial. Default 20 s.
+    /// Longest pause before a dial while the link was lost a short time ago. Default 600 ms: the first message is at the hub within a second.
+    pub quick_max_ms: u64,
+    /// That short time. Default 2 minutes.
+    pub quick_for_ms: u64,
+    /// Longest pause before a dial. Default 60 s.
     pub reconnect_max_ms: u64,
+    /// First pause after refused credentials. Default 1 s.
+    pub refused_ms: u64,
     /// Longest pause after refused credentials. Default 60 s.
     pub refused_max_ms: u64,
     /// A link up for so long was a good one: pauses begin small again. Default 10 s.
     pub stable_after_ms: u64,
+    /// When the network changed under a link that is up, it must bring a byte within this time, or within four round trips if those are longer; else
+    /// it is dialled anew. Default 3 s.
+    pub probe_ms: u64,
 }
 
 impl Default for Timings {
@@ -37,10 +48,15 @@ impl Default for Timings {
             connect_info_ms: 10_000,
             ping_interval_ms: 5_000,
             dead_after_ms: 15_000,
-            reconnect_ms: 1_000,
-            reconnect_max_ms: 20_000,
+            dial_again_ms: 1_000,
+            reconnect_ms: 250,
+            quick_max_ms: 600,
+            quick_for_ms: 120_000,
+            reconnect_max_ms: 60_000,
+            refused_ms: 1_000,
             refused_max_ms: 60_000,
             stable_after_ms: 10_000,
+            probe_ms: 3_000,
         }
     }
 }
@@ -121,7 +137,7 @@ impl Config {
         let times = &self.timings;
         let deadlines =
             [times.dial_ms, times.first_info_ms, times.tls_ms, times.connect_info_ms, times.ping_interval_ms];
-        if deadlines.contains(&0) || times.reconnect_ms == 0 {
+        if deadlines.contains(&0) || times.reconnect_ms == 0 || times.dial_again_ms == 0 || times.probe_ms == 0 {
             return Err(ConfigError::Timings("a deadline of a remote may not be 0"));
         }
         if times.dead_after_ms <= times.ping_interval_ms {

@@ -1,4 +1,4 @@
-//! The state machine of the dialling side (leafnode §3.3).
+//! The state machine of the dialling side.
 //!
 //! ```text
 //!            timer                connected            (handshake_first)
@@ -31,12 +31,18 @@ use crate::connect;
 use crate::info::{self, MAX_DISCOVERED, check_port};
 use crate::status::{PhaseName, Status};
 
-/// Pause after "Loop detected" and a cluster with our name (leafnode §14).
+/// Pause after "Loop detected" and a cluster with our name.
 const LOOP_PAUSE_MS: u64 = 30_000;
-/// Pause after a refused version (leafnode §14).
+/// Pause after a refused version.
 const VERSION_PAUSE_MS: u64 = 5_000;
 /// Pause between two addresses of one round: fail over at once, but not in a tight circle.
 const NEXT_ADDRESS_MS: u64 = 250;
+/// First PING after the link is up, as stock's: the round trip is known early.
+const FIRST_PING_MS: u64 = 1_000;
+/// A link that is never silent is pinged so often, to know its round trip.
+const ROUND_TRIP_EVERY_MS: u64 = 60_000;
+/// Boxes that leave a hub that is about to stop are spread over so long.
+const LEAVE_WITHIN_MS: u64 = 1_000;
 /// Longest peer text kept for `status`, bytes.
 const MAX_ERROR_TEXT: usize = 512;
 
@@ -45,7 +51,7 @@ const MAX_ERROR_TEXT: usize = 512;
 pub struct Target {
     /// The address; [`Scheme`] says whether it is a WebSocket.
     pub address: Address,
-    /// Name to verify the certificate against: the configured host, also for discovered addresses (leafnode §11).
+    /// Name to verify the certificate against: the configured host, also for discovered addresses.
     pub server_name: String,
 }
 
@@ -83,6 +89,8 @@ pub enum Action {
         target: Target,
         /// Give up after so long; the uplink does so too.
         timeout_ms: u64,
+        /// While there is no answer, try again beside what hangs so often; the first connection wins.
+        again_ms: u64,
     },
     /// Start the TLS client handshake. Report `handle_tls_done` or `handle_closed`.
     StartTls {
@@ -101,7 +109,7 @@ pub enum Action {
     Down,
     /// Close the socket, if there is one.
     Close {
-        /// With a reset (`SO_LINGER` 0), so that the kernel delivers nothing behind our back (forward §3.9).
+        /// With a reset (`SO_LINGER` 0), so that the kernel delivers nothing behind our back.
         reset: bool,
         /// Send this `-ERR` text before.
         error: Option<&'static str>,
@@ -117,8 +125,15 @@ enum Phase {
     WaitInfo { deadline: u64, secure: bool },
     Tls { deadline: u64, info: Box<LeafInfo> },
     WaitConnectInfo { deadline: u64, info: Box<LeafInfo> },
-    Up { peer: Box<PeerInfo>, received: u64, pinged: u64 },
+    Up { peer: Box<PeerInfo>, received: u64, pinged: Option<u64>, probe: Option<Probe> },
     Stopped,
+}
+
+/// The network changed under a link that is up: does it still carry anything?
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    asked: u64,
+    until: u64,
 }
 
 /// An address of the pool.
@@ -127,6 +142,21 @@ struct Candidate {
     address: Address,
     server_name: String,
     discovered: bool,
+}
+
+/// Texts after which the same dial would soon end the same way: stock pauses for the first two, and lets the third go round for ever.
+const PAUSING: [&str; 3] =
+    ["Loop detected", "remote leafnode has same cluster name", "Duplicate Remote LeafNode Connection"];
+
+/// What a person can do about a refusal whose text does not say it.
+fn advice(text: &str) -> &'static str {
+    if text.contains("Duplicate Remote LeafNode Connection") {
+        " (another gateway with the same server_name, or another remote, is linked to the same account: give each a name of its own, or remove one)"
+    } else if text.contains("remote leafnode has same cluster name") {
+        " (the hub's cluster is called like this gateway: change server_name)"
+    } else {
+        ""
+    }
 }
 
 /// How the last session went, for the next pause.
@@ -156,6 +186,8 @@ pub struct Uplink {
     actions: VecDeque<Action>,
     attempts: u64,
     sessions: u64,
+    last_dial: u64,
+    round_trip_micros: Option<u64>,
     last_error: Option<String>,
 }
 
@@ -183,12 +215,14 @@ impl Uplink {
             candidates,
             current: 0,
             tried: 0,
-            network: Backoff::new(times.reconnect_ms, times.reconnect_max_ms),
-            refused: Backoff::new(times.reconnect_ms, times.refused_max_ms),
+            network: Backoff::new(&times, now_ms),
+            refused: Backoff::growing(times.refused_ms.max(times.reconnect_ms), times.refused_max_ms),
             blame: Blame::Network,
             actions: VecDeque::new(),
             attempts: 0,
             sessions: 0,
+            last_dial: 0,
+            round_trip_micros: None,
             last_error: None,
             config,
         })
@@ -206,7 +240,7 @@ impl Uplink {
                 self.give_up(now_ms, "no INFO in time (is it a leafnode port, does it want TLS first?)", None);
             }
             Phase::WaitConnectInfo { deadline, .. } if now_ms >= *deadline => {
-                let text = "Stale Leaf Node Connection - Closing"; // leafnode §3.3
+                let text = "Stale Leaf Node Connection - Closing"; // as stock says
                 self.give_up(now_ms, "the hub did not complete the handshake in time", Some(text));
             }
             Phase::Up { .. } => self.keep_alive(now_ms),
@@ -242,7 +276,7 @@ impl Uplink {
                 let deadline = now_ms + self.config.timings.first_info_ms;
                 self.enter(now_ms, Phase::WaitInfo { deadline, secure: true });
             }
-            // INFO is not repeated; the nonce of the clear one stays valid (leafnode §11).
+            // INFO is not repeated; the nonce of the clear one stays valid.
             Phase::Tls { info, .. } => self.send_connect(now_ms, info),
             other => self.phase = other,
         }
@@ -260,11 +294,17 @@ impl Uplink {
                 self.first_info(now_ms, info, secure);
             }
             Phase::WaitConnectInfo { info: first, .. } if info.connect_info => self.go_up(now_ms, &first, &info),
-            Phase::Up { mut peer, received, pinged } => {
+            Phase::Up { mut peer, received, pinged, probe } => {
+                let before = peer.clone();
                 refresh(&mut peer, &info);
-                self.actions.push_back(Action::Refreshed(peer.clone()));
-                self.phase = Phase::Up { peer, received: received.max(now_ms), pinged };
+                if peer != before {
+                    self.actions.push_back(Action::Refreshed(peer.clone()));
+                }
+                self.phase = Phase::Up { peer, received: received.max(now_ms), pinged, probe };
                 self.discover(&info);
+                if info.ldm {
+                    self.leave(now_ms);
+                }
             }
             // A repeated INFO without `connect_info` refreshes URLs only. [07/H8]
             other => {
@@ -274,10 +314,11 @@ impl Uplink {
         }
     }
 
-    /// The hub sent `-ERR '<text>'`. It does not close the link by itself (leafnode §14).
+    /// The hub sent `-ERR '<text>'`. It does not close the link by itself.
     pub fn handle_error_text(&mut self, _now_ms: u64, text: &str) {
-        self.note(&format!("the hub says: {text}"));
-        if text.contains("Loop detected") || text.contains("remote leafnode has same cluster name") {
+        let advice = advice(text);
+        self.note(&format!("the hub says: {text}{advice}"));
+        if PAUSING.iter().any(|cause| text.contains(cause)) {
             self.blame = Blame::Pause(LOOP_PAUSE_MS);
         } else if text.contains("connection rejected since minimum version required is") {
             self.blame = Blame::Pause(VERSION_PAUSE_MS);
@@ -301,10 +342,19 @@ impl Uplink {
 
     /// Bytes arrived, whatever they are.
     pub fn handle_received(&mut self, now_ms: u64, bytes: usize) {
-        if let Phase::Up { received, .. } = &mut self.phase
+        if let Phase::Up { received, probe, .. } = &mut self.phase
             && bytes > 0
         {
             *received = now_ms.max(*received);
+            *probe = probe.filter(|probe| *received <= probe.asked);
+        }
+    }
+
+    /// The answer to a PING came after so many microseconds.
+    pub fn handle_pong(&mut self, now_ms: u64, round_trip_micros: u64) {
+        if self.is_up() {
+            self.round_trip_micros = Some(round_trip_micros);
+            self.handle_received(now_ms, 1);
         }
     }
 
@@ -319,12 +369,26 @@ impl Uplink {
         self.enter(now_ms, Phase::Stopped);
     }
 
-    /// The network changed for the better (an interface came up): dial now instead of waiting. Fixed pauses that a hub asked for stay.
+    /// The network changed (an address or a route appeared): dial soon instead of waiting, and make sure that a link that is up still is. Fixed pauses
+    /// that a hub asked for stay.
     pub fn handle_network_up(&mut self, now_ms: u64) {
-        if let Phase::Idle { until } = &mut self.phase
-            && !matches!(self.blame, Blame::Pause(_))
-        {
-            *until = now_ms.min(*until);
+        let times = self.config.timings;
+        match &mut self.phase {
+            Phase::Idle { until } if !matches!(self.blame, Blame::Pause(_)) => {
+                if self.blame == Blame::Network {
+                    self.network.reset(now_ms);
+                }
+                // Changes come in bursts.
+                let earliest = if self.attempts == 0 { now_ms } else { self.last_dial + times.reconnect_ms };
+                *until = earliest.max(now_ms).min(*until);
+            }
+            Phase::Up { pinged, probe: probe @ None, .. } => {
+                let patience = times.probe_ms.max(self.round_trip_micros.unwrap_or(0) / 1000 * 4);
+                *probe = Some(Probe { asked: now_ms, until: now_ms + patience });
+                *pinged = Some(now_ms);
+                self.actions.push_back(Action::SendPing);
+            }
+            _ => {}
         }
     }
 
@@ -343,9 +407,10 @@ impl Uplink {
             | Phase::WaitInfo { deadline, .. }
             | Phase::Tls { deadline, .. }
             | Phase::WaitConnectInfo { deadline, .. } => Some(*deadline),
-            Phase::Up { received, pinged, .. } => {
-                let times = &self.config.timings;
-                Some((*received.max(pinged) + times.ping_interval_ms).min(received + times.dead_after_ms))
+            Phase::Up { received, pinged, probe, .. } => {
+                let dead = *received + self.config.timings.dead_after_ms;
+                let due = self.next_ping(*received, *pinged).min(dead);
+                Some(probe.map_or(due, |probe| due.min(probe.until)))
             }
             Phase::Stopped => None,
         }
@@ -385,7 +450,15 @@ impl Uplink {
             peer_version: peer.map(|peer| peer.version.clone()),
             peer_domain: peer.and_then(|peer| peer.domain.clone()),
             peer_max_payload: peer.and_then(|peer| peer.max_payload),
+            round_trip_micros: self.round_trip_micros.filter(|_| peer.is_some()),
         }
+    }
+
+    /// When the next PING is due: after silence, and now and then to know the round trip.
+    fn next_ping(&self, received: u64, pinged: Option<u64>) -> u64 {
+        let silent = received.max(pinged.unwrap_or(0)) + self.config.timings.ping_interval_ms;
+        let round_trip = pinged.map_or(self.since + FIRST_PING_MS, |pinged| pinged + ROUND_TRIP_EVERY_MS);
+        silent.min(round_trip)
     }
 
     fn enter(&mut self, now_ms: u64, phase: Phase) {
@@ -409,10 +482,11 @@ impl Uplink {
         self.attempts += 1;
         self.tried += 1;
         self.blame = Blame::Network;
-        let timeout_ms = self.config.timings.dial_ms;
+        self.last_dial = now_ms;
+        let (timeout_ms, again_ms) = (self.config.timings.dial_ms, self.config.timings.dial_again_ms);
         let candidate = self.candidate();
         let target = Target { address: candidate.address.clone(), server_name: candidate.server_name.clone() };
-        self.actions.push_back(Action::Dial { target, timeout_ms });
+        self.actions.push_back(Action::Dial { target, timeout_ms, again_ms });
         self.enter(now_ms, Phase::Dial { deadline: now_ms + timeout_ms });
     }
 
@@ -469,22 +543,48 @@ impl Uplink {
         self.sessions += 1;
         self.attempts = 0;
         self.tried = 0;
-        self.enter(now_ms, Phase::Up { peer, received: now_ms, pinged: now_ms });
+        self.round_trip_micros = None;
+        self.enter(now_ms, Phase::Up { peer, received: now_ms, pinged: None, probe: None });
+        if last.ldm {
+            self.leave(now_ms);
+        }
+    }
+
+    /// The hub is about to stop: on to another one, if there is one, while this one still takes our farewell.
+    fn leave(&mut self, now_ms: u64) {
+        self.note("the hub is about to stop (lame duck mode)");
+        if self.candidates.len() < 2 {
+            return;
+        }
+        self.actions.push_back(Action::Down);
+        self.actions.push_back(Action::Close { reset: false, error: None });
+        self.session_ended(now_ms);
+        self.current = (self.current + 1) % self.candidates.len();
+        let until = now_ms + self.random.below(LEAVE_WITHIN_MS);
+        self.enter(now_ms, Phase::Idle { until });
+    }
+
+    /// A good session makes the next pauses short again.
+    fn session_ended(&mut self, now_ms: u64) {
+        if now_ms >= self.since + self.config.timings.stable_after_ms {
+            self.network.reset(now_ms);
+            self.refused.reset(now_ms);
+        }
     }
 
     fn keep_alive(&mut self, now_ms: u64) {
-        let times = self.config.timings;
-        let Phase::Up { received, pinged, .. } = &mut self.phase else { return };
-        if now_ms >= *received + times.dead_after_ms {
+        let Phase::Up { received, pinged, probe, .. } = &self.phase else { return };
+        if now_ms >= *received + self.config.timings.dead_after_ms {
             return self.give_up(now_ms, "nothing was received from the hub for too long", Some("Stale Connection"));
         }
-        if now_ms >= *received.max(pinged) + times.ping_interval_ms {
-            *pinged = now_ms;
-            self.actions.push_back(Action::SendPing);
+        if probe.is_some_and(|probe| now_ms >= probe.until) {
+            return self.give_up(now_ms, "the network changed, and the link carries nothing any more", None);
         }
-        if now_ms >= self.since + times.stable_after_ms {
-            self.network.reset();
-            self.refused.reset();
+        if now_ms >= self.next_ping(*received, *pinged) {
+            if let Phase::Up { pinged, .. } = &mut self.phase {
+                *pinged = Some(now_ms);
+            }
+            self.actions.push_back(Action::SendPing);
         }
     }
 
@@ -497,10 +597,7 @@ impl Uplink {
     fn close(&mut self, now_ms: u64, error: Option<&'static str>) {
         if let Phase::Up { .. } = self.phase {
             self.actions.push_back(Action::Down);
-            if now_ms >= self.since + self.config.timings.stable_after_ms {
-                self.network.reset();
-                self.refused.reset();
-            }
+            self.session_ended(now_ms);
         }
         if !matches!(self.phase, Phase::Idle { .. }) {
             self.actions.push_back(Action::Close { reset: true, error });
@@ -515,8 +612,8 @@ impl Uplink {
         let round_is_over = was_up || self.tried >= self.candidates.len();
         let pause = match self.blame {
             Blame::Pause(pause) => pause + self.random.below(1_000),
-            Blame::Refused => self.refused.next_pause(&mut self.random),
-            Blame::Network if round_is_over => self.network.next_pause(&mut self.random),
+            Blame::Refused => self.refused.next_pause(now_ms, &mut self.random),
+            Blame::Network if round_is_over => self.network.next_pause(now_ms, &mut self.random),
             Blame::Network => NEXT_ADDRESS_MS / 2 + self.random.below(NEXT_ADDRESS_MS),
         };
         if round_is_over {
@@ -551,7 +648,7 @@ impl Uplink {
             self.random.shuffle(&mut fresh);
         }
         let is_current = |candidate: &Candidate| candidate.address.is_same_place(&current.address);
-        let mut pool = fresh; // discovered first, then configured (leafnode §13)
+        let mut pool = fresh; // discovered first, then configured
         pool.extend(self.candidates.drain(..).filter(|candidate| !candidate.discovered));
         if !pool.iter().any(is_current) {
             pool.insert(0, current.clone());
@@ -565,7 +662,11 @@ impl Uplink {
 fn refresh(peer: &mut PeerInfo, info: &LeafInfo) {
     if !info.server_id.is_empty() {
         peer.server_id.clone_from(&info.server_id);
-        peer.name.clone_from(if info.server_name.is_empty() { &info.server_id } else { &info.server_name });
+    }
+    if !info.server_name.is_empty() {
+        peer.name.clone_from(&info.server_name);
+    } else if peer.name.is_empty() {
+        peer.name.clone_from(&info.server_id);
     }
     if !info.version.is_empty() {
         peer.version.clone_from(&info.version);
@@ -579,7 +680,8 @@ fn refresh(peer: &mut PeerInfo, info: &LeafInfo) {
     if info.api_lvl > 0 {
         peer.api_level = info.api_lvl;
     }
-    if info.import.is_some() || info.export.is_some() {
+    // An INFO that is not about the account says nothing of permissions; one that is says all of them.
+    if info.connect_info || info.import.is_some() || info.export.is_some() {
         peer.import.clone_from(&info.import);
         peer.export.clone_from(&info.export);
     }

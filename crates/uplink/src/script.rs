@@ -72,7 +72,7 @@ impl Script {
         let mut out = String::new();
         while let Some(action) = self.link().poll_action() {
             let _ = match action {
-                Action::Dial { target, timeout_ms } => {
+                Action::Dial { target, timeout_ms, .. } => {
                     writeln!(out, "dial {} name={} within {timeout_ms} ms", target.address, target.server_name)
                 }
                 Action::StartTls { server_name } => writeln!(out, "start TLS with {server_name}"),
@@ -117,6 +117,8 @@ impl Script {
             "info" => self.link().handle_info(now, text.as_bytes()),
             "error" => self.link().handle_error_text(now, text),
             "closed" => self.link().handle_closed(now, text),
+            "pong" => self.link().handle_pong(now, 40_000),
+            "slow-pong" => self.link().handle_pong(now, 2_000_000),
             "received" => self.link().handle_received(now, 10),
             "network-up" => self.link().handle_network_up(now),
             "shutdown" => self.link().handle_shutdown(now),
@@ -144,8 +146,8 @@ impl Runner for Script {
         if command.name == "status" {
             let _ = write!(
                 out,
-                "\nattempts={} sessions={} error={:?} peer={:?}",
-                status.attempts, status.sessions, status.last_error, status.peer_name
+                "\nattempts={} sessions={} error={:?} peer={:?} round_trip={:?}",
+                status.attempts, status.sessions, status.last_error, status.peer_name, status.round_trip_micros
             );
         }
         Ok(out)
@@ -161,4 +163,20 @@ macro_rules! cases {
     ($($name:ident),* $(,)?) => { $(#[test] fn $name() { check(stringify!($name)); })* };
 }
 
-cases![plain, tls, wrong_port, refused, pauses, liveness, several_hubs, discovered, nkey, old_hub, shutdown];
+cases![
+    plain,
+    tls,
+    wrong_port,
+    refused,
+    pauses,
+    liveness,
+    several_hubs,
+    discovered,
+    nkey,
+    old_hub,
+    shutdown,
+    lame_duck,
+    network_change,
+    refreshed,
+    duplicate
+];

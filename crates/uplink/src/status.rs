@@ -55,4 +55,6 @@ pub struct Status {
     pub peer_domain: Option<String>,
     /// Largest message the peer takes, while up.
     pub peer_max_payload: Option<u64>,
+    /// Round trip of the last PING, microseconds, while up.
+    pub round_trip_micros: Option<u64>,
 }

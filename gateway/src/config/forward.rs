@@ -1,4 +1,6 @@
-//! Our block `forward`: local streams that go into hub streams, once and in order (`reference/forward.md`).
+//! Our block `forward`: local streams that go into hub streams, once and in order. `create` is in `forward/create.rs`.
+
+mod create;
 
 use std::time::Duration;
 
@@ -6,7 +8,7 @@ use nats_conf::{Block, Field, Position, Report};
 use subject::{Filter, Transform};
 
 use super::jetstream::read_domain;
-use super::limits::positive;
+use super::limits::{positive, set};
 use super::streams;
 
 /// A local stream that goes up.
@@ -25,13 +27,17 @@ pub struct Forward {
     /// `domain` of the hub's JetStream. Default: the link's.
     pub domain: Option<String>,
     /// `create`: make the hub's stream if it is missing. Default: no.
-    pub create: Option<Create>,
+    pub create: Option<forward::Create>,
+    /// `reject_oversize`: a local publish that the hub would not take is refused (10054) instead of set aside later. Default: false.
+    pub reject_oversize: bool,
     /// `rate`: bytes a second on the wire. Default: none.
     pub rate: Option<u64>,
     /// `live`: the live copy of a message crosses the link too. Default: false.
     pub live: bool,
     /// `hold`: confirmed data stays so long, in case the hub loses its tail. Default: 3 minutes.
     pub hold: Duration,
+    /// `batch { max_msgs, max_bytes }`. Default and most: 1,000 messages and 1 MiB.
+    pub batch: forward::Batch,
     /// `batch { max_time }`. Default and most: 5 s.
     pub batch_time: Duration,
 }
@@ -63,26 +69,7 @@ impl Destination {
     }
 }
 
-/// The hub's stream as it is made when it is missing; an existing one is never changed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Create {
-    /// `subjects`. Default: the forward's filter.
-    pub subjects: Vec<String>,
-}
-
-/// Fields of the hub's stream that this version does not set.
-const CREATE_FIELDS_LACKING: [&str; 8] = [
-    "description",
-    "max_bytes",
-    "max_msgs",
-    "max_age",
-    "max_msgs_per_subject",
-    "discard",
-    "num_replicas",
-    "duplicate_window",
-];
-
-/// A batch ends at the latest here (forward.md §2): the hub's position is known only after it.
+/// A batch ends at the latest here: the hub's position is known only behind it, and a hub gives up one that is silent for 10 s.
 const MOST_TIME: Duration = Duration::from_secs(5);
 
 const HOLD: Duration = Duration::from_secs(180);
@@ -109,7 +96,7 @@ fn read_forward(field: &Field<'_>, declared: &[streams::Stream], report: &mut Re
     let domain = block.field(&["domain"]).and_then(|field| read_domain(&field, report));
     let create = block.field(&["create"]).and_then(|create| {
         let sent = sent(destination.as_ref(), filter.as_deref(), stream);
-        read_create(&create, filter.as_deref(), &sent, report)
+        create::read(&create, filter.as_deref(), &sent, report)
     });
     let flag =
         |field: Option<Field<'_>>, report: &mut Report| field.and_then(|field| field.boolean(report)).unwrap_or(false);
@@ -123,11 +110,11 @@ fn read_forward(field: &Field<'_>, declared: &[streams::Stream], report: &mut Re
         create,
         rate: block.field(&["rate"]).and_then(|field| field.size(1024..=u64::MAX, report)),
         live: flag(block.field(&["live"]), report),
+        reject_oversize: flag(block.field(&["reject_oversize"]), report),
         hold: block.field(&["hold"]).and_then(|field| field.duration(report)).unwrap_or(HOLD),
+        batch: forward::Batch::default(),
         batch_time: MOST_TIME,
     };
-    // What the hub can't take is parked.
-    block.refuse(&["reject_oversize"], report);
     if let Some(batch) = block.field(&["batch"]) {
         read_batch(&batch, &mut forward, report);
     }
@@ -204,8 +191,13 @@ fn filter_of(destination: &Destination, field: &Field<'_>, report: &mut Report) 
 
 fn read_batch(field: &Field<'_>, forward: &mut Forward, report: &mut Report) {
     let Some(mut block) = field.block(report) else { return };
-    // The specification's own bounds hold: 1,000 messages and 1 MiB.
-    block.refuse(&["max_msgs", "max_bytes"], report);
+    let most = forward::Batch::MOST;
+    if let Some(field) = block.field(&["max_msgs"]) {
+        set(&mut forward.batch.messages, field.integer(1..=most.messages as i64, report));
+    }
+    if let Some(field) = block.field(&["max_bytes"]) {
+        set(&mut forward.batch.bytes, field.size(1024..=most.bytes, report));
+    }
     if let Some(most) = block.field(&["max_time"])
         && let Some(time) = positive(&most, report)
     {
@@ -226,22 +218,6 @@ fn sent(destination: Option<&Destination>, filter: Option<&str>, stream: Option<
         _ => filter.map(str::to_owned).into_iter().collect(),
     };
     texts.iter().filter_map(|text| Filter::parse(text).ok()).collect()
-}
-
-fn read_create(field: &Field<'_>, filter: Option<&str>, sent: &[Filter], report: &mut Report) -> Option<Create> {
-    let mut block = field.block(report)?;
-    let subjects = match block.field(&["subjects", "subject"]) {
-        Some(subjects) => streams::filters(&subjects, report),
-        None => filter.map(str::to_owned).into_iter().collect(),
-    };
-    let parsed: Vec<Filter> = subjects.iter().filter_map(|text| Filter::parse(text).ok()).collect();
-    for sent in sent.iter().filter(|sent| !parsed.iter().any(|subject| subject.covers(sent))) {
-        let text = format!("create: none of its subjects covers {:?}, which this forward sends", sent.as_str());
-        report.error(field.position, text);
-    }
-    block.refuse(&CREATE_FIELDS_LACKING, report);
-    block.finish(report);
-    Some(Create { subjects })
 }
 
 /// A filter is this edge's, and this forward's, alone: asking the hub for the last message under it must give an answer.

@@ -33,7 +33,7 @@ use nats_conf::{Diagnostic, Report};
 pub use authorization::{
     Authorization, ConnectionType, Credentials, Permissions, ResponsePermission, SubjectPermission, User,
 };
-pub use forward::{Create, Destination, Forward};
+pub use forward::{Destination, Forward};
 pub use jetstream::{JetStream, JetStreamLimits};
 pub use leafnodes::{LeafNodes, Remote};
 pub use limits::{ClientLimits, LameDuck, MemoryLimits, MqttLimits};

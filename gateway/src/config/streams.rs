@@ -351,7 +351,7 @@ fn within_stream(field: &Field<'_>, filters: &[String], subjects: &[String], rep
     }
 }
 
-fn text(block: &mut Block<'_>, name: &str, report: &mut Report) -> Option<String> {
+pub(super) fn text(block: &mut Block<'_>, name: &str, report: &mut Report) -> Option<String> {
     block.field(&[name]).and_then(|field| field.text(report))
 }
 
@@ -360,12 +360,12 @@ fn flag(block: &mut Block<'_>, name: &str, report: &mut Report) -> bool {
 }
 
 /// JetStream's limits: -1 and 0 are none.
-fn limit(block: &mut Block<'_>, name: &str, report: &mut Report) -> Option<u64> {
+pub(super) fn limit(block: &mut Block<'_>, name: &str, report: &mut Report) -> Option<u64> {
     block.field(&[name])?.limit(report).flatten().filter(|&limit| limit > 0)
 }
 
 /// 0 is none.
-fn age(block: &mut Block<'_>, name: &str, report: &mut Report) -> Option<Duration> {
+pub(super) fn age(block: &mut Block<'_>, name: &str, report: &mut Report) -> Option<Duration> {
     let field = block.field(&[name])?;
     if matches!(field.value.kind, Kind::Integer(integer) if integer.number == 0) {
         return None;

@@ -329,6 +329,67 @@ fn forwards() {
 }
 
 #[test]
+fn the_stream_that_a_forward_creates() {
+    let create = |text: &str| {
+        let config = config(&format!("{LINK}forward {{ S {{ prefix: p, create {{ {text} }} }} }}"));
+        config.forwards[0].create.clone().unwrap()
+    };
+    let plain = ::forward::Create::with_subjects(vec![subject::Filter::parse("p.>").unwrap()]);
+    assert_eq!(create(""), plain);
+    let full = create(
+        "subjects: [\"p.>\", q], description: d, storage: memory, retention: interest, num_replicas: 3, max_msgs: 5, max_bytes: 1GB,
+         max_age: \"1h\", max_msgs_per_subject: 6, max_msg_size: 7, discard: new, duplicate_window: \"10m\", compression: s2,
+         placement { cluster: east, tags: [ssd, eu] }",
+    );
+    let expected = ::forward::Create {
+        subjects: vec![subject::Filter::parse("p.>").unwrap(), subject::Filter::parse("q").unwrap()],
+        description: "d".into(),
+        storage: ::forward::Storage::Memory,
+        retention: ::forward::Retention::Interest,
+        replicas: 3,
+        max_messages: Some(5),
+        max_bytes: Some(1 << 30),
+        max_age_ns: Some(3_600_000_000_000),
+        max_messages_per_subject: Some(6),
+        max_message_size: Some(7),
+        discard: ::jetstream::config::Discard::New,
+        duplicate_window_ns: 600_000_000_000,
+        compressed: true,
+        placement: Some(::forward::Placement { cluster: "east".into(), tags: vec!["ssd".into(), "eu".into()] }),
+    };
+    assert_eq!(full, expected);
+    assert_eq!(create("max_age: \"30s\"").duplicate_window_ns, 30_000_000_000, "never longer than the messages live");
+    let refused = |text: &str, expected: &str| {
+        check_refused(&format!("{LINK}forward {{\nS {{ prefix: p, create {{ {text} }} }}\n}}"), expected);
+    };
+    refused(
+        "duplicate_window: \"1m\"",
+        "F:4:25: field \"duplicate_window\": expected at least 2m: a resent message must be recognised at the hub",
+    );
+    refused("num_replicas: 7", "F:4:25: field \"num_replicas\": expected an integer from 1 to 5, but got 7");
+    refused("sources: []", "F:4:25: field \"sources\" is not supported");
+    refused(
+        "retention: odd",
+        "F:4:25: field \"retention\": expected limits or interest or workqueue, but got the string \"odd\"",
+    );
+}
+
+#[test]
+fn batches_of_a_forward_and_what_is_too_large() {
+    let forward = |text: &str| config(&format!("{LINK}forward {{ S {{ prefix: p, {text} }} }}")).forwards[0].clone();
+    let plain = forward("");
+    assert_eq!((plain.batch, plain.reject_oversize), (::forward::Batch::MOST, false));
+    let set = forward("reject_oversize: true, batch { max_msgs: 10, max_bytes: 64KB, max_time: \"1s\" }");
+    assert_eq!((set.batch, set.reject_oversize), (::forward::Batch { messages: 10, bytes: 65_536 }, true));
+    assert_eq!(set.batch_time, Duration::from_secs(1));
+    let refused = |text: &str, expected: &str| {
+        check_refused(&format!("{LINK}forward {{\nS {{ prefix: p, batch {{ {text} }} }}\n}}"), expected);
+    };
+    refused("max_msgs: 1001", "F:4:24: field \"max_msgs\": expected an integer from 1 to 1000, but got 1001");
+    refused("max_time: \"6s\"", "F:4:24: field \"max_time\": expected at most 5s, or the hub gives the batch up");
+}
+
+#[test]
 fn old_habits_are_warned_of_and_work() {
     let loaded = load_text("ping_interval: 20").unwrap();
     assert_eq!(loaded.config.limits.ping_interval, Duration::from_secs(20));

@@ -21,9 +21,13 @@ pub struct Uplink {
     pub ping_interval: Duration,
     /// `ping_max`: a link is dead after so many further intervals without a byte. Default: 2.
     pub ping_max: u32,
-    /// `reconnect { min }`: the first pause before a new dial; it doubles, with jitter. Default: 1 s.
+    /// `reconnect { min }`: the first pause before a new dial; it doubles, with jitter. Default: 250 ms.
     pub reconnect_min: Duration,
-    /// `reconnect { max }`: the longest. Default: 60 s.
+    /// `reconnect { quick }`: the longest pause while the link was lost a short time ago. Default: 600 ms.
+    pub reconnect_quick: Duration,
+    /// `reconnect { quick_for }`: that short time. Default: 2 minutes.
+    pub reconnect_quick_for: Duration,
+    /// `reconnect { max }`: the longest pause afterwards. Default: 60 s.
     pub reconnect_max: Duration,
 }
 
@@ -36,7 +40,9 @@ impl Default for Uplink {
             connect_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(5),
             ping_max: 2,
-            reconnect_min: Duration::from_secs(1),
+            reconnect_min: Duration::from_millis(250),
+            reconnect_quick: Duration::from_millis(600),
+            reconnect_quick_for: Duration::from_secs(120),
             reconnect_max: Duration::from_secs(60),
         }
     }
@@ -69,7 +75,12 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Uplink {
     if let Some(field) = block.field(&["reconnect"])
         && let Some(mut reconnect) = field.block(report)
     {
-        for (name, place) in [("min", &mut uplink.reconnect_min), ("max", &mut uplink.reconnect_max)] {
+        for (name, place) in [
+            ("min", &mut uplink.reconnect_min),
+            ("quick", &mut uplink.reconnect_quick),
+            ("quick_for", &mut uplink.reconnect_quick_for),
+            ("max", &mut uplink.reconnect_max),
+        ] {
             if let Some(field) = reconnect.field(&[name]) {
                 set(place, positive(&field, report));
             }

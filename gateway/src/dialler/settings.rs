@@ -13,9 +13,6 @@ pub(super) fn uplink_config(config: &Config, remote: &Remote, local: LocalServer
     let addresses: Result<Vec<Address>, _> = remote.urls.iter().map(|url| Address::parse(url.reveal())).collect();
     // The text of a URL may hold a password: it is not repeated.
     let addresses = addresses.context("leafnodes: a remote's URL")?;
-    if addresses.iter().any(|address| address.scheme.is_websocket()) {
-        anyhow::bail!("leafnodes: ws and wss remotes are not supported yet: use nats-leaf or tls");
-    }
     Ok(uplink::Config {
         addresses,
         no_randomize: remote.no_randomize,
@@ -58,6 +55,8 @@ fn timings(config: &Config, remote: &Remote) -> Timings {
         ping_interval_ms: millis(uplink.ping_interval),
         dead_after_ms: millis(uplink.dead_after()),
         reconnect_ms: millis(reconnect),
+        quick_max_ms: millis(uplink.reconnect_quick.max(reconnect)),
+        quick_for_ms: millis(uplink.reconnect_quick_for),
         reconnect_max_ms: millis(uplink.reconnect_max.max(reconnect)),
         ..Timings::default()
     }

@@ -1,7 +1,7 @@
-//! A dialled connection until it belongs to the core: TCP, TLS, and the frames of the handshake, one by one.
+//! A dialled connection until it belongs to the core: TCP, WebSocket, TLS, and the frames of the handshake, one by one.
 //!
-//! Not a byte behind a frame is taken from the stream, so what is handed over has no left-over: a plain socket is peeked at, TLS gives its
-//! bytes one at a time while a line is read. Every future of this file may be dropped and made again.
+//! Not a byte behind a frame is taken from the stream, so what is handed over has no left-over: a plain socket is peeked at, TLS and WebSocket give
+//! their bytes one at a time while a line is read. Every future of this file may be dropped and made again.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,13 +12,17 @@ use std::time::Duration;
 use nats_proto::client::Limits;
 use nats_proto::leaf::{Decoded, decode};
 use rustls::ClientConfig;
+use server::{LeafWebSocket, Transport, Upgrade};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use uplink::Target;
 
-/// Longest line of a handshake, bytes (leafnode §2), and some for the verb.
+use super::connect::connect;
+use super::failure::explain;
+
+/// Longest line of a handshake, bytes, and some for the verb: sixteen times a client's control line, as stock takes on leaf links.
 const MAX_LINE: usize = 66 * 1024;
 /// A peer that does not take a few hundred bytes in this time takes nothing.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +34,7 @@ type Pending<T> = Pin<Box<dyn Future<Output = io::Result<T>>>>;
 /// Where a connection is on its way to the core.
 pub(super) enum Socket {
     Closed,
-    Dialling(Pending<TcpStream>),
+    Dialling(Pending<Stream>),
     Securing(Pending<Stream>),
     Open(Frames),
 }
@@ -45,10 +49,25 @@ pub(super) enum Progress {
     Ended(String),
 }
 
+/// What to dial, and how.
+pub(super) struct Dial {
+    pub(super) target: Target,
+    /// Give up after so long.
+    pub(super) within: Duration,
+    /// See [`connect`].
+    pub(super) again: Duration,
+    /// TLS before the WebSocket's upgrade.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    /// WebSocket frames go unmasked where the hub agrees.
+    pub(super) no_masking: bool,
+}
+
 /// A stream that can be handed over.
 pub(super) enum Stream {
     Plain(TcpStream),
     Secure(Box<TlsStream<TcpStream>>),
+    WebSocket(Box<LeafWebSocket<TcpStream>>),
+    SecureWebSocket(Box<LeafWebSocket<TlsStream<TcpStream>>>),
 }
 
 /// Reads frames.
@@ -62,27 +81,40 @@ pub(super) struct Frames {
 pub(super) struct Wire(OwnedFd);
 
 impl Wire {
-    /// The close will be a reset: the kernel sends nothing of what it still holds (forward §3.9).
+    /// The close will be a reset: the kernel sends nothing of what it still holds.
     pub(super) fn close_by_reset(&self) {
         // A socket that is gone has nothing to send.
         let _ = socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
     }
 }
 
+impl Dial {
+    async fn run(self) -> io::Result<Stream> {
+        let address = &self.target.address;
+        let stream = connect(&address.host, address.port, self.again).await?;
+        if !address.scheme.is_websocket() {
+            return Ok(Stream::Plain(stream));
+        }
+        let host = address.authority();
+        let upgrade = Upgrade { host: &host, path: &address.path, no_masking: self.no_masking };
+        match self.tls {
+            None => Ok(Stream::WebSocket(Box::new(LeafWebSocket::upgrade(stream, &upgrade).await?))),
+            Some(tls) => {
+                let name = server::tls::server_name(&self.target.server_name).map_err(io::Error::other)?;
+                let stream = TlsConnector::from(tls).connect(name, stream).await?;
+                Ok(Stream::SecureWebSocket(Box::new(LeafWebSocket::upgrade(stream, &upgrade).await?)))
+            }
+        }
+    }
+}
+
 impl Socket {
     /// Begins to dial.
-    pub(super) fn dial(target: &Target, timeout_ms: u64) -> Socket {
-        let place = (target.address.host.clone(), target.address.port);
+    pub(super) fn dial(dial: Dial) -> Socket {
+        let within = dial.within;
         Socket::Dialling(Box::pin(async move {
-            let connect = TcpStream::connect((place.0.as_str(), place.1));
-            match tokio::time::timeout(Duration::from_millis(timeout_ms), connect).await {
-                Ok(stream) => {
-                    let stream = stream?;
-                    stream.set_nodelay(true)?;
-                    Ok(stream)
-                }
-                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")),
-            }
+            let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
+            tokio::time::timeout(within, dial.run()).await.map_err(late)?
         }))
     }
 
@@ -101,12 +133,12 @@ impl Socket {
     pub(super) async fn progress(&mut self, limits: Limits) -> Progress {
         let result = match self {
             Socket::Closed => std::future::pending().await,
-            Socket::Dialling(dial) => dial.await.map(Stream::Plain).map(|stream| (stream, Progress::Connected)),
+            Socket::Dialling(dial) => dial.await.map(|stream| (stream, Progress::Connected)),
             Socket::Securing(handshake) => handshake.await.map(|stream| (stream, Progress::Secured)),
             Socket::Open(frames) => {
                 return match frames.next().await {
                     Ok(frame) => Progress::Frame(frame),
-                    Err(error) => Progress::Ended(error.to_string()),
+                    Err(error) => Progress::Ended(explain(&error)),
                 };
             }
         };
@@ -117,7 +149,7 @@ impl Socket {
             }
             Err(error) => {
                 *self = Socket::Closed;
-                Progress::Ended(error.to_string())
+                Progress::Ended(explain(&error))
             }
         }
     }
@@ -128,10 +160,9 @@ impl Socket {
         let write = async {
             match &mut frames.stream {
                 Stream::Plain(stream) => stream.write_all(bytes).await,
-                Stream::Secure(stream) => {
-                    stream.write_all(bytes).await?;
-                    stream.flush().await
-                }
+                Stream::Secure(stream) => all_of(stream, bytes).await,
+                Stream::WebSocket(stream) => all_of(stream, bytes).await,
+                Stream::SecureWebSocket(stream) => all_of(stream, bytes).await,
             }
         };
         tokio::time::timeout(WRITE_PATIENCE, write).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
@@ -144,12 +175,29 @@ impl Socket {
     }
 }
 
+async fn all_of(stream: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
 impl Stream {
     /// The socket below.
     pub(super) fn tcp(&self) -> &TcpStream {
         match self {
             Stream::Plain(stream) => stream,
             Stream::Secure(stream) => stream.get_ref().0,
+            Stream::WebSocket(stream) => stream.get_ref(),
+            Stream::SecureWebSocket(stream) => stream.get_ref().get_ref().0,
+        }
+    }
+
+    /// For the core, and what `/connz` calls it.
+    pub(super) fn into_transport(self) -> (Transport, broker::Transport) {
+        match self {
+            Stream::Plain(stream) => (Transport::Tcp(stream), broker::Transport::Tcp),
+            Stream::Secure(stream) => (Transport::boxed(stream), broker::Transport::Tcp),
+            Stream::WebSocket(stream) => (stream.into_transport(), broker::Transport::WebSocket),
+            Stream::SecureWebSocket(stream) => (stream.into_transport(), broker::Transport::WebSocket),
         }
     }
 }
@@ -174,6 +222,7 @@ impl Frames {
     /// Reads at most `missing` bytes of a body, or to the end of a line when it is not known how many there are.
     async fn read(&mut self, missing: usize) -> io::Result<()> {
         let mut buffer = [0; PEEK];
+        let wanted = missing.min(PEEK);
         let read = match &mut self.stream {
             Stream::Plain(stream) => {
                 let there = stream.peek(&mut buffer).await?;
@@ -182,7 +231,9 @@ impl Frames {
                 // They are there: this does not wait.
                 stream.read(&mut buffer[..wanted]).await?
             }
-            Stream::Secure(stream) => stream.read(&mut buffer[..missing.min(PEEK)]).await?,
+            Stream::Secure(stream) => stream.read(&mut buffer[..wanted]).await?,
+            Stream::WebSocket(stream) => stream.read(&mut buffer[..wanted]).await?,
+            Stream::SecureWebSocket(stream) => stream.read(&mut buffer[..wanted]).await?,
         };
         if read == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the hub closed the connection"));

@@ -3,15 +3,12 @@
 use std::collections::VecDeque;
 
 use broker::ConnectionId;
-use forward::{
-    Action, Create, Forward, Hub, Incarnation, IncarnationId, Incarnations, Local, Record, SendBuffer, Timings,
-};
-use jetstream::command::{Command, Span, Ticket};
+use forward::{Action, Forward, Hub, Incarnation, IncarnationId, Incarnations, Local, Record, SendBuffer, Timings};
+use jetstream::command::{Command, Forwarded, Span, Ticket};
 use jetstream::identity::{Sequence, StreamId};
 use jetstream::store::{StreamState, record_space};
 use server::status::ForwardStatus;
 use server::{Core, CoreHandle};
-use subject::Filter;
 
 use super::rejected::Refused;
 use super::ticket::{Asked, ticket};
@@ -24,6 +21,9 @@ const MAX_SAMPLES: usize = 1024;
 /// They are that far apart, milliseconds.
 const SAMPLE_MS: u64 = 1000;
 
+/// A refused message that found no room is kept after so long, milliseconds.
+const KEEP_AGAIN_MS: u64 = 2_000;
+
 /// Where it stands.
 pub(super) enum Phase {
     /// There is no such local stream.
@@ -33,6 +33,14 @@ pub(super) enum Phase {
     Running(Box<Forward>),
     /// It can't run; a sentence.
     Failed(String),
+}
+
+/// A refused message that is not kept yet.
+struct Waiting {
+    /// An [`Action::Park`].
+    action: Action,
+    /// When it is tried again: the store had no room.
+    again_ms: Option<u64>,
 }
 
 /// See the module.
@@ -51,8 +59,10 @@ pub(super) struct Hosted {
     pub(super) link: Option<(ConnectionId, Hub)>,
     /// The link holds enough.
     pub(super) blocked: bool,
-    /// A refused message that waits for the stream `REJECTED`.
-    pub(super) waiting: Option<Action>,
+    /// A refused message on its way into the stream `REJECTED`.
+    waiting: Option<Waiting>,
+    /// What the store was last told.
+    told: Option<Forwarded>,
     /// Messages and bytes seen of the stream, for what a backlog weighs.
     seen: (u64, u64),
     ages: VecDeque<(u64, u64)>,
@@ -74,6 +84,7 @@ impl Hosted {
             link: None,
             blocked: false,
             waiting: None,
+            told: None,
             seen: (0, 0),
             ages: VecDeque::new(),
             buffer: SendBuffer::default(),
@@ -101,6 +112,7 @@ impl Hosted {
         self.stream = Some(stream);
         self.epoch += 1;
         self.waiting = None;
+        self.told = None;
         self.local = Local { first: state.first.0, last: state.last.0 };
         self.seen = (state.messages, state.bytes);
     }
@@ -118,17 +130,15 @@ impl Hosted {
 
     fn forward_config(&self) -> Result<forward::Config, String> {
         let config = &self.config;
-        let create = config.create.as_ref().map(|create| Create {
-            subjects: create.subjects.iter().filter_map(|text| Filter::parse(text).ok()).collect(),
-        });
         let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Ok(forward::Config {
             edge: self.edge.clone(),
             instance: self.stream.unwrap_or_default(),
             to: config.to.clone(),
             transform: config.destination.transform().map_err(|error| error.to_string())?,
-            create,
+            create: config.create.clone(),
             rate: config.rate,
+            batch: config.batch,
             inbox: self.inbox.clone(),
             timings: Timings {
                 hold_ms: millis(config.hold),
@@ -234,47 +244,47 @@ impl Hosted {
     /// After every input: sends what may be sent, and does what it asks for.
     pub(super) fn drain(&mut self, core: &CoreHandle, now_ms: u64, rejected: Option<StreamId>) {
         let Phase::Running(forward) = &mut self.phase else { return };
+        let place = Place {
+            name: &self.config.stream,
+            stream: self.stream.unwrap_or_default(),
+            number: self.number,
+            epoch: self.epoch,
+            link: self.link.as_ref().map(|(id, _)| *id),
+            rejected,
+        };
         loop {
-            let pending = self.link.as_ref().map(|(id, _)| core.with(|core| core.out.pending_bytes(*id)));
+            let pending = place.link.map(|id| core.with(|core| core.out.pending_bytes(id)));
             self.blocked = pending.is_some_and(|pending| pending >= MAX_PENDING);
             self.buffer.clear();
             let sent = if self.blocked { 0 } else { forward.poll_send(now_ms, &mut self.buffer) };
-            let mut asked = 0;
             let actions: Vec<Action> = std::iter::from_fn(|| forward.poll_action()).collect();
-            if sent > 0 || !actions.is_empty() {
-                let place = Place {
-                    name: &self.config.stream,
-                    stream: self.stream.unwrap_or_default(),
-                    number: self.number,
-                    epoch: self.epoch,
-                    link: self.link.as_ref().map(|(id, _)| *id),
-                    rejected,
-                };
-                core.with(|core| {
-                    if let Some(id) = place.link {
-                        for message in self.buffer.iter() {
-                            let outgoing = (message.subject, message.reply, message.headers, message.payload);
-                            let (subject, reply, headers, payload) = outgoing;
-                            core.broker.leaf_send(id, subject, reply, headers, payload, &mut core.out);
-                        }
-                    }
-                    for action in actions {
-                        asked += 1;
-                        if let Some(waiting) = place.perform(core, action) {
-                            self.waiting = Some(waiting);
-                        }
-                    }
-                });
-            }
-            if sent == 0 && asked == 0 {
+            let news = forwarded(forward, place.stream, self.config.reject_oversize);
+            let is_news = self.told.replace(news) != Some(news);
+            if sent == 0 && actions.is_empty() && !is_news {
                 return;
             }
+            core.with(|core| {
+                if let Some(id) = place.link {
+                    for message in self.buffer.iter() {
+                        let outgoing = (message.subject, message.reply, message.headers, message.payload);
+                        let (subject, reply, headers, payload) = outgoing;
+                        core.broker.leaf_send(id, subject, reply, headers, payload, &mut core.out);
+                    }
+                }
+                for action in actions {
+                    if let Some(action) = place.perform(core, action) {
+                        self.waiting = Some(Waiting { action, again_ms: None });
+                    }
+                }
+                if is_news {
+                    core.broker.command(|_| Command::Forwarded(news));
+                }
+            });
         }
     }
 
-    /// The stream `REJECTED` is there: what waited for it goes on.
-    pub(super) fn park_waiting(&mut self, core: &CoreHandle, rejected: StreamId) {
-        let Some(action) = self.waiting.take() else { return };
+    /// The refused message that waits is set aside, now that it can be: the stream `REJECTED` is there, or it is time to try again.
+    pub(super) fn keep_waiting(&mut self, core: &CoreHandle, rejected: StreamId) {
         let place = Place {
             name: &self.config.stream,
             stream: self.stream.unwrap_or_default(),
@@ -283,7 +293,32 @@ impl Hosted {
             link: None,
             rejected: Some(rejected),
         };
-        core.with(|core| place.perform(core, action));
+        if let Some(waiting) = &mut self.waiting {
+            waiting.again_ms = None;
+            core.with(|core| place.keep(core, &waiting.action));
+        }
+    }
+
+    /// The refused message is kept, or can't ever be: the position moves behind it.
+    pub(super) fn kept(&mut self, core: &CoreHandle, kept: u64) {
+        let Some(Waiting { action: Action::Park { sequence, record, .. }, .. }) = &self.waiting else { return };
+        if sequence.0 == kept {
+            let ticket = ticket(Asked::Park, self.number, self.epoch, kept);
+            core.with(|core| write_record(core, ticket, &self.config.stream, record));
+            self.waiting = None;
+        }
+    }
+
+    /// There was no room for the refused message.
+    pub(super) fn not_kept(&mut self, now_ms: u64) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.again_ms = Some(now_ms + KEEP_AGAIN_MS);
+        }
+    }
+
+    /// When [`Hosted::keep_waiting`] is due.
+    pub(super) fn keep_again_at(&self) -> Option<u64> {
+        self.waiting.as_ref().and_then(|waiting| waiting.again_ms)
     }
 
     fn record_key(&self) -> Vec<u8> {
@@ -315,8 +350,8 @@ impl Hosted {
         shown.stopped = status.state == forward::State::Stopped;
         shown.reason = match (&status.state, link_trouble) {
             (forward::State::LinkDown, Some(trouble)) => Some(format!("no link to the hub: {trouble}")),
-            (forward::State::Parking, _) if self.waiting.is_some() => {
-                Some("a refused message waits for the local stream REJECTED".to_owned())
+            (forward::State::Parking, _) if self.waiting.as_ref().is_some_and(|waiting| waiting.again_ms.is_some()) => {
+                Some("a message that the hub refuses waits for room in the local stream REJECTED".to_owned())
             }
             _ => status.reason,
         };
@@ -355,7 +390,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Does it; gives it back when it has to wait for the stream `REJECTED`.
+    /// Does it; gives it back when more has to be done after what was begun is committed.
     fn perform(&self, core: &mut Core, action: Action) -> Option<Action> {
         let ticket = |asked, value| ticket(asked, self.number, self.epoch, value);
         match action {
@@ -371,28 +406,46 @@ impl Place<'_> {
                 from,
                 max_bytes,
             }),
-            Action::Persist { value } => self.record(core, ticket(Asked::Persist, 0), &value),
-            Action::Park { sequence, ref subject, ref headers, ref payload, ref reason, ref record } => {
-                let Some(rejected) = self.rejected else { return Some(action) };
-                tracing::warn!(
-                    stream = self.name,
-                    sequence = sequence.0,
-                    "the hub refuses a message for good: {reason}"
-                );
-                let ticket = ticket(Asked::Park, sequence.0);
-                let refused = Refused { stream: self.name, sequence, subject, headers, payload, reason };
-                core.broker.command(|batch| refused.append(rejected, ticket, batch));
-                self.record(core, ticket, record);
+            Action::Persist { value } => write_record(core, ticket(Asked::Persist, 0), self.name, &value),
+            Action::Park { sequence, ref reason, .. } => {
+                let (stream, sequence) = (self.name, sequence.0);
+                tracing::warn!(stream, sequence, "the hub refuses a message for good: {reason}");
+                self.keep(core, &action);
+                return Some(action);
             }
         }
         None
     }
 
-    fn record(&self, core: &mut Core, ticket: Ticket, value: &[u8]) {
-        core.broker.command(|batch| {
-            let key = batch.add(&record_key(self.name));
-            Command::Record { ticket, key, value: batch.add(value) }
-        });
+    /// Appends a refused message to `REJECTED`, if that is there. The position follows when it is committed.
+    fn keep(&self, core: &mut Core, action: &Action) {
+        let (Some(rejected), Action::Park { sequence, subject, headers, payload, reason, .. }) =
+            (self.rejected, action)
+        else {
+            return;
+        };
+        let ticket = ticket(Asked::Park, self.number, self.epoch, sequence.0);
+        let (stream, instance, sequence) = (self.name, self.stream, *sequence);
+        let refused = Refused { stream, instance, sequence, subject, headers, payload, reason };
+        core.broker.command(|batch| refused.append(rejected, ticket, batch));
+    }
+}
+
+/// Writes the position of a stream's forward.
+fn write_record(core: &mut Core, ticket: Ticket, stream: &str, value: &[u8]) {
+    core.broker.command(|batch| {
+        let key = batch.add(&record_key(stream));
+        Command::Record { ticket, key, value: batch.add(value) }
+    });
+}
+
+/// What the store has to know of a forward.
+fn forwarded(forward: &Forward, stream: StreamId, reject_oversize: bool) -> Forwarded {
+    Forwarded {
+        stream,
+        releasable: forward.releasable(),
+        confirmed: forward.confirmed(),
+        largest: forward.largest_local().filter(|_| reject_oversize),
     }
 }
 
@@ -402,7 +455,7 @@ fn nobodys() -> Ticket {
 }
 
 /// Where the position of a stream's forward is kept.
-pub(super) fn record_key(stream: &str) -> Vec<u8> {
+pub(crate) fn record_key(stream: &str) -> Vec<u8> {
     [&[record_space::FORWARD], stream.as_bytes()].concat()
 }
 

@@ -29,6 +29,7 @@ pub(super) fn config() -> StreamConfig {
 /// A refused message.
 pub(super) struct Refused<'a> {
     pub(super) stream: &'a str,
+    pub(super) instance: StreamId,
     pub(super) sequence: Sequence,
     pub(super) subject: &'a [u8],
     pub(super) headers: &'a [u8],
@@ -43,7 +44,10 @@ impl Refused<'_> {
         let mut headers = b"NATS/1.0\r\n".to_vec();
         let reason: String = self.reason.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
         let end = reason.floor_char_boundary(MAX_REASON);
+        // Kept again when the process ends before the position has moved: once is enough.
+        let id = format!("{}.{}", self.instance.0, self.sequence.0);
         let own = [
+            ("Nats-Msg-Id", &id[..]),
             ("Tributary-Rejected-Reason", &reason[..end]),
             ("Tributary-Rejected-Stream", self.stream),
             ("Tributary-Rejected-Sequence", &self.sequence.0.to_string()),
@@ -51,7 +55,7 @@ impl Refused<'_> {
         for (name, value) in own {
             headers.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
-        forward::headers::rename(&mut headers, self.headers);
+        rename_what_fits(&mut headers, self.headers);
         headers.extend_from_slice(b"\r\n");
         Command::Append(Append {
             stream: rejected,
@@ -64,6 +68,20 @@ impl Refused<'_> {
     }
 }
 
+/// Its own headers, renamed. Renaming makes them longer: what a stream can't hold any more is left out, and that is said.
+fn rename_what_fits(headers: &mut Vec<u8>, own: &[u8]) {
+    const CUT: &[u8] = b"Tributary-Rejected-Headers: cut\r\n";
+    let most = usize::from(u16::MAX) - b"\r\n".len();
+    let start = headers.len();
+    forward::headers::rename(headers, own);
+    if headers.len() > most {
+        let room = headers.get(start..most - CUT.len()).unwrap_or_default();
+        let whole = room.windows(2).rposition(|pair| pair == b"\r\n").map_or(0, |at| at + 2);
+        headers.truncate(start + whole);
+        headers.extend_from_slice(CUT);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +90,7 @@ mod tests {
     fn a_refused_message_is_no_command_to_the_local_stream() {
         let refused = Refused {
             stream: "S",
+            instance: StreamId(16),
             sequence: Sequence(7),
             subject: b"a.b",
             headers: b"NATS/1.0\r\nNats-Rollup: all\r\nunit: C\r\n\r\n",
@@ -84,9 +103,18 @@ mod tests {
         let headers = String::from_utf8(append.headers.of(&batch.arena).to_vec()).unwrap();
         assert_eq!(
             headers,
-            "NATS/1.0\r\nTributary-Rejected-Reason: too  large\r\nTributary-Rejected-Stream: S\r\n\
+            "NATS/1.0\r\nNats-Msg-Id: 16.7\r\nTributary-Rejected-Reason: too  large\r\nTributary-Rejected-Stream: S\r\n\
              Tributary-Rejected-Sequence: 7\r\nTributary-Origin-Rollup: all\r\nunit: C\r\n\r\n"
         );
+        let long = [b"NATS/1.0\r\n".to_vec(), b"Nats-A: 1\r\n".repeat(5_900), b"\r\n".to_vec()].concat();
+        let Command::Append(cut) =
+            (Refused { headers: &long, ..refused }).append(StreamId(20), Ticket(1, 2), &mut batch)
+        else {
+            panic!("append")
+        };
+        let cut = String::from_utf8(cut.headers.of(&batch.arena).to_vec()).unwrap();
+        assert!((65_000..65_536).contains(&cut.len()), "{}", cut.len());
+        assert!(cut.ends_with("Tributary-Origin-A: 1\r\nTributary-Rejected-Headers: cut\r\n\r\n"));
         assert!(config().subjects[0].matches(append.subject.of(&batch.arena)));
     }
 }

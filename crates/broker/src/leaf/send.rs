@@ -63,11 +63,8 @@ impl Broker {
     }
 
     fn may_cross(&mut self, id: ConnectionId, subject: &[u8], message: &Message<'_>) -> bool {
-        let forwarded = self.settings.leafnodes.as_ref().is_some_and(|settings| {
-            settings.forwarded.iter().any(|filter| filter.matches(message.shown.unwrap_or(subject)))
-        });
         // A consumer's delivery goes where it was asked for, whatever its subject.
-        if forwarded && message.shown.is_none() {
+        if message.shown.is_none() && self.is_forwarded(subject) {
             return false;
         }
         let guarded = is_own_business(subject) || is_api_of(self.own_domain(), subject);

@@ -83,7 +83,7 @@ impl Broker {
 
     /// Messages go to the queues of stored sessions.
     pub(crate) fn note_queued(&mut self, queues: &[QueueFor]) {
-        let most = self.settings.mqtt.max_waiting;
+        let most = self.settings.mqtt.max_queued;
         for queue in queues {
             if let Some((connection, waiting)) = self.mqtt.note_queued(queue.session) {
                 self.mqtt.crowding.note(connection, waiting, most);
@@ -93,8 +93,24 @@ impl Broker {
 
     /// One left the queue of a stored session.
     pub(super) fn note_settled(&mut self, session: SessionId, out: &mut Outbox) {
-        if let Some((connection, waiting)) = self.mqtt.note_settled(session) {
-            self.relieve(connection, waiting, self.settings.mqtt.max_waiting, out);
+        self.note_left(session, 1, out);
+    }
+
+    /// The store refused what was to go to these queues, or had it already.
+    pub(crate) fn not_queued(&mut self, queues: &[QueueFor]) {
+        for queue in queues {
+            self.mqtt.note_left(queue.session, 1);
+        }
+    }
+
+    /// A full queue dropped its oldest.
+    pub(crate) fn queue_dropped(&mut self, session: SessionId, messages: u64, out: &mut Outbox) {
+        self.note_left(session, messages, out);
+    }
+
+    fn note_left(&mut self, session: SessionId, messages: u64, out: &mut Outbox) {
+        if let Some((connection, waiting)) = self.mqtt.note_left(session, messages) {
+            self.relieve(connection, waiting, self.settings.mqtt.max_queued, out);
         }
     }
 }

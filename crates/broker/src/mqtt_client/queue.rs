@@ -22,7 +22,9 @@ use crate::outbox::Outbox;
 impl Broker {
     /// A delivery from a session's queue.
     pub(crate) fn deliver_queued(&mut self, delivery: &Queued, place: QueuePlace, arena: &[u8], out: &mut Outbox) {
+        // With nobody to take it the credit is gone too: whoever attaches next begins with all of it.
         let Some(id) = self.mqtt.receiver(place.session) else { return };
+        self.owe_credit(Recipient::Session(place.session), delivery.cost(), Some(id));
         if self.mqtt_client(id).is_none_or(|client| client.phase != Phase::Ready) {
             return;
         }
@@ -33,9 +35,9 @@ impl Broker {
         } else {
             self.counters.mqtt.no_topic += 1;
             self.settle_queued(place.session, place.position);
+            self.note_settled(place.session, out);
         }
         self.mqtt.topic = topic;
-        self.owe_credit(Recipient::Session(place.session), delivery.tail.len, Some(id));
     }
 
     fn send_queued(&mut self, id: ConnectionId, place: QueuePlace, topic: &str, payload: &[u8], out: &mut Outbox) {

@@ -63,7 +63,7 @@ struct Session {
     connection: Option<ConnectionId>,
     /// `QueueAttach` commands that are not back.
     attaching: u16,
-    /// Queued since its connection took it up, and not acknowledged.
+    /// In its queue or on their way there; counted while it is connected.
     queued: u32,
     /// Its row was committed once, and a client told of it.
     committed: bool,
@@ -198,10 +198,10 @@ impl MqttSide {
         Some((connection, session.queued as usize))
     }
 
-    /// One less.
-    pub(super) fn note_settled(&mut self, session: SessionId) -> Option<(ConnectionId, usize)> {
+    /// So many less.
+    pub(super) fn note_left(&mut self, session: SessionId, messages: u64) -> Option<(ConnectionId, usize)> {
         let session = self.sessions.get_mut(&session)?;
-        session.queued = session.queued.saturating_sub(1);
+        session.queued = session.queued.saturating_sub(u32::try_from(messages).unwrap_or(u32::MAX));
         Some((session.connection?, session.queued as usize))
     }
 
@@ -217,6 +217,12 @@ impl MqttSide {
 }
 
 impl Broker {
+    /// The client identifier of a stored session.
+    #[must_use]
+    pub fn mqtt_client_of(&self, session: SessionId) -> Option<&str> {
+        self.mqtt.sessions.get(&session).map(|session| &*session.client_id)
+    }
+
     /// Reads the stored MQTT sessions; to be called once, when the store is open. Clients that connect before they are read wait.
     pub fn load_mqtt_sessions(&mut self) {
         if self.mqtt.loading == Loading::NotYet {
@@ -392,10 +398,12 @@ impl Broker {
         }
     }
 
-    /// `QueueAttach` is committed: what the store sends from now on is for the session's connection.
-    pub(crate) fn session_attached(&mut self, session: SessionId) {
-        if let Some(session) = self.mqtt.sessions.get_mut(&session) {
-            session.attaching = session.attaching.saturating_sub(1);
+    /// `QueueAttach` is committed: what the store sends from now on is for the session's connection. `queued` were there before.
+    pub(crate) fn session_attached(&mut self, session: SessionId, queued: u64) {
+        let Some(session) = self.mqtt.sessions.get_mut(&session) else { return };
+        session.attaching = session.attaching.saturating_sub(1);
+        if session.attaching == 0 {
+            session.queued = session.queued.saturating_add(u32::try_from(queued).unwrap_or(u32::MAX));
         }
     }
 
@@ -405,6 +413,7 @@ impl Broker {
         for (session, stored) in &mut self.mqtt.sessions {
             if stored.connection.is_some() {
                 stored.attaching += 1;
+                stored.queued = 0;
                 let session = *session;
                 self.store.push(|_| Command::QueueAttach { session, window });
             }

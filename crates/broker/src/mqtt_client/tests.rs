@@ -7,6 +7,7 @@
 //! the store. `stuck` makes a socket take nothing. `NAME: nats TEXT` opens a NATS client, or sends a line. `link SUBJECT PAYLOAD` is a message over a leaf link. `after MS` moves the clock.
 //! Everything that connections were sent is shown, and every effect.
 
+mod queues;
 mod store;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,7 @@ fn started(settings: &Settings) -> Broker {
 impl Runner {
     fn new(settings: Settings) -> Runner {
         let broker = started(&settings);
+        let max_queued = settings.mqtt.max_queued as u64;
         let out = broker.outbox();
         let now = Now { micros: 1_000_000, wall_ns: 1_700_000_000_000_000_000 };
         let mut runner = Runner {
@@ -71,7 +73,7 @@ impl Runner {
             left: BTreeMap::new(),
             stuck: Vec::new(),
             paused: Vec::new(),
-            store: TestStore::new(),
+            store: TestStore::new(max_queued),
         };
         runner.store_all();
         runner
@@ -305,6 +307,7 @@ fn settings(args: &mut ArgumentConsumer<'_>) -> Result<Settings, Box<dyn Error>>
             "max_filters" => settings.mqtt.max_filters = value.parse()?,
             "max_filter_bytes" => settings.mqtt.max_filter_bytes = value.parse()?,
             "max_sessions" => settings.mqtt.max_sessions = value.parse()?,
+            "max_queued" => settings.mqtt.max_queued = value.parse()?,
             "max_waiting" => settings.mqtt.max_waiting = value.parse()?,
             "max_waiting_bytes" => settings.mqtt.max_waiting_bytes = value.parse()?,
             "max_unsent" => settings.mqtt.max_unsent = value.parse()?,

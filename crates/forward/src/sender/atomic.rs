@@ -4,7 +4,7 @@ use crate::answer::PublishAnswer;
 use crate::buffer::SendBuffer;
 use crate::headers::Conditions;
 use crate::refusal::{Remedy, remedy};
-use crate::sender::{Composed, Composer, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
+use crate::sender::{Composed, Composer};
 use crate::session::{Forward, Session};
 use crate::way::Way;
 
@@ -23,9 +23,9 @@ pub(crate) struct Atomic {
 impl Forward {
     /// How many of the messages at hand may go in one batch now.
     pub(crate) fn atomic_size(&mut self) -> u64 {
-        let budget = self.window.room().min(self.rate.allowance(self.now_ms)).min(MAX_BATCH_BYTES);
+        let budget = self.window.room().min(self.rate.allowance(self.now_ms)).min(self.config.batch.bytes);
         let largest = self.max_payload();
-        let most = self.atomic_most.min(MAX_BATCH_MESSAGES);
+        let most = self.atomic_most.min(self.config.batch.messages);
         let (mut count, mut bytes) = (0, 0);
         while count < most
             && let Some(message) = self.backlog.peek_ahead(count as usize)

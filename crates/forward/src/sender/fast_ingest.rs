@@ -8,7 +8,7 @@ use crate::answer::PublishAnswer;
 use crate::buffer::SendBuffer;
 use crate::headers::{Conditions, decimal};
 use crate::refusal::{Remedy, remedy};
-use crate::sender::{Composed, Composer, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
+use crate::sender::{Composed, Composer};
 use crate::session::{Forward, Session};
 
 /// Most messages per flow ack that we ask for; the hub may choose fewer.
@@ -69,7 +69,7 @@ impl Forward {
             if batch.ended {
                 return;
             }
-            let is_full = batch.sent >= MAX_BATCH_MESSAGES || batch.bytes >= MAX_BATCH_BYTES;
+            let is_full = batch.sent >= self.config.batch.messages || batch.bytes >= self.config.batch.bytes;
             let is_late = self.now_ms >= batch.started + self.config.timings.batch_ms;
             let is_dry = self.backlog.peek().is_none() && self.backlog.is_dry(self.local.last);
             // The window is used up and no flow ack is due that would open it: only the end brings an answer.

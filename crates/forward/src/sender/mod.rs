@@ -11,11 +11,6 @@ use crate::buffer::SendBuffer;
 use crate::headers::{Conditions, Stamp};
 use crate::identity::Incarnations;
 
-/// Most messages of a batch.
-pub(crate) const MAX_BATCH_MESSAGES: u64 = 1_000;
-/// Most bytes of a batch.
-pub(crate) const MAX_BATCH_BYTES: u64 = 1024 * 1024;
-
 /// A message sent and not answered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InFlight {

@@ -8,7 +8,8 @@ use subject::{Filter, Transform};
 
 use super::hub::{Frame, Hub};
 use crate::{
-    Action, Config, Create, Forward, Incarnation, IncarnationId, Incarnations, Local, Record, SendBuffer, Timings,
+    Action, Batch, Config, Create, Forward, Incarnation, IncarnationId, Incarnations, Local, Record, SendBuffer,
+    Timings,
 };
 
 /// What survives a power cut.
@@ -25,8 +26,9 @@ pub(super) struct Disk {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Setup {
     pub(super) edge: String,
-    pub(super) create: bool,
+    pub(super) create: Option<Create>,
     pub(super) rate: Option<u64>,
+    pub(super) batch: Option<Batch>,
     pub(super) hold_ms: Option<u64>,
 }
 
@@ -80,8 +82,9 @@ impl Edge {
             instance: StreamId(16),
             to: "FLEET".into(),
             transform: Transform::prefix("e.p").unwrap(),
-            create: self.setup.create.then(|| Create { subjects: vec![Filter::parse("e.>").unwrap()] }),
+            create: self.setup.create.clone(),
             rate: self.setup.rate,
+            batch: self.setup.batch.unwrap_or_default(),
             inbox: INBOX.into(),
             timings,
             seed: 1,

@@ -36,6 +36,29 @@ pub(super) struct Stream {
     pub(super) allow_atomic: bool,
     pub(super) allow_batched: bool,
     pub(super) retention: String,
+    /// What it was created with, beyond the fields above.
+    pub(super) asked: serde_json::Value,
+}
+
+impl Stream {
+    /// As stock says it: everything, with its defaults.
+    fn config(&self) -> serde_json::Value {
+        let mut config = serde_json::json!({
+            "storage": "file", "discard": "old", "num_replicas": 1, "max_msgs": -1, "max_bytes": -1, "max_age": 0,
+            "max_msgs_per_subject": -1, "max_msg_size": -1, "duplicate_window": 120_000_000_000u64, "compression": "none",
+        });
+        for (key, value) in self.asked.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        let fixed = serde_json::json!({
+            "name": "FLEET", "subjects": self.subjects, "retention": self.retention, "sealed": self.sealed,
+            "allow_atomic": self.allow_atomic, "allow_batched": self.allow_batched,
+        });
+        for (key, value) in fixed.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        config
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +93,7 @@ fn refusal(err_code: u16) -> Refusal {
         10054 => "message size exceeds maximum allowed",
         10059 => "stream not found",
         10060 => "expected stream does not match",
+        10097 => "header size exceeds maximum allowed of 64k",
         10077 => "maximum messages exceeded",
         10109 => "invalid operation on sealed stream",
         10177 => "atomic publish unsupported header used: Nats-Msg-Id",
@@ -187,6 +211,9 @@ impl Hub {
         }
         if stream.max_size.is_some_and(|most| frame.headers.len() + frame.payload.len() > most) {
             return Err(refusal(10054));
+        }
+        if frame.headers.len() > usize::from(u16::MAX) {
+            return Err(refusal(10097));
         }
         if let Some(expected) = text("Nats-Expected-Last-Subject-Sequence").filter(|_| with_fence) {
             // Before 2.11 the `-Subject` header is ignored.
@@ -329,6 +356,7 @@ impl Hub {
             let (atomic, batched) = (body["allow_atomic"] == true, body["allow_batched"] == true);
             let stream = self.create(&subjects.join(","));
             (stream.allow_atomic, stream.allow_batched) = (atomic, batched);
+            stream.asked = body.clone();
         }
         let Some(stream) = &self.stream else {
             return error(404, 10059, "stream not found");
@@ -336,8 +364,7 @@ impl Hub {
         match operation {
             "STREAM.INFO.FLEET" | "STREAM.CREATE.FLEET" => serde_json::json!({
                 "created": format!("2026-01-01T00:00:{:02}Z", stream.created),
-                "config": {"name": "FLEET", "subjects": stream.subjects, "retention": stream.retention, "sealed": stream.sealed,
-                    "allow_atomic": stream.allow_atomic, "allow_batched": stream.allow_batched},
+                "config": stream.config(),
                 "state": {"first_seq": stream.messages.keys().next().copied().unwrap_or(stream.last + 1), "last_seq": stream.last},
             })
             .to_string(),

@@ -8,6 +8,8 @@ use goldenscript::{Command, Context, Runner};
 
 use super::edge::{Disk, Edge, Setup};
 use super::hub::{Frame, Hub};
+use crate::{Batch, Create};
+use subject::Filter;
 
 struct Script {
     hub: Hub,
@@ -76,7 +78,9 @@ impl Script {
         let mut args = command.consume_args();
         let size: usize = args.take_key("size").unwrap_or("0").parse()?;
         let subject = args.take_key("subject").unwrap_or("s").to_owned();
-        let header = args.take_key("header").map(|line| format!("NATS/1.0\r\n{line}\r\n\r\n")).unwrap_or_default();
+        let padding: usize = args.take_key("header_size").unwrap_or("0").parse()?;
+        let header = args.take_key("header").map(|line| format!("NATS/1.0\r\n{line}{}\r\n\r\n", "x".repeat(padding)));
+        let header = header.unwrap_or_default();
         let count: u64 = args.next_pos().unwrap_or("1").parse()?;
         for _ in 0..count {
             self.appended += 1;
@@ -247,7 +251,14 @@ impl Runner for Script {
             "setup" => {
                 let mut args = command.consume_args();
                 let setup = &mut self.edge.setup;
-                setup.create = args.take_key("create").is_some();
+                setup.create = args.take_key("create").map(|_| Create {
+                    max_bytes: args.take_key("max_bytes").and_then(|most| most.parse().ok()),
+                    ..Create::with_subjects(vec![Filter::parse("e.>").unwrap()])
+                });
+                if let Some(sizes) = args.take_key("batch") {
+                    let (messages, bytes) = sizes.split_once('/').ok_or("batch=messages/bytes")?;
+                    setup.batch = Some(Batch { messages: messages.parse()?, bytes: bytes.parse()? });
+                }
                 setup.rate = args.take_key("rate").map(str::parse).transpose()?;
                 setup.hold_ms = args.take_key("hold").map(str::parse).transpose()?;
                 if let Some(edge) = args.take_key("edge") {
@@ -282,6 +293,7 @@ macro_rules! cases {
 cases![
     another_stream_answers,
     api_denied,
+    batch_sizes,
     atomic,
     clock_jump,
     create,
@@ -306,6 +318,7 @@ cases![
     per_subject_limited,
     permission_withdrawn,
     reflash,
+    refused_header,
     refusal_in_a_batch,
     restored_image,
     second_box,

@@ -243,6 +243,16 @@ impl Store for MemoryStore {
         Ok(evicted)
     }
 
+    fn clear(&mut self, stream: StreamId) -> Result<Evicted, StoreError> {
+        let stream = self.change(stream)?;
+        let mut evicted = Evicted::default();
+        while let Some((sequence, _)) = stream.rows.first_key_value() {
+            let sequence = *sequence;
+            stream.take(sequence, &mut evicted);
+        }
+        Ok(evicted)
+    }
+
     fn purge(
         &mut self,
         stream: StreamId,

@@ -8,7 +8,7 @@ use sqlite_store::{OpenError, Options, SqliteStore};
 
 use crate::{STREAM, append, open, options, read_all};
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     for name in ["store.db", "store.db-wal"] {
         std::fs::copy(from.join(name), to.join(name)).unwrap();
     }

@@ -3,6 +3,7 @@
 
 mod crash;
 mod damage;
+mod erasing;
 mod model;
 mod room;
 

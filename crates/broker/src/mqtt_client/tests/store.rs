@@ -17,13 +17,15 @@ pub(super) struct TestStore {
     jetstream: JetStream,
     committer: Committer,
     taken: Vec<Batch>,
+    limits: Limits,
 }
 
 impl TestStore {
-    pub(super) fn new() -> TestStore {
+    pub(super) fn new(max_queued_messages: u64) -> TestStore {
         let mut store = MemoryStore::with_crashes();
-        let (jetstream, _) = JetStream::load(&mut store, Now::default(), Limits::default()).expect("an empty store");
-        TestStore { store, jetstream, committer: Committer::default(), taken: Vec::new() }
+        let limits = Limits { max_queued_messages, ..Limits::default() };
+        let (jetstream, _) = JetStream::load(&mut store, Now::default(), limits).expect("an empty store");
+        TestStore { store, jetstream, committer: Committer::default(), taken: Vec::new(), limits }
     }
 
     /// Takes a batch, and says what is in it.
@@ -56,7 +58,7 @@ impl TestStore {
         self.taken.clear();
         self.store.crash();
         let (jetstream, events) =
-            JetStream::load(&mut self.store, Now::default(), Limits::default()).expect("what was committed");
+            JetStream::load(&mut self.store, Now::default(), self.limits).expect("what was committed");
         self.jetstream = jetstream;
         events
     }
