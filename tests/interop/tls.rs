@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::peers::{self, Peer};
 use harness::{Gateway, NatsCli, node};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// A CA, and an identity that it signed; as files in the folder.
 fn identities(folder: &Path) -> Result<()> {
@@ -18,7 +18,10 @@ fn identities(folder: &Path) -> Result<()> {
     let issuer = Issuer::new(authority, key);
     let key = KeyPair::generate()?;
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    fs::write(folder.join("cert.pem"), CertificateParams::new(names)?.signed_by(&key, &issuer)?.pem())?;
+    let mut own = CertificateParams::new(names)?;
+    // Another name than the authority's, or OpenSSL takes it for signed by itself.
+    own.distinguished_name.push(DnType::CommonName, "gateway");
+    fs::write(folder.join("cert.pem"), own.signed_by(&key, &issuer)?.pem())?;
     fs::write(folder.join("key.pem"), key.serialize_pem())?;
     Ok(())
 }
