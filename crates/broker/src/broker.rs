@@ -215,6 +215,7 @@ impl Broker {
             settings,
         };
         broker.open_jetstream();
+        broker.open_user_info();
         broker
     }
 

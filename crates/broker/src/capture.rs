@@ -319,6 +319,7 @@ impl Broker {
                     reply: message.reply.into(),
                     payload: message.payload().into(),
                 }),
+                Service::UserInfo => self.answer_user_info(now, origin, message.reply, out),
                 Service::JetStreamApi => self.jetstream_request(now, origin, plan.routed_subject(), message, out),
             }
         }
