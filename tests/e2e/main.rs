@@ -10,6 +10,7 @@ mod domains;
 mod forward;
 mod harness_itself;
 mod hub;
+mod hub_model;
 mod kill;
 mod link_flap;
 mod load;
