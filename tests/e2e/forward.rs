@@ -301,7 +301,10 @@ fn our_own_commands_work_with_a_running_gateway_and_without() -> Result<()> {
     ensure!(running == stopped, "the same lines");
     let lines: Vec<Value> = stopped.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     ensure!(lines.len() == 20_000 && lines[3]["seq"] == 4 && lines[3]["subject"] == "kept.a", "{:?}", lines.get(3));
-    ensure!(decoded(&lines[3]["data"])?.trim_end() == "3 °C" && decoded(&lines[3]["hdrs"])? == "NATS/1.0\r\nunit: C\r\n\r\n");
+    ensure!(
+        decoded(&lines[3]["data"])?.trim_end() == "3 °C"
+            && decoded(&lines[3]["hdrs"])? == "NATS/1.0\r\nunit: C\r\n\r\n"
+    );
     // A damaged message is found, and the check repairs nothing.
     damage(&gateway.folder().join("store"))?;
     for _ in 0..2 {
@@ -316,7 +319,8 @@ fn damage(folder: &Path) -> Result<()> {
     let file = crate::store::find(folder, "store.db")?;
     let mut bytes = std::fs::read(&file)?;
     let sought = "a1501 °".as_bytes();
-    let place = bytes.windows(sought.len()).position(|piece| piece == sought).context("the message is not in the file")?;
+    let place =
+        bytes.windows(sought.len()).position(|piece| piece == sought).context("the message is not in the file")?;
     bytes[place + 1] ^= 1;
     Ok(std::fs::write(&file, bytes)?)
 }
