@@ -191,10 +191,14 @@ impl Dialler {
 
     /// A link is judged by the bytes it brought.
     fn tick(&mut self) {
-        if let Some(attached) = &self.attached
-            && let Some(micros) = self.core.with(|core| core.broker.last_activity(attached.id))
-        {
-            self.uplink.handle_received(micros / 1000, 1);
+        if let Some(attached) = &self.attached {
+            let activity = self.core.with(|core| {
+                core.broker.leaf_check_loop(core.clock.now(), attached.id, &mut core.out);
+                core.broker.last_activity(attached.id)
+            });
+            if let Some(micros) = activity {
+                self.uplink.handle_received(micros / 1000, 1);
+            }
         }
         self.uplink.handle_tick(millis(self.clock));
     }

@@ -23,6 +23,7 @@ use crate::forwarder::{ForwardStart, Forwards, edge_identity, spawn_forwards};
 use crate::listening::Sockets;
 use crate::notices::Notices;
 use crate::operations::StoreOperations;
+use crate::queue_drops::QueueDrops;
 use crate::reload;
 use crate::settings::{Identity, settings};
 use crate::slices::Slices;
@@ -181,7 +182,8 @@ fn connect(
 /// The store's turns go to the forwards and the status first, then to the broker.
 fn connect_store(core: &CoreHandle, status: &SharedStatus, store: &StoreThread, forwards: Forwards, slices: Slices) {
     let status = Rc::clone(status);
-    core.connect_store(store.handle.clone(), move |_, turn| {
+    let mut drops = QueueDrops::default();
+    core.connect_store(store.handle.clone(), move |core, turn| {
         slices.look(turn);
         forwards.look(turn);
         for event in &turn.events {
@@ -197,6 +199,7 @@ fn connect_store(core: &CoreHandle, status: &SharedStatus, store: &StoreThread, 
                     }
                     status.borrow_mut().store_full = *full;
                 }
+                Event::QueueDropped { session, messages } => drops.note(core, *session, *messages),
                 _ => {}
             }
         }

@@ -12,6 +12,7 @@ mod listening;
 pub mod notices;
 mod operations;
 pub mod own_commands;
+mod queue_drops;
 mod reload;
 mod settings;
 pub mod signal;

@@ -226,7 +226,7 @@ fn open(plan: &StorePlan, clock: Clock, handle: &StoreHandle, rows: &Mutex<Forwa
         Options { cache_kib: plan.cache_kib, wake: Some(Box::new(move || waker.nudge())), ..Options::default() };
     let (mut store, report) = SqliteStore::open(&plan.folder, options)?;
     for damage in &report.damage {
-        tracing::error!(?damage, "the store was damaged");
+        tracing::error!("the store was damaged: {damage}");
     }
     if report.unclean {
         tracing::warn!("the store was not closed in order: what was acknowledged is there");

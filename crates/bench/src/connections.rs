@@ -23,6 +23,8 @@ const TLS_CONNECTIONS: f64 = 500.0;
 pub(crate) enum Speaks {
     Nats,
     Mqtt,
+    /// With a stored session and one filter of its own.
+    MqttSession,
     WebSocket,
     Tls,
 }
@@ -50,6 +52,11 @@ fn connect(server: &Server, speaks: Speaks, authority: &Authority, number: u64) 
     Ok(match speaks {
         Speaks::Nats => Box::new(Wire::connect(server.address("nats"))?),
         Speaks::Mqtt => Box::new(Mqtt::connect(server.address("mqtt"), &format!("idle-{number}"), true)?),
+        Speaks::MqttSession => {
+            let mut session = Mqtt::connect(server.address("mqtt"), &format!("stored-{number}"), false)?;
+            session.subscribe(&format!("device/{number}/command"), 1)?;
+            Box::new(session)
+        }
         Speaks::WebSocket => Box::new(websocket::connect(server.address("websocket"))?),
         Speaks::Tls => Box::new(tls::connect(server.address("nats"), authority)?),
     })

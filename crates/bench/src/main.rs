@@ -15,6 +15,7 @@ mod publish;
 mod report;
 mod requests;
 mod ring;
+mod sessions;
 mod side;
 mod stopwatch;
 mod stored;

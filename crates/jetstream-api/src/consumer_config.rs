@@ -24,9 +24,6 @@ const UNSUPPORTED: [&str; 7] = [
     "pause_until",
 ];
 
-/// An ephemeral that nobody uses is kept for so long, nanoseconds.
-const EPHEMERAL_THRESHOLD: u64 = 5_000_000_000;
-
 /// The word for a deliver policy, before its start is known.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Deliver {
@@ -235,10 +232,8 @@ impl Draft {
             return Err(api_error::CONSUMER_MAX_REQUEST_EXPIRES_TOO_SMALL);
         }
         config.max_request_expires_ns = self.max_expires.unsigned_abs();
-        config.inactive_threshold_ns = match u64::try_from(self.inactive_threshold).unwrap_or(0) {
-            0 if !config.durable => EPHEMERAL_THRESHOLD,
-            threshold => threshold,
-        };
+        // What an ephemeral consumer gets without one is not known here: the name may be a durable's.
+        config.inactive_threshold_ns = u64::try_from(self.inactive_threshold).unwrap_or(0);
         Ok(())
     }
 

@@ -104,6 +104,8 @@ pub struct JetStream {
     pub(crate) reads: Vec<WaitingRead>,
     pub(crate) api_total: u64,
     pub(crate) api_errors: u64,
+    /// Bytes of the answers of this turn, about.
+    pub(crate) answered: usize,
     pub(crate) commits: u64,
     pub(crate) commit_histogram: [u64; 24],
     /// Something waits for the disk: an append, a request, an acknowledgement with a reply.
@@ -149,6 +151,7 @@ impl JetStream {
             reads: Vec::new(),
             api_total: 0,
             api_errors: 0,
+            answered: 0,
             commits: 0,
             commit_histogram: [0; 24],
             sync: false,
@@ -264,6 +267,7 @@ impl JetStream {
         let batch = Batch::default();
         let mut turn = Context { store, now, batch: &batch, deliveries, events };
         self.again = false;
+        self.answered = 0;
         self.fire_timers(&mut turn)?;
         self.continue_purge(&mut turn)?;
         for stream in std::mem::take(&mut self.touched) {

@@ -32,6 +32,7 @@ mod pending;
 mod publish_header;
 mod purging;
 mod queue;
+mod queue_blocks;
 mod record;
 mod requests;
 mod room;

@@ -280,6 +280,19 @@ pub trait Store {
     /// When the engine fails.
     fn remove(&mut self, stream: StreamId, sequence: Sequence, erase: bool) -> Result<bool, StoreError>;
 
+    /// Removes the messages from `first` to `last`, both included, as far as they are there.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn remove_run(&mut self, stream: StreamId, first: Sequence, last: Sequence) -> Result<(), StoreError> {
+        let mut next = first;
+        while next <= last {
+            self.remove(stream, next, false)?;
+            next = next.next();
+        }
+        Ok(())
+    }
+
     /// Removes from the front, see [`FrontLimits`].
     ///
     /// # Errors

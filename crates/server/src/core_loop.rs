@@ -195,7 +195,7 @@ impl CoreHandle {
         let requests = std::mem::take(&mut core.requests);
         drop(core);
         for (id, password, hash) in passwords {
-            self.0.passwords.check(self, id, password, hash);
+            self.0.passwords.check(self, id, &password, hash);
         }
         self.answer_all(requests);
         result

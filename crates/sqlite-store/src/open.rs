@@ -127,6 +127,35 @@ pub enum Damage {
     },
 }
 
+impl std::fmt::Display for Damage {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Damage::SetAside { file, reason, salvaged } => {
+                write!(out, "the file was damaged ({reason}) and is set aside as {}; {salvaged}", file.display())
+            }
+            Damage::Rows { stream, rows } => {
+                write!(out, "{rows} of the newest messages of stream number {stream} were damaged and are lost")
+            }
+            Damage::Rebuilt { stream } => write!(
+                out,
+                "counters and summaries of stream number {stream} were damaged and have been made anew from its messages"
+            ),
+            Damage::Description { stream, restored: true } => {
+                write!(
+                    out,
+                    "the configuration of stream number {stream} was damaged and has been restored from its copy"
+                )
+            }
+            Damage::Description { stream, restored: false } => {
+                write!(
+                    out,
+                    "the configuration of stream number {stream} is lost; its messages are kept as RECOVERED_{stream}"
+                )
+            }
+        }
+    }
+}
+
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenReport {
@@ -167,10 +196,13 @@ impl SqliteStore {
         let lock = FolderLock::take(folder)?;
         let mut report = OpenReport { unclean: lock.unclean, ..OpenReport::default() };
         let path = folder.join(schema::FILE);
+        if let Some((file, salvaged)) = salvage::resume(folder, &path, &options)? {
+            let reason = "carrying over what is readable in it was interrupted".into();
+            report.damage.push(Damage::SetAside { file, reason, salvaged });
+        }
         let opened = match attempt(folder, &path, &options, &mut report) {
             Err(Trouble::Damaged(reason)) => {
                 let (file, salvaged) = salvage::set_aside(folder, &path, &options)?;
-                tracing::error!(file = %file.display(), reason, ?salvaged, "the store was damaged: it was set aside, and what was readable carried over");
                 report.damage.push(Damage::SetAside { file, reason, salvaged });
                 attempt(folder, &path, &options, &mut report)
             }

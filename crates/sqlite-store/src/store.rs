@@ -226,6 +226,10 @@ impl Store for SqliteStore {
         self.remove_one(stream.0, sequence.0, erase)
     }
 
+    fn remove_run(&mut self, stream: StreamId, first: Sequence, last: Sequence) -> Result<(), StoreError> {
+        self.remove_between(stream.0, first.0, last.0)
+    }
+
     fn evict(&mut self, stream: StreamId, limits: &FrontLimits) -> Result<Evicted, StoreError> {
         self.evict_front(stream.0, limits)
     }

@@ -35,7 +35,8 @@ fn of_tls(error: &Error) -> String {
 
 fn of_certificate(error: &CertificateError) -> String {
     match error {
-        CertificateError::UnknownIssuer => {
+        // Another CA of the same name, too.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the hub's certificate is signed by nobody we trust: set \"ca_file\" in the remote's tls block to the CA that signed it".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {

@@ -267,14 +267,14 @@ impl Broker {
     pub(crate) fn tick_mqtt(&mut self, now: Now, id: ConnectionId, out: &mut Outbox) {
         let Some(client) = self.mqtt_client(id) else { return };
         match client.phase {
-            Phase::AwaitingConnect => self.close(id, CloseReason::AuthenticationTimeout, out),
+            Phase::AwaitingConnect | Phase::Authenticating => self.close(id, CloseReason::AuthenticationTimeout, out),
             Phase::Ready if client.paused => self.set_keep_alive(now, id),
             Phase::Ready => match keep_alive_deadline(client) {
                 Some(deadline) if deadline <= now.micros => self.close(id, CloseReason::StaleConnection, out),
                 Some(deadline) => self.set_deadline(id, deadline),
                 None => {}
             },
-            Phase::Authenticating | Phase::AwaitingSessions | Phase::Opening | Phase::Over => {}
+            Phase::AwaitingSessions | Phase::Opening | Phase::Over => {}
         }
     }
 
