@@ -227,7 +227,7 @@ fn everything_is_at_the_hub_once_and_in_order() -> Result<()> {
     }
     let full = std::env::var("TRIBUTARY_FLAP").is_ok_and(|size| size == "full");
     let seed = std::env::var("TRIBUTARY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(3);
-    let (messages, parts) = if full { (200_000, 51) } else { (6_000, FAULTS.len() + 2) };
+    let (messages, parts): (u64, usize) = if full { (200_000, 51) } else { (6_000, FAULTS.len() + 2) };
     let mut dice = Dice::new(seed);
     let plan = plan(parts, &mut dice);
     println!("TRIBUTARY_SEED={seed}, {messages} messages, {plan:?}");
@@ -245,7 +245,7 @@ fn everything_is_at_the_hub_once_and_in_order() -> Result<()> {
         cuts: 0,
     };
     for (part, fault) in plan.iter().enumerate() {
-        run.part(*fault, messages / parts as u64 / 2)
+        run.part(*fault, messages.div_ceil(2 * parts as u64))
             .with_context(|| format!("seed {seed}, part {part}, {fault:?}"))?;
     }
     ensure!(run.cuts == parts as u64 - 1, "only {} of {parts} faults cut the link", run.cuts);

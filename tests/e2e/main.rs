@@ -11,6 +11,7 @@ mod forward;
 mod full_disk;
 mod harness_itself;
 mod hub;
+mod hub_model;
 mod kill;
 mod leaf;
 mod leaf_auth;

@@ -3,8 +3,9 @@
 //! It holds the folder's lock, so no gateway has the store meanwhile, and leaves the mark of an unclean end as it found it. What is committed in the
 //! write-ahead log is seen.
 
+use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
@@ -13,10 +14,12 @@ use jetstream::store::{MessageBuffer, StoreError};
 use crate::lock::FolderLock;
 use crate::open::{OpenError, description_key};
 use crate::reader::{Fetched, Wanted, fetch};
-use crate::{records, schema};
+use crate::{records, schema, wal};
 
 /// Problems that the database itself reports, at most.
 const MOST_PROBLEMS: u32 = 20;
+/// The write-ahead log.
+const LOG: &str = "store.db-wal";
 /// Page cache, KiB.
 const CACHE_KIB: u32 = 1024;
 
@@ -24,6 +27,7 @@ const CACHE_KIB: u32 = 1024;
 #[derive(Debug)]
 pub struct Inspection {
     connection: Connection,
+    folder: PathBuf,
     lock: FolderLock,
 }
 
@@ -48,7 +52,7 @@ impl Inspection {
         let lock = FolderLock::take(folder)?;
         let connection = schema::connect(&path, CACHE_KIB).map_err(|error| failed(&error))?;
         connection.execute_batch("PRAGMA query_only = ON").map_err(|error| failed(&error))?;
-        let inspection = Inspection { connection, lock };
+        let inspection = Inspection { connection, folder: folder.to_owned(), lock };
         match schema::identity(&inspection.connection).map_err(|error| failed(&error))? {
             schema::Identity::Ours(version) if version > schema::VERSION => {
                 Err(OpenError::TooNew { folder: folder.to_owned(), found: version })
@@ -75,7 +79,20 @@ impl Inspection {
         // A file that is damaged enough fails the check itself.
         let mut problems = query().unwrap_or_else(|error| vec![error.to_string()]);
         problems.retain(|problem| problem != "ok");
+        // After a power cut the log's end may look like this by right: what was not synced was not acknowledged.
+        let behind = if self.lock.unclean { 0 } else { self.pages_behind_the_log() };
+        if behind > 0 {
+            problems.push(format!(
+                "the log {LOG} is damaged: {behind} pages behind that place can't be read, and what was stored last is missing"
+            ));
+        }
         Ok(problems)
+    }
+
+    fn pages_behind_the_log(&self) -> u64 {
+        let known = self.connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get::<_, i64>(1));
+        let log = File::open(self.folder.join(LOG));
+        known.ok().zip(log.ok()).map_or(0, |(known, log)| wal::pages_behind(&log, u64::try_from(known).unwrap_or(0)))
     }
 
     /// The streams, by number, with what [`jetstream::store::Store::create_stream`] or `update_stream` was last given; empty where that is damaged.
@@ -175,6 +192,20 @@ mod tests {
         assert_eq!(count(&inspection), (3_000, 0));
         drop(inspection);
         assert_eq!(["store.db", "store.db-wal", "store.lock"].map(file), before);
+    }
+
+    #[test]
+    fn a_log_that_breaks_off_is_a_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), 3_000);
+        let path = folder.path().join(LOG);
+        let mut log = std::fs::read(&path).unwrap();
+        let middle = log.len() / 2;
+        log[middle] ^= 1;
+        std::fs::write(&path, log).unwrap();
+        let inspection = Inspection::open(folder.path()).unwrap();
+        let problems = inspection.problems().unwrap();
+        assert!(problems.len() == 1 && problems[0].starts_with("the log store.db-wal is damaged: "), "{problems:?}");
     }
 
     #[test]

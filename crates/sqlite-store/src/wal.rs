@@ -29,6 +29,8 @@ const MOST_PAGES: i32 = 4096;
 /// SQLite's header of the log, and of each frame in it.
 const LOG_HEADER: u64 = 32;
 const FRAME: u64 = 24 + schema::PAGE;
+/// Where a frame repeats the header's salt.
+const FRAME_SALT: u64 = 8;
 
 /// State of the log as the writer sees it.
 #[derive(Debug)]
@@ -183,6 +185,19 @@ fn cut(path: &Path, good: Good) -> std::io::Result<()> {
 
 /// The salts in the log's header: other ones after each restart. Opening and closing the log is harmless; doing so with the database file would drop
 /// SQLite's locks.
+/// Pages in the log behind the first `known` ones that belong to the same round as its header: after an orderly end there are none, unless the log
+/// is damaged before them, which is where SQLite takes it to end.
+pub(crate) fn pages_behind(log: &File, known: u64) -> u64 {
+    let Some(salt) = salt_of(log) else { return 0 };
+    let length = log.metadata().map_or(0, |metadata| metadata.len());
+    let belongs = |page: &u64| {
+        let mut found = [0; 8];
+        let at = LOG_HEADER + page * FRAME + FRAME_SALT;
+        log.read_exact_at(&mut found, at).is_ok() && found == salt
+    };
+    (known..length.saturating_sub(LOG_HEADER) / FRAME).filter(belongs).count() as u64
+}
+
 fn salt_of(log: &File) -> Option<[u8; 8]> {
     let mut salt = [0; 8];
     log.read_exact_at(&mut salt, 16).ok()?;

@@ -53,6 +53,7 @@ fn the_sample_file_is_valid_and_says_the_defaults() {
         ("SENSORS", "FLEET", "edge-1.>")
     );
     assert_eq!(forward.hold, Duration::from_secs(180));
+    assert_eq!((forward.batch, forward.reject_oversize), (::forward::Batch::default(), false));
     assert_eq!(config.streams[0].consumers[0].filter_subjects, ["sensors.*.temperature"]);
 }
 

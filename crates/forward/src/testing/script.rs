@@ -297,6 +297,7 @@ cases![
     atomic,
     clock_jump,
     create,
+    cut_after_the_ack,
     cut_after_the_hub_stores,
     cut_before_the_hub_stores,
     entry_in_doubt_commits_late,
