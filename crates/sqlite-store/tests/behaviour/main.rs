@@ -3,6 +3,7 @@
 
 mod crash;
 mod damage;
+mod log;
 mod model;
 mod room;
 
