@@ -133,11 +133,13 @@ impl Worker {
                 return self.finish(&mut opened, &mut committer);
             }
             let mut turn = Turn::default();
-            let result = opened
-                .turn(self.clock, &mut committer, &mut inbox, &mut turn)
-                .and_then(|()| opened.store.maintain().map(|more| busy = more));
+            let mut result = opened.turn(self.clock, &mut committer, &mut inbox, &mut turn);
             wake_at = turn.wake_at;
+            // House-keeping may take milliseconds: nobody's acknowledgement waits for it.
             self.mailbox.release(turn);
+            if result.is_ok() {
+                result = opened.store.maintain().map(|more| busy = more);
+            }
             if let Err(error) = result {
                 match self.reopen(opened, &error) {
                     Some(again) => opened = again,

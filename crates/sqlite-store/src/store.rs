@@ -86,25 +86,30 @@ impl SqliteStore {
     /// Takes in what the reader thread has done.
     pub(crate) fn poll_reader(&mut self) -> Result<(), StoreError> {
         while let Some(done) = self.reader.as_ref().and_then(Reader::poll) {
-            match done {
-                Done::Fetched { ticket, result: Ok(fetched) } => {
-                    self.db.health.damaged.set(self.db.health.damaged.get() + fetched.damaged);
-                    self.take_slice(ticket, fetched)?;
-                }
-                // Of a stream that was deleted meanwhile: nobody waits for it.
-                Done::Fetched { ticket, result: Err(error) } => {
-                    if self.slices.failed(ticket) {
-                        return Err(self.db.health.failed(&error));
-                    }
-                }
-                Done::Checkpointed(Ok(())) => self.wal.written_back(),
-                Done::Checkpointed(Err(error)) => self.log_not_written(&error)?,
-                Done::Checked { rows, damaged, error: None } => {
-                    self.db.health.damaged.set(self.db.health.damaged.get() + damaged);
-                    tracing::info!(rows, damaged, "the store was looked through after an unclean end");
-                }
-                Done::Checked { error: Some(error), .. } => return Err(self.db.health.failed(&error)),
+            self.take_in(done)?;
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, done: Done) -> Result<(), StoreError> {
+        match done {
+            Done::Fetched { ticket, result: Ok(fetched) } => {
+                self.db.health.damaged.set(self.db.health.damaged.get() + fetched.damaged);
+                self.take_slice(ticket, fetched)?;
             }
+            // Of a stream that was deleted meanwhile: nobody waits for it.
+            Done::Fetched { ticket, result: Err(error) } => {
+                if self.slices.failed(ticket) {
+                    return Err(self.db.health.failed(&error));
+                }
+            }
+            Done::Checkpointed(Ok(())) => self.wal.written_back(),
+            Done::Checkpointed(Err(error)) => self.log_not_written(&error)?,
+            Done::Checked { rows, damaged, error: None } => {
+                self.db.health.damaged.set(self.db.health.damaged.get() + damaged);
+                tracing::info!(rows, damaged, "the store was looked through after an unclean end");
+            }
+            Done::Checked { error: Some(error), .. } => return Err(self.db.health.failed(&error)),
         }
         Ok(())
     }
@@ -154,6 +159,13 @@ impl SqliteStore {
     }
 
     fn write_log_back(&mut self) -> Result<(), StoreError> {
+        // Only one connection can write it back at a time.
+        while self.wal.is_asked() {
+            match self.reader.as_ref().and_then(Reader::wait) {
+                Some(done) => self.take_in(done)?,
+                None => self.wal.not_asked(),
+            }
+        }
         match reader::checkpoint(&self.db.connection) {
             Ok(()) => self.wal.rest_done(),
             Err(error) => self.log_not_written(&error)?,

@@ -1,7 +1,8 @@
 //! The write-ahead log: kept at some 4 MiB and reused, never truncated (a growing log costs two flushes a commit, a reused one costs one).
 //!
-//! At 3 MiB the reader thread writes the log back (a passive checkpoint, while commits go on); when it is done the writer does the small rest itself,
-//! and its next transaction begins at the log's start again. Should readers keep that from happening, the writer tries again every MiB.
+//! At 3 MiB the reader thread writes the log back and syncs the database (a passive checkpoint, while commits go on); when it is done the writer does the
+//! small rest itself, between two turns, and its next transaction begins at the log's start again. Should readers keep that from happening, the writer tries
+//! again every MiB. At 16 MiB the writer waits for the reader thread: a log that grows faster than it is written back fills the disk.
 //!
 //! After a failed commit the tail of the log can't be believed: the page cache may hold frames with good checksums that never reached the disk.
 //! [`WalCut`] cuts them off once the connections are closed: what lies behind the last synced commit, or all of it when the log had just been
@@ -24,7 +25,9 @@ use crate::schema;
 const CHECKPOINT_PAGES: i32 = 768;
 /// Pages between two attempts of the writer.
 const RETRY_PAGES: i32 = 256;
-/// Pages at which the writer waits for nobody: 16 MiB.
+/// Pages of grace for the house-keeping to do the rest when no acknowledgement waits; an owner that does none has it done by its commits.
+const GRACE_PAGES: i32 = 256;
+/// Pages at which the writer waits for the reader thread: 16 MiB.
 const MOST_PAGES: i32 = 4096;
 /// SQLite's header of the log, and of each frame in it.
 const LOG_HEADER: u64 = 32;
@@ -111,7 +114,7 @@ impl Wal {
         }
         self.seen = pages;
         self.good.set(Good { known: salt.is_some(), pages, salt });
-        if self.rest_at.is_some_and(|at| pages >= at) || pages >= MOST_PAGES && pages % RETRY_PAGES < 16 {
+        if pages >= self.due_at() + GRACE_PAGES {
             return Due::Here;
         }
         if pages < CHECKPOINT_PAGES || self.asked || self.rest_at.is_some() {
@@ -137,7 +140,16 @@ impl Wal {
 
     /// Does the writer's rest wait?
     pub(crate) fn rest_is_due(&self) -> bool {
-        self.rest_at.is_some_and(|at| self.seen >= at)
+        self.seen >= self.due_at()
+    }
+
+    fn due_at(&self) -> i32 {
+        self.rest_at.unwrap_or(MOST_PAGES)
+    }
+
+    /// The reader thread is at it, or will be.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked
     }
 
     /// The writer did its part. The next transaction restarts the log, unless a reader is in it just then: so try again some pages later.
