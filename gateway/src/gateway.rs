@@ -28,10 +28,12 @@ use crate::reload;
 use crate::settings::{Identity, settings};
 use crate::slices::Slices;
 use crate::store_thread::{StorePlan, StoreThread, prepare_folder};
-use crate::{declared, version};
+use crate::{declared, memory, version};
 
 /// How often the service manager's watchdog is fed.
 const WATCHDOG: Duration = Duration::from_secs(5);
+/// When what only the start needed is given back: by then all that is done once was done.
+const STARTED: Duration = Duration::from_millis(500);
 /// How long links may take to say farewell.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The store must have answered within this for the watchdog to be fed.
@@ -279,6 +281,10 @@ impl Gateway {
     async fn until_stopped(self) -> anyhow::Result<()> {
         let mut signals = Signals::listen().context("listening for signals")?;
         tokio::task::spawn_local(feed_watchdog(self.core.clone(), self.store.is_some()));
+        tokio::task::spawn_local(async {
+            tokio::time::sleep(STARTED).await;
+            memory::give_back();
+        });
         loop {
             tokio::select! {
                 _ = signals.interrupt.recv() => break,

@@ -9,6 +9,7 @@ pub mod dialler;
 pub mod forwarder;
 pub mod gateway;
 mod listening;
+mod memory;
 pub mod notices;
 mod operations;
 pub mod own_commands;

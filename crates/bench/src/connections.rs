@@ -1,6 +1,8 @@
 //! Connections that do nothing: what each costs in memory, and what opening it costs in CPU.
 
 use std::any::Any;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 use harness::Server;
@@ -17,6 +19,9 @@ use crate::{tls, websocket};
 const CONNECTIONS: f64 = 2_000.0;
 /// TLS handshakes cost the most time.
 const TLS_CONNECTIONS: f64 = 500.0;
+
+/// What a server may still do after its start before its memory is looked at.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// What a connection speaks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,7 @@ pub(crate) fn run(side: Side, speaks: Speaks, scale: f64) -> Result<Outcome> {
     let server = if speaks == Speaks::Tls { side.start_with(&authority.configuration()?)? } else { side.start()? };
     let most = if speaks == Speaks::Tls { TLS_CONNECTIONS } else { CONNECTIONS };
     let count = (most * scale).max(1.0) as u64;
+    thread::sleep(SETTLE);
     let mut open = vec![connect(&server, speaks, &authority, 0)?];
     let before = Usage::of(&server)?;
     let meter = Meter::start(&server)?;
@@ -65,6 +71,6 @@ fn connect(server: &Server, speaks: Speaks, authority: &Authority, number: u64) 
 /// Every listener on, the store open, nobody connected.
 pub(crate) fn nobody(side: Side) -> Result<Outcome> {
     let server = side.start()?;
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    thread::sleep(SETTLE);
     Ok(Outcome::from([(Figure::Memory, Usage::of(&server)?.rss as f64 / 1024.0)]))
 }

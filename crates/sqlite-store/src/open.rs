@@ -1,6 +1,7 @@
 //! Opening: lock the folder, open or create the file, migrate it, load the streams. Whatever the file contains, it opens: what is damaged is set
 //! aside, what is readable in it carried over, and the report says what was lost.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use crate::salvage::{self, Salvaged};
 use crate::schema::{self, Identity, Synchronous};
 use crate::space::{FreeSpace, SpaceGuard, free_space};
 use crate::store::SqliteStore;
-use crate::wal::Wal;
+use crate::wal::{EarlySync, Wal};
 use crate::{clear, records, space};
 
 /// How a store is opened. [`Options::default`] is what the edge uses.
@@ -264,6 +265,8 @@ fn attempt(
     report: &mut OpenReport,
 ) -> Result<(Database, Wal, Ring, Loaded), Trouble> {
     let sort = |error: rusqlite::Error| sort_error(path, &error);
+    let synced = EarlySync::start(path)
+        .map_err(|error| Trouble::Fatal(StoreError::Failed(format!("the log can't be synced: {error}")).into()))?;
     let mut connection = schema::connect(path, options.cache_kib).map_err(sort)?;
     let identity = schema::identity(&connection).map_err(sort)?;
     schema::make_writer(&connection, options.synchronous).map_err(sort)?;
@@ -293,7 +296,7 @@ fn attempt(
     let ring = Ring::new(options.ring);
     db.next_chunk = db.number("SELECT max(id) FROM chunk", [])?.map_or(1, |id| id + 1);
     let loaded = load_streams(&mut db, &ring, folder.join(SUSPECT).exists(), report)?;
-    wal.opened(&db.connection).map_err(|error| Trouble::Fatal(StoreError::Failed(error.to_string()).into()))?;
+    wal.opened(&db.connection, synced).map_err(|error| Trouble::Fatal(StoreError::Failed(error.to_string()).into()))?;
     Ok((db, wal, ring, loaded))
 }
 
@@ -336,9 +339,13 @@ fn load_streams(db: &mut Database, ring: &Ring, suspect: bool, report: &mut Open
         }
         Ok(true)
     })?;
+    let indexed = indexed_streams(db)?;
     let mut streams = Vec::new();
     for mut row in rows {
         let id = row.id;
+        if !indexed.contains(&id) {
+            schema::index_ids(&db.connection, id).map_err(|error| db.health.failed(&error))?;
+        }
         row.erased = records::get(db, &clear::mark_key(id))?.map_or(0, |mark| clear::decode_mark(&mark));
         let key = description_key(id);
         match records::opened(&key, &row.description).map(<[u8]>::to_vec) {
@@ -359,6 +366,16 @@ fn load_streams(db: &mut Database, ring: &Ring, suspect: bool, report: &mut Open
         streams.push(loaded.stream);
     }
     Ok((streams, deleting))
+}
+
+/// Streams whose summaries with message ids have an index.
+fn indexed_streams(db: &Database) -> Result<BTreeSet<u32>, StoreError> {
+    let mut streams = BTreeSet::new();
+    db.query("SELECT name FROM sqlite_master WHERE type = 'index'", [], |row| {
+        streams.extend(row.get_ref(0)?.as_str()?.strip_prefix('i').and_then(|id| id.parse::<u32>().ok()));
+        Ok(true)
+    })?;
+    Ok(streams)
 }
 
 /// Whose matter is an error met while opening?

@@ -76,20 +76,16 @@ impl Wal {
             seen.store(pages, Ordering::Relaxed);
             Ok(())
         }))?;
-        let mut path = database.as_os_str().to_owned();
-        path.push("-wal");
-        Ok(Wal { path: path.into(), log: None, pages, seen: 0, asked: false, rest_at: None, good: Rc::default() })
+        Ok(Wal { path: log_of(database), log: None, pages, seen: 0, asked: false, rest_at: None, good: Rc::default() })
     }
 
-    /// Call once the store is opened: what was found in the log is synced, so that a failure of the very first commit has something to be cut back to.
-    pub(crate) fn opened(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    /// Call once the store is opened: what was found in the log is synced by then, so that a failure of the very first commit has something to be cut back to.
+    pub(crate) fn opened(&mut self, connection: &Connection, synced: EarlySync) -> rusqlite::Result<()> {
         let failed = |error: std::io::Error| {
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
             rusqlite::Error::SqliteFailure(code, Some(format!("the log can't be synced: {error}")))
         };
-        if let Ok(log) = File::open(&self.path) {
-            log.sync_data().map_err(failed)?;
-        }
+        synced.wait().map_err(failed)?;
         let pages: i32 = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
         self.seen = pages.max(0);
         let salt = self.salt();
@@ -162,6 +158,34 @@ impl Wal {
     pub(crate) fn cut(&self, health: &Rc<Health>) -> WalCut {
         WalCut { path: self.path.clone(), good: Rc::clone(&self.good), health: Rc::clone(health) }
     }
+}
+
+/// The sync of a log that an earlier process left, on a thread of its own while the store is being opened: after a kill it waits for everything that
+/// process had written elsewhere in the file system's journal, too.
+#[derive(Debug)]
+pub(crate) struct EarlySync(Option<std::thread::JoinHandle<std::io::Result<()>>>);
+
+impl EarlySync {
+    /// Begins. To be called before anything is read from the log, and nothing but commits, which are synced themselves, may be written to it meanwhile.
+    pub(crate) fn start(database: &Path) -> std::io::Result<EarlySync> {
+        let Ok(log) = File::open(log_of(database)) else { return Ok(EarlySync(None)) };
+        let thread = std::thread::Builder::new().name("store-sync".into());
+        Ok(EarlySync(Some(thread.spawn(move || log.sync_data())?)))
+    }
+
+    /// Returns when it is synced.
+    fn wait(self) -> std::io::Result<()> {
+        match self.0 {
+            Some(thread) => thread.join().unwrap_or_else(|_| Err(std::io::Error::other("its thread panicked"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn log_of(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    path.into()
 }
 
 /// Cuts the log behind the last synced commit if the store was poisoned.
