@@ -1,7 +1,9 @@
 //! Random clients sending random bytes in random pieces: no panic, nobody is left with memory, and an innocent client is always answered.
 #![no_main]
 
-use broker::{Broker, CloseReason, ConnectionId, Effect, NewConnection, Now, Outbox, Protocol, Settings, TlsFacts, Transport};
+use broker::{
+    Broker, CloseReason, ConnectionId, Effect, NewConnection, Now, Outbox, Protocol, Settings, TlsFacts, Transport,
+};
 use libfuzzer_sys::fuzz_target;
 
 const CLIENTS: usize = 3;

@@ -24,8 +24,13 @@ fuzz_target!(|data: &[u8]| {
                 let mut again = Vec::new();
                 send(message.subject, message.reply, &queues, message.header_len, message.message, &mut again);
                 let wide = Limits { max_control_line: 1024, ..limits };
-                let Ok(Decoded::Op(LeafOp::Message(second), _)) = decode(&again, &wide) else { panic!("not read again") };
-                assert_eq!((second.subject, second.reply, second.message), (message.subject, message.reply, message.message));
+                let Ok(Decoded::Op(LeafOp::Message(second), _)) = decode(&again, &wide) else {
+                    panic!("not read again")
+                };
+                assert_eq!(
+                    (second.subject, second.reply, second.message),
+                    (message.subject, message.reply, message.message)
+                );
                 assert!(second.queues.eq(queues));
             }
             _ => {}

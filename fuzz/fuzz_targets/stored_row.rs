@@ -3,7 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sqlite_store::decoders::{Block, Row, Saved, decode_chunk, decode_ids, decode_removals, decode_states, decode_texts};
+use sqlite_store::decoders::{
+    Block, Row, Saved, decode_chunk, decode_ids, decode_removals, decode_states, decode_texts,
+};
 
 fuzz_target!(|data: &[u8]| {
     every(data);
@@ -28,7 +30,14 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn every(data: &[u8]) {
-    let _ = (Row::decode(7, data), decode_chunk(7, data), Saved::decode(data), decode_removals(data), decode_states(data), decode_texts(data));
+    let _ = (
+        Row::decode(7, data),
+        decode_chunk(7, data),
+        Saved::decode(data),
+        decode_removals(data),
+        decode_states(data),
+        decode_texts(data),
+    );
     if let Some(ids) = decode_ids(data) {
         assert!(ids.len() <= 1024);
     }

@@ -38,10 +38,12 @@ pub enum Task {
     },
     /// Check the store.
     StoreCheck {
+        /// As JSON.
+        json: bool,
         /// The store folder.
         store_dir: Option<String>,
     },
-    /// Write a stream's messages to a file or standard output.
+    /// Write a stream's messages to a file or standard output, each as a line of JSON.
     StoreExport {
         /// The store folder.
         store_dir: Option<String>,
@@ -49,9 +51,13 @@ pub enum Task {
         stream: String,
         /// The file; standard output when absent.
         output: Option<String>,
+        /// The first sequence.
+        from: u64,
     },
-    /// Take over the identity at the hub after a second box was seen (forward.md §3.6).
+    /// Go on beside what a second box with our identity left at the hub.
     ForwardAdopt {
+        /// As JSON.
+        json: bool,
         /// The store folder.
         store_dir: Option<String>,
         /// The forwarded stream.
@@ -233,35 +239,77 @@ enum Command {
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 enum StoreCommand {
-    /// Check the database and every message
+    /// Check the database and every message; changes nothing
+    #[command(after_help = CHECK_HELP)]
     Check {
-        /// Folder of the store
+        /// As JSON: store_dir, running, ok, problems, and each stream with messages, bytes, first, last, damaged
+        #[arg(long)]
+        json: bool,
+        /// Folder of the store; default: as for `status`
         #[arg(long = "store-dir", alias = "store_dir", value_name = "DIR")]
         store_dir: Option<String>,
     },
-    /// Write a stream's messages
+    /// Write a stream's messages, each as a line of JSON; changes nothing
+    #[command(after_help = EXPORT_HELP)]
     Export {
-        /// Folder of the store
+        /// Lines of JSON: what it writes anyway
+        #[arg(long)]
+        json: bool,
+        /// Folder of the store; default: as for `status`
         #[arg(long = "store-dir", alias = "store_dir", value_name = "DIR")]
         store_dir: Option<String>,
+        /// The first sequence to write
+        #[arg(long, value_name = "SEQUENCE", default_value_t = 1)]
+        from: u64,
         /// The stream
         stream: String,
-        /// The file; standard output when absent
+        /// The file, which must not exist yet; standard output when absent
         output: Option<String>,
     },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 enum ForwardCommand {
-    /// Take over the identity at the hub after a second box was seen
+    /// Go on after a second box with this one's identity was seen at the hub
+    #[command(after_help = ADOPT_HELP)]
     Adopt {
-        /// Folder of the store
+        /// As JSON: stream, adopted
+        #[arg(long)]
+        json: bool,
+        /// Folder of the store; default: as for `status`
         #[arg(long = "store-dir", alias = "store_dir", value_name = "DIR")]
         store_dir: Option<String>,
         /// The forwarded stream
         stream: String,
     },
 }
+
+const CHECK_HELP: &str = "\
+While a gateway runs on the store, every message is read through it and counted against what it says that it holds. With none running, the file itself is
+read: first the database's structure, then the checksum of every message. It can take minutes for gigabytes.
+
+Exit status: 0 all is well, 1 something is damaged, or the store can't be read.
+
+  edge-gateway store check
+  edge-gateway store check --store-dir /mnt/card/var/lib/edge-gateway --json";
+
+const EXPORT_HELP: &str = "\
+Each line has the names of STREAM.MSG.GET: seq, time, subject, data (base64 of the body), and hdrs (base64 of the header block) if there are headers. It ends
+with the newest message at the time of the command. Works with a running gateway, and with the file of one that is stopped.
+
+Exit status: 0 everything was written, 1 something is damaged and was left out, or the store can't be read.
+
+  edge-gateway store export SENSORS sensors.jsonl
+  edge-gateway store export SENSORS --from 1000 | jq -r '.data | @base64d'";
+
+const ADOPT_HELP: &str = "\
+Two boxes that were made from one image have one identity, and the hub can't tell their messages apart. The one that notices stops forwarding, keeps what comes, and
+says so in `status`. Stop the other box, or give it an identity of its own (remove the file edge-identity from its store folder while it is stopped); then this
+command lets this box go on. What the other one left at the hub stays there.
+
+Works with a running gateway, and with the file of one that is stopped. Exit status: 0 adopted, or there was nothing to adopt; 1 it can't be done.
+
+  edge-gateway forward adopt SENSORS";
 
 impl Invocation {
     /// Reads the words behind the program's name.
@@ -287,12 +335,12 @@ impl From<Command> for Task {
     fn from(command: Command) -> Self {
         match command {
             Command::Status { json, store_dir } => Self::Status { json, store_dir },
-            Command::Store { command: StoreCommand::Check { store_dir } } => Self::StoreCheck { store_dir },
-            Command::Store { command: StoreCommand::Export { store_dir, stream, output } } => {
-                Self::StoreExport { store_dir, stream, output }
+            Command::Store { command: StoreCommand::Check { json, store_dir } } => Self::StoreCheck { json, store_dir },
+            Command::Store { command: StoreCommand::Export { json: _, store_dir, from, stream, output } } => {
+                Self::StoreExport { store_dir, stream, output, from }
             }
-            Command::Forward { command: ForwardCommand::Adopt { store_dir, stream } } => {
-                Self::ForwardAdopt { store_dir, stream }
+            Command::Forward { command: ForwardCommand::Adopt { json, store_dir, stream } } => {
+                Self::ForwardAdopt { json, store_dir, stream }
             }
             Command::Version => Self::Version,
         }

@@ -6,11 +6,12 @@
 //!     └── LinkNotice (INFO, -ERR, closed), last_activity ◄── broker ◄───────────┘
 //! ```
 //!
-//! Promises: whatever a hub does costs its link and nothing else; a link that is given up is reset before the next dial. Not here: when to
-//! dial and when a link is dead (`uplink`), interest and messages (`broker`).
+//! Promises: whatever a hub does costs its link and nothing else; a link that is given up is reset before the next dial; a network that comes back
+//! is used within a second or so (`connect`, `network`). Not here: when to dial and when a link is dead (`uplink`), interest and messages (`broker`).
 
 mod connect;
 mod failure;
+mod network;
 mod settings;
 mod socket;
 
@@ -33,6 +34,7 @@ use uplink::{Action, LocalServer, PeerInfo, PhaseName, Scheme, Target, Uplink};
 
 use crate::config::{Config, Remote};
 use crate::notices::{LinkNotice, Notices};
+use network::NetworkWatch;
 use socket::{Dial, Progress, Socket, Wire};
 
 /// What a hub may send before its handshake is complete, bytes: its interest, and messages (leafnode §3.3).
@@ -98,6 +100,8 @@ struct Dialler {
     client_config: Option<Arc<ClientConfig>>,
     /// WebSocket frames go unmasked where the hub agrees.
     no_masking: bool,
+    /// See [`crate::config::Uplink::stall_timeout`].
+    stall: Duration,
     limits: Limits,
     denied: LinkPermissions,
     socket: Socket,
@@ -146,6 +150,7 @@ impl Dialler {
             tls,
             client_config,
             no_masking: remote.websocket_no_masking,
+            stall: config.uplink.stall_timeout,
             limits,
             denied: LinkPermissions {
                 import_deny: filters(&remote.deny_imports),
@@ -162,6 +167,7 @@ impl Dialler {
 
     async fn run(mut self, stop: CancellationToken) {
         let mut stopping = false;
+        let mut network = NetworkWatch::start();
         loop {
             while let Some(action) = self.uplink.poll_action() {
                 self.perform(action).await;
@@ -184,6 +190,10 @@ impl Dialler {
                 }
                 progress = self.socket.progress(self.limits) => self.progressed(progress).await,
                 notice = next_notice(&mut self.attached) => self.noticed(notice),
+                () = network.changed() => {
+                    self.tick();
+                    self.uplink.handle_network_up(millis(self.clock));
+                }
                 () = sleep => self.tick(),
             }
         }
@@ -191,10 +201,14 @@ impl Dialler {
 
     /// A link is judged by the bytes it brought.
     fn tick(&mut self) {
-        if let Some(attached) = &self.attached
-            && let Some(micros) = self.core.with(|core| core.broker.last_activity(attached.id))
-        {
-            self.uplink.handle_received(micros / 1000, 1);
+        if let Some(attached) = &self.attached {
+            let activity = self.core.with(|core| {
+                core.broker.leaf_check_loop(core.clock.now(), attached.id, &mut core.out);
+                core.broker.last_activity(attached.id)
+            });
+            if let Some(micros) = activity {
+                self.uplink.handle_received(micros / 1000, 1);
+            }
         }
         self.uplink.handle_tick(millis(self.clock));
     }
@@ -300,6 +314,7 @@ impl Dialler {
             target: target.clone(),
             within: Duration::from_millis(timeout_ms),
             again: Duration::from_millis(again_ms),
+            stall: self.stall,
             tls,
             no_masking: self.no_masking,
         };

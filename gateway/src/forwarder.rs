@@ -30,7 +30,8 @@ use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::store_thread::ForwardRows;
-use hosted::{Hosted, Phase, behind, record_key};
+pub(crate) use hosted::record_key;
+use hosted::{Hosted, Phase, behind};
 pub(crate) use identity::edge_identity;
 pub use rejected::REJECTED;
 use ticket::Asked;
@@ -54,6 +55,19 @@ pub(crate) struct ForwardStart {
 /// See the module; cheap to clone.
 #[derive(Clone)]
 pub struct Forwards(Rc<Host>);
+
+/// What became of `forward adopt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adoption {
+    /// It goes on.
+    Adopted,
+    /// No second box was seen.
+    Nothing,
+    /// The stream is not forwarded.
+    NoForward,
+    /// The forward can't run; its status says why.
+    NotRunning,
+}
 
 struct Host {
     core: CoreHandle,
@@ -331,16 +345,17 @@ impl Forwards {
         self.touched();
     }
 
-    /// `forward adopt`: goes on beside what a second box left. `false`: there is no such forward, or it does not run.
-    #[must_use]
-    pub fn adopt(&self, stream: &str) -> bool {
+    /// `forward adopt`: goes on beside what a second box left.
+    pub(crate) fn adopt(&self, stream: &str) -> Adoption {
         let mut state = self.0.state.borrow_mut();
         let now_ms = self.now_ms();
-        let hosted = state.hosted.iter_mut().find(|hosted| hosted.config.stream == stream);
-        let Some(forward) = hosted.and_then(Hosted::running) else { return false };
-        forward.handle_adopt(now_ms);
+        let Some(hosted) = state.hosted.iter_mut().find(|hosted| hosted.config.stream == stream) else {
+            return Adoption::NoForward;
+        };
+        let Some(forward) = hosted.running() else { return Adoption::NotRunning };
+        let adopted = forward.handle_adopt(now_ms);
         self.drain_all(&mut state, now_ms);
-        true
+        if adopted { Adoption::Adopted } else { Adoption::Nothing }
     }
 
     /// Each forward takes the first link that is up, or the first to the hub's domain that it names.

@@ -22,13 +22,18 @@ use crate::dialler::{Links, spawn_remotes};
 use crate::forwarder::{ForwardStart, Forwards, edge_identity, spawn_forwards};
 use crate::listening::Sockets;
 use crate::notices::Notices;
+use crate::operations::StoreOperations;
+use crate::queue_drops::QueueDrops;
 use crate::reload;
 use crate::settings::{Identity, settings};
+use crate::slices::Slices;
 use crate::store_thread::{StorePlan, StoreThread, prepare_folder};
-use crate::{declared, version};
+use crate::{declared, memory, version};
 
 /// How often the service manager's watchdog is fed.
 const WATCHDOG: Duration = Duration::from_secs(5);
+/// When what only the start needed is given back: by then all that is done once was done.
+const STARTED: Duration = Duration::from_millis(500);
 /// How long links may take to say farewell.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The store must have answered within this for the watchdog to be fed.
@@ -83,10 +88,10 @@ async fn start(config: Rc<Config>, options: Options, log: Log) -> anyhow::Result
     let core = CoreHandle::new(broker, clock);
     let status = first_status(&config, &clock, &sockets);
     let shutdown = Shutdown::new();
-    let links = connect(&config, &core, &status, store.as_ref(), &shutdown)?;
+    let (links, hosted) = connect(&config, &core, &status, store.as_ref(), &shutdown)?;
     let base_path = config.monitoring.as_ref().map_or("", |monitoring| &monitoring.base_path);
     let monitor = Monitor::new(core.clone(), Rc::clone(&status), base_path);
-    serve_status(&config, &monitor, &shutdown);
+    serve_status(&config, &monitor, &core, hosted, &shutdown);
     let urls = sockets.urls();
     sockets.serve(&config, &core, &monitor, &shutdown);
     status.borrow_mut().phase = Phase::Serving;
@@ -161,22 +166,27 @@ fn connect(
     status: &SharedStatus,
     store: Option<&StoreThread>,
     shutdown: &Shutdown,
-) -> anyhow::Result<Links> {
+) -> anyhow::Result<(Links, Option<(Forwards, Slices)>)> {
     let notices = Notices::start(core);
+    let mut hosted = None;
     if let (Some(store), Some(jetstream)) = (store, &config.jetstream) {
         let identity = edge_identity(&jetstream.store_dir)?;
         let start = ForwardStart { identity, rows: Arc::clone(&store.rows) };
         let forwards = spawn_forwards(core, config, &start, status)?;
         notices.connect(&forwards);
-        connect_store(core, status, store, forwards);
+        let slices = Slices::default();
+        hosted = Some((forwards.clone(), slices.clone()));
+        connect_store(core, status, store, forwards, slices);
     }
-    spawn_remotes(core, config, status, &notices, &shutdown.stopping())
+    Ok((spawn_remotes(core, config, status, &notices, &shutdown.stopping())?, hosted))
 }
 
 /// The store's turns go to the forwards and the status first, then to the broker.
-fn connect_store(core: &CoreHandle, status: &SharedStatus, store: &StoreThread, forwards: Forwards) {
+fn connect_store(core: &CoreHandle, status: &SharedStatus, store: &StoreThread, forwards: Forwards, slices: Slices) {
     let status = Rc::clone(status);
-    core.connect_store(store.handle.clone(), move |_, turn| {
+    let mut drops = QueueDrops::default();
+    core.connect_store(store.handle.clone(), move |core, turn| {
+        slices.look(turn);
         forwards.look(turn);
         for event in &turn.events {
             match event {
@@ -191,17 +201,26 @@ fn connect_store(core: &CoreHandle, status: &SharedStatus, store: &StoreThread, 
                     }
                     status.borrow_mut().store_full = *full;
                 }
+                Event::QueueDropped { session, messages } => drops.note(core, *session, *messages),
                 _ => {}
             }
         }
     });
 }
 
-fn serve_status(config: &Config, monitor: &Monitor, shutdown: &Shutdown) {
-    let Some(jetstream) = &config.jetstream else { return };
+fn serve_status(
+    config: &Config,
+    monitor: &Monitor,
+    core: &CoreHandle,
+    hosted: Option<(Forwards, Slices)>,
+    shutdown: &Shutdown,
+) {
+    let (Some(jetstream), Some((forwards, slices))) = (&config.jetstream, hosted) else { return };
+    let operations = StoreOperations { core: core.clone(), forwards, slices };
+    let monitor = monitor.with_operations(Rc::new(operations));
     match StatusSocket::bind(&jetstream.store_dir) {
         Ok(socket) => {
-            tokio::task::spawn_local(socket.serve(monitor.clone(), shutdown.stopping()));
+            tokio::task::spawn_local(socket.serve(monitor, shutdown.stopping()));
         }
         Err(error) => tracing::warn!(%error, "`edge-gateway status` will not reach this process: no socket"),
     }
@@ -262,6 +281,10 @@ impl Gateway {
     async fn until_stopped(self) -> anyhow::Result<()> {
         let mut signals = Signals::listen().context("listening for signals")?;
         tokio::task::spawn_local(feed_watchdog(self.core.clone(), self.store.is_some()));
+        tokio::task::spawn_local(async {
+            tokio::time::sleep(STARTED).await;
+            memory::give_back();
+        });
         loop {
             tokio::select! {
                 _ = signals.interrupt.recv() => break,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use edge_gateway::arguments::{Exit, Invocation, Options, Task};
 use edge_gateway::config::{self, Loaded};
+use edge_gateway::own_commands::{self, Verdict};
 use edge_gateway::{gateway, signal, status, version};
 
 fn main() -> ExitCode {
@@ -38,7 +39,13 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&format_args!("{error:#}")),
         },
-        task => fail(&format_args!("{task} is not wired yet")),
+        task => match own_commands::run(task, &invocation.options, &environment, &mut std::io::stdout().lock()) {
+            Ok(Verdict::Good) => ExitCode::SUCCESS,
+            Ok(Verdict::Bad) => ExitCode::FAILURE,
+            // Who reads no further (`| head`) has seen enough.
+            Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+            Err(error) => fail(&format_args!("{error:#}")),
+        },
     }
 }
 
@@ -80,6 +87,11 @@ fn run(loaded: Loaded, options: Options) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format_args!("{error:#}")),
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {

@@ -22,8 +22,8 @@ pub use summary::summary;
 const PACKAGED: &str = "/var/lib/edge-gateway";
 /// A gateway that does not answer for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// More than any answer: a thousand streams are some 200 KB.
-const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+/// More than any answer: a thousand streams are some 200 KB, the largest message of a slice some 90 MB in base64.
+const MAX_ANSWER: u64 = 128 * 1024 * 1024;
 
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,8 @@ pub fn run(
     Ok(summary(&report))
 }
 
-fn find_folder(
+/// Where the store is that a command of ours is about: see the module.
+pub(crate) fn find_folder(
     store_dir: Option<&str>,
     options: &Options,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -85,23 +86,31 @@ fn find_folder(
 
 /// The JSON of `GET /status`.
 fn ask(folder: &Path) -> Result<String, StatusError> {
+    match call(folder, "GET", "/status")? {
+        (200, body) => Ok(body),
+        (code, _) => Err(StatusError::Strange(folder.to_owned(), format!("status {code}"))),
+    }
+}
+
+/// A request to the gateway that runs on the store: its status code and body.
+pub(crate) fn call(folder: &Path, method: &str, target: &str) -> Result<(u16, String), StatusError> {
     let mut stream = UnixStream::connect(folder.join(STATUS_SOCKET)).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => StatusError::NotAllowed(folder.to_owned()),
         _ => StatusError::NotRunning(folder.to_owned()),
     })?;
     let strange = |reason: String| StatusError::Strange(folder.to_owned(), reason);
-    let answer = exchange(&mut stream).map_err(|error| strange(error.to_string()))?;
+    let answer = exchange(&mut stream, method, target).map_err(|error| strange(error.to_string()))?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| strange("no HTTP".to_owned()))?;
-    match head.lines().next() {
-        Some(line) if line.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
-        line => Err(strange(line.unwrap_or_default().to_owned())),
-    }
+    let line = head.lines().next().unwrap_or_default();
+    let code = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
+    Ok((code.ok_or_else(|| strange(line.to_owned()))?, body.to_owned()))
 }
 
-fn exchange(stream: &mut UnixStream) -> io::Result<String> {
+fn exchange(stream: &mut UnixStream, method: &str, target: &str) -> io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
     Ok(answer)

@@ -133,11 +133,13 @@ impl Worker {
                 return self.finish(&mut opened, &mut committer);
             }
             let mut turn = Turn::default();
-            let result = opened
-                .turn(self.clock, &mut committer, &mut inbox, &mut turn)
-                .and_then(|()| opened.store.maintain().map(|more| busy = more));
+            let mut result = opened.turn(self.clock, &mut committer, &mut inbox, &mut turn);
             wake_at = turn.wake_at;
+            // House-keeping may take milliseconds: nobody's acknowledgement waits for it.
             self.mailbox.release(turn);
+            if result.is_ok() {
+                result = opened.store.maintain().map(|more| busy = more);
+            }
             if let Err(error) = result {
                 match self.reopen(opened, &error) {
                     Some(again) => opened = again,
@@ -226,7 +228,7 @@ fn open(plan: &StorePlan, clock: Clock, handle: &StoreHandle, rows: &Mutex<Forwa
         Options { cache_kib: plan.cache_kib, wake: Some(Box::new(move || waker.nudge())), ..Options::default() };
     let (mut store, report) = SqliteStore::open(&plan.folder, options)?;
     for damage in &report.damage {
-        tracing::error!(?damage, "the store was damaged");
+        tracing::error!("the store was damaged: {damage}");
     }
     if report.unclean {
         tracing::warn!("the store was not closed in order: what was acknowledged is there");

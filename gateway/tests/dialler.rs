@@ -51,11 +51,16 @@ async fn accept(listener: &TcpListener) -> BufReader<TcpStream> {
     BufReader::new(listener.accept().await.unwrap().0)
 }
 
+/// The next line that is no PING: those come with the time.
 async fn line(link: &mut BufReader<TcpStream>) -> String {
-    let mut line = String::new();
-    // A reset is an end like any other.
-    let _ = link.read_line(&mut line).await;
-    line
+    loop {
+        let mut line = String::new();
+        // A reset is an end like any other.
+        let _ = link.read_line(&mut line).await;
+        if line != "PING\r\n" {
+            return line;
+        }
+    }
 }
 
 async fn say(link: &mut BufReader<TcpStream>, text: &str) {

@@ -2,7 +2,7 @@
 //!
 //! Every message says its publisher's number and carries bytes that follow from it, so that a stored one can be checked alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 
@@ -114,6 +114,139 @@ pub(crate) fn publish_by_mqtt(
     };
     let _ = { publish }();
     next
+}
+
+/// Numbers that a publisher has still to get acknowledged.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    /// Sent and not acknowledged.
+    open: BTreeSet<u64>,
+    /// Not sent yet.
+    unsent: std::ops::Range<u64>,
+}
+
+impl Pending {
+    pub(crate) fn new(numbers: std::ops::Range<u64>) -> Pending {
+        Pending { open: BTreeSet::new(), unsent: numbers }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.open.is_empty() && self.unsent.is_empty()
+    }
+
+    /// What is sent again first.
+    pub(crate) fn open(&self) -> impl Iterator<Item = u64> {
+        self.open.iter().copied()
+    }
+
+    /// What to send now, with `in_flight` on this connection: what is sent again, then new ones.
+    fn take(&mut self, again: &mut Vec<u64>, in_flight: u64, window: u64) -> Vec<u64> {
+        let room = usize::try_from(window.saturating_sub(in_flight)).unwrap_or(0);
+        let mut now: Vec<u64> = again.drain(..again.len().min(room)).collect();
+        let fresh: Vec<u64> = self.unsent.by_ref().take(room - now.len()).collect();
+        self.open.extend(&fresh);
+        now.extend(fresh);
+        now
+    }
+}
+
+/// Publishes until all is acknowledged or the connection ends; gives back what is left. What was sent on an earlier connection and not
+/// acknowledged is sent again first, with the same message id.
+///
+/// # Errors
+/// When the gateway refuses a message.
+pub(crate) fn repeat_by_nats(
+    address: SocketAddr,
+    subject: &str,
+    mut pending: Pending,
+    window: u64,
+    acknowledged: &Sender<Acknowledged>,
+) -> Result<Pending> {
+    let Ok((mut client, _)) = RawNats::connect(address) else { return Ok(pending) };
+    let mut again: Vec<u64> = pending.open().collect();
+    let mut in_flight = 0;
+    if client.send("SUB _INBOX.load.* 1\r\n").is_err() {
+        return Ok(pending);
+    }
+    while !pending.is_done() {
+        let mut bytes = Vec::new();
+        for number in pending.take(&mut again, in_flight, window) {
+            let (payload, headers) = (payload(number), format!("NATS/1.0\r\nNats-Msg-Id: load-{number}\r\n\r\n"));
+            let sizes = format!("{} {}", headers.len(), headers.len() + payload.len());
+            bytes.extend(format!("HPUB {subject} _INBOX.load.{number} {sizes}\r\n{headers}").bytes());
+            bytes.extend(payload);
+            bytes.extend(b"\r\n");
+            in_flight += 1;
+        }
+        // The end of the connection is what these tests are about.
+        if !bytes.is_empty() && client.send(bytes).is_err() {
+            break;
+        }
+        let Ok(answer) = client.message() else { break };
+        let number = answer.line.split(' ').nth(1).and_then(|reply| reply.rsplit('.').next());
+        let number: u64 = number.context("an answer without a number")?.parse()?;
+        let answer: Value = serde_json::from_slice(&answer.payload)?;
+        let sequence = answer["seq"].as_u64().filter(|sequence| *sequence > 0);
+        ensure!(sequence.is_some(), "message {number} is refused: {answer}");
+        ensure!(pending.open.remove(&number), "message {number} is acknowledged twice");
+        acknowledged.send(Acknowledged { number, sequence })?;
+        in_flight -= 1;
+    }
+    Ok(pending)
+}
+
+/// The same by MQTT at QoS 1, with the DUP flag on what is sent again.
+///
+/// # Errors
+/// When the gateway answers something else than PUBACK.
+pub(crate) fn repeat_by_mqtt(
+    address: SocketAddr,
+    topic: &str,
+    mut pending: Pending,
+    window: u64,
+    acknowledged: &Sender<Acknowledged>,
+) -> Result<Pending> {
+    let Ok((mut client, _)) = RawMqtt::connect(address, "load", Session::Persistent) else { return Ok(pending) };
+    let mut again: Vec<u64> = pending.open().collect();
+    let resent: BTreeSet<u64> = pending.open().collect();
+    let mut in_flight: BTreeMap<u16, u64> = BTreeMap::new();
+    while !pending.is_done() {
+        let mut bytes = Vec::new();
+        for number in pending.take(&mut again, in_flight.len() as u64, window) {
+            let id = u16::try_from(number % 60_000)? + 1;
+            in_flight.insert(id, number);
+            let mut packet = mqtt_raw::publish_packet(topic, Some(id), &payload(number));
+            if resent.contains(&number) {
+                packet[0] |= 0x08; // [MQTT-3.3.1-1]
+            }
+            bytes.extend(packet);
+        }
+        if !bytes.is_empty() && client.send(&bytes).is_err() {
+            break;
+        }
+        let Ok(packet) = client.packet() else { break };
+        ensure!(packet.first == 0x40 && packet.body.len() == 2, "no PUBACK: {packet:?}");
+        let id = u16::from_be_bytes([packet.body[0], packet.body[1]]);
+        let number = in_flight.remove(&id).with_context(|| format!("PUBACK of {id}, which is not open"))?;
+        pending.open.remove(&number);
+        acknowledged.send(Acknowledged { number, sequence: None })?;
+    }
+    Ok(pending)
+}
+
+/// The messages of a subject without those that are there again because their publisher sent them again: only `resent` may be.
+pub(crate) fn without_repeats(stored: &[Stored], subject: &str, resent: &BTreeSet<u64>) -> Result<Vec<Stored>> {
+    let mut seen = BTreeSet::new();
+    let mut once = Vec::new();
+    for message in stored.iter().filter(|message| message.subject == subject) {
+        let number = number_of(&message.payload)?;
+        if seen.insert(number) {
+            once.push(message.clone());
+        } else {
+            ensure!(resent.contains(&number), "{subject}: {number} is there twice, at last at {}", message.sequence);
+        }
+    }
+    Ok(once)
 }
 
 /// Everything that a stream holds, read through a pull consumer. `api` is `$JS.API` or that of a domain.

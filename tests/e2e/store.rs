@@ -91,7 +91,7 @@ fn a_damaged_file_is_set_aside_and_the_gateway_starts() -> Result<()> {
 }
 
 /// The file of that name in a folder or one below it.
-fn find(folder: &std::path::Path, name: &str) -> Result<std::path::PathBuf> {
+pub(crate) fn find(folder: &std::path::Path, name: &str) -> Result<std::path::PathBuf> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)?.flatten() {

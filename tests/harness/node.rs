@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,6 +18,14 @@ use crate::program::{self, Finished};
 /// # Errors
 /// When Node is missing or the script does not end within `limit`.
 pub fn run(script: &str, arguments: &[&str], limit: Duration) -> Result<Finished> {
+    run_trusting(None, script, arguments, limit)
+}
+
+/// The same, with an authority's certificate that it believes.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_trusting(ca: Option<&Path>, script: &str, arguments: &[&str], limit: Duration) -> Result<Finished> {
     let sources = peers::workspace().join("tests/interop/scripts");
     let folder = tempfile::Builder::new().prefix("tributary-node-").tempdir()?;
     symlink(peers::node_modules(), folder.path().join("node_modules"))?;
@@ -28,5 +37,8 @@ pub fn run(script: &str, arguments: &[&str], limit: Duration) -> Result<Finished
     }
     let mut command = Command::new("node");
     command.arg(folder.path().join(script)).args(arguments);
+    if let Some(ca) = ca {
+        command.env("NODE_EXTRA_CA_CERTS", ca);
+    }
     program::run(&mut command, b"", limit)
 }

@@ -49,6 +49,21 @@ jetstream { store_dir: "<dir>/store", domain: edge, max_file_store: 256MB }
         Server::start(nats_launch(Gateway::program()?), configuration, Folder::Kept(folder.to_owned()))
     }
 
+    /// Starts it through another program: `wrapper` is that program and its arguments, which may have the configuration's marks, and which the
+    /// gateway's own command line follows. The program must become the gateway, not start it.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn start_through(wrapper: &[&str], configuration: &str) -> Result<Server> {
+        let mut launch = nats_launch(Gateway::program()?);
+        let program = launch.program.to_string_lossy().into_owned();
+        let (first, rest) = wrapper.split_first().context("a wrapper")?;
+        launch.program = PathBuf::from(first);
+        let own = std::mem::take(&mut launch.arguments);
+        launch.arguments = rest.iter().map(|word| (*word).to_owned()).chain([program]).chain(own).collect();
+        Server::start(launch, configuration, temporary()?)
+    }
+
     /// The binary: `TRIBUTARY_GATEWAY`, or the one of the profile that the running program was built with.
     ///
     /// # Errors

@@ -60,6 +60,21 @@ fn pub_sub_and_request() -> Result<()> {
     Ok(())
 }
 
+/// Clients write the filter behind the consumer's name in the request's subject, wildcards and all.
+#[test]
+fn a_consumer_with_a_wildcard_in_its_filter() -> Result<()> {
+    let Some((_gateway, cli)) = start()? else { return Ok(()) };
+    cli.run(&["stream", "add", "SENSORS", "--subjects", "sensors.>", "--defaults"])?.success()?;
+    cli.run(&["consumer", "add", "SENSORS", "heat", "--filter", "sensors.*.heat", "--pull", "--defaults"])?
+        .success()?;
+    for subject in ["sensors.a.cold", "sensors.a.heat"] {
+        cli.run(&["pub", "--jetstream", subject, subject])?.success()?;
+    }
+    let got = cli.run(&["consumer", "next", "SENSORS", "heat", "--ack"])?.success()?;
+    ensure!(got.contains("sensors.a.heat") && !got.contains("sensors.a.cold"), "{got}");
+    Ok(())
+}
+
 #[test]
 fn a_stream_from_add_to_remove() -> Result<()> {
     let Some((_gateway, cli)) = start()? else { return Ok(()) };

@@ -1,6 +1,8 @@
 //! Connections that do nothing: what each costs in memory, and what opening it costs in CPU.
 
 use std::any::Any;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 use harness::Server;
@@ -18,11 +20,16 @@ const CONNECTIONS: f64 = 2_000.0;
 /// TLS handshakes cost the most time.
 const TLS_CONNECTIONS: f64 = 500.0;
 
+/// What a server may still do after its start before its memory is looked at.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// What a connection speaks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Speaks {
     Nats,
     Mqtt,
+    /// With a stored session and one filter of its own.
+    MqttSession,
     WebSocket,
     Tls,
 }
@@ -33,6 +40,7 @@ pub(crate) fn run(side: Side, speaks: Speaks, scale: f64) -> Result<Outcome> {
     let server = if speaks == Speaks::Tls { side.start_with(&authority.configuration()?)? } else { side.start()? };
     let most = if speaks == Speaks::Tls { TLS_CONNECTIONS } else { CONNECTIONS };
     let count = (most * scale).max(1.0) as u64;
+    thread::sleep(SETTLE);
     let mut open = vec![connect(&server, speaks, &authority, 0)?];
     let before = Usage::of(&server)?;
     let meter = Meter::start(&server)?;
@@ -50,6 +58,11 @@ fn connect(server: &Server, speaks: Speaks, authority: &Authority, number: u64) 
     Ok(match speaks {
         Speaks::Nats => Box::new(Wire::connect(server.address("nats"))?),
         Speaks::Mqtt => Box::new(Mqtt::connect(server.address("mqtt"), &format!("idle-{number}"), true)?),
+        Speaks::MqttSession => {
+            let mut session = Mqtt::connect(server.address("mqtt"), &format!("stored-{number}"), false)?;
+            session.subscribe(&format!("device/{number}/command"), 1)?;
+            Box::new(session)
+        }
         Speaks::WebSocket => Box::new(websocket::connect(server.address("websocket"))?),
         Speaks::Tls => Box::new(tls::connect(server.address("nats"), authority)?),
     })
@@ -58,6 +71,6 @@ fn connect(server: &Server, speaks: Speaks, authority: &Authority, number: u64) 
 /// Every listener on, the store open, nobody connected.
 pub(crate) fn nobody(side: Side) -> Result<Outcome> {
     let server = side.start()?;
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    thread::sleep(SETTLE);
     Ok(Outcome::from([(Figure::Memory, Usage::of(&server)?.rss as f64 / 1024.0)]))
 }

@@ -15,6 +15,7 @@ mod publish;
 mod report;
 mod requests;
 mod ring;
+mod sessions;
 mod side;
 mod stopwatch;
 mod stored;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::report::Report;
+use crate::side::Side;
 use crate::workloads::{WORKLOADS, Workload};
 
 /// Compares our gateway with its peers.
@@ -43,6 +45,9 @@ struct Arguments {
     /// Only workloads whose name contains this.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// Only ours: two builds of it are compared by `TRIBUTARY_GATEWAY`.
+    #[arg(long)]
+    ours: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,7 +59,7 @@ fn main() -> ExitCode {
     for workload in WORKLOADS.iter().filter(chosen) {
         let mut report = Report::new(workload.name, workload.table);
         for round in 0..arguments.rounds.max(1) {
-            for side in workload.sides {
+            for side in workload.sides.iter().filter(|side| !arguments.ours || **side == Side::Ours) {
                 match (workload.run)(*side, arguments.scale) {
                     Ok(outcome) => {
                         eprintln!("{} · {side} · round {}: {outcome:.3?}", workload.name, round + 1);

@@ -34,6 +34,8 @@ const AHEAD_ACKNOWLEDGED: u64 = 500;
 /// A connection that has been greeted.
 pub(crate) struct Mqtt {
     stream: TcpStream,
+    /// What the CONNACK said.
+    pub(crate) session_present: bool,
     /// Bytes of a PUBACK that has not come whole.
     held: usize,
     buffer: Vec<u8>,
@@ -54,17 +56,25 @@ impl Mqtt {
         let mut answer = [0; 4];
         stream.read_exact(&mut answer).context("waiting for the CONNACK")?;
         ensure!(answer[0] == 0x20 && answer[3] == 0, "CONNACK {answer:?}");
-        Ok(Mqtt { stream, held: 0, buffer: vec![0; 64 * 1024] })
+        Ok(Mqtt { stream, session_present: answer[2] == 1, held: 0, buffer: vec![0; 64 * 1024] })
     }
 
-    fn subscribe(&mut self, qos: u8) -> Result<()> {
-        let mut packet = vec![0x82, u8::try_from(5 + TOPIC.len())?, 0, 1, 0, TOPIC.len() as u8];
-        packet.extend_from_slice(TOPIC.as_bytes());
+    /// Subscribes and waits for the SUBACK.
+    pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) -> Result<()> {
+        let mut packet = vec![0x82, u8::try_from(5 + filter.len())?, 0, 1, 0, filter.len() as u8];
+        packet.extend_from_slice(filter.as_bytes());
         packet.push(qos);
         self.stream.write_all(&packet)?;
         let mut answer = [0; 5];
         self.stream.read_exact(&mut answer).context("waiting for the SUBACK")?;
         ensure!(answer[0] == 0x90 && answer[4] == qos, "SUBACK {answer:?}");
+        Ok(())
+    }
+
+    /// Says farewell and waits until the broker has closed.
+    pub(crate) fn disconnect(mut self) -> Result<()> {
+        self.stream.write_all(&[0xe0, 0])?;
+        ensure!(self.stream.read(&mut self.buffer)? == 0, "the broker says more");
         Ok(())
     }
 }
@@ -175,7 +185,7 @@ struct Reader {
 impl Reader {
     fn start(address: SocketAddr, qos: u8, clean: bool) -> Result<Reader> {
         let mut wire = Mqtt::connect(address, "subscriber", clean)?;
-        wire.subscribe(qos)?;
+        wire.subscribe(TOPIC, qos)?;
         wire.stream.set_read_timeout(Some(GLANCE))?;
         let (seen, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (count, end) = (Arc::clone(&seen), Arc::clone(&stop));

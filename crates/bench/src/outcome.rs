@@ -24,6 +24,8 @@ pub(crate) enum Figure {
     MemoryEach,
     /// Milliseconds until the first PONG.
     Pong,
+    /// Milliseconds until the first CONNACK.
+    Connack,
     /// Milliseconds until the first answer about the stream.
     StreamInfo,
 }

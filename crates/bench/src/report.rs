@@ -102,11 +102,12 @@ fn single(reports: &[&Report]) -> String {
     text + "\n"
 }
 
-const SINGLE: [(Figure, &str); 5] = [
+const SINGLE: [(Figure, &str); 6] = [
     (Figure::Memory, "RSS, MB"),
     (Figure::MemoryEach, "RSS each, KB"),
     (Figure::Cpu, "CPU to open one, µs"),
     (Figure::Pong, "first PONG, ms"),
+    (Figure::Connack, "first CONNACK, ms"),
     (Figure::StreamInfo, "first stream info, ms"),
 ];
 

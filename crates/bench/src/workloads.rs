@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::report::Table;
 use crate::side::Side;
 use crate::stored::End;
-use crate::{connections, drain, fan_out, jetstream, mqtt, publish, requests, stored};
+use crate::{connections, drain, fan_out, jetstream, mqtt, publish, requests, sessions, stored};
 
 /// One row, or one for each peer.
 pub(crate) struct Workload {
@@ -35,7 +35,7 @@ const fn single(name: &'static str, sides: &'static [Side], run: fn(Side, f64) -
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const WORKLOADS: [Workload; 24] = [
+pub(crate) const WORKLOADS: [Workload; 26] = [
     work("publish only, 128 B", NATS, |side, scale| publish::run(side, 128, scale)),
     work("1 → 1, 16 B", NATS, |side, scale| fan_out::run(side, 1, 16, scale)),
     work("1 → 1, 128 B", NATS, |side, scale| fan_out::run(side, 1, 128, scale)),
@@ -55,6 +55,10 @@ pub(crate) const WORKLOADS: [Workload; 24] = [
     single("idle, all listeners, store open", NATS, |side, _| connections::nobody(side)),
     single("idle NATS connection", NATS, |side, scale| connections::run(side, Speaks::Nats, scale)),
     single("idle MQTT connection", MQTT, |side, scale| connections::run(side, Speaks::Mqtt, scale)),
+    single("idle MQTT connection, stored session", MQTT, |side, scale| {
+        connections::run(side, Speaks::MqttSession, scale)
+    }),
+    single("10,000 stored MQTT sessions, nobody connected", MQTT, sessions::sleeping),
     single("idle WebSocket connection", NATS, |side, scale| connections::run(side, Speaks::WebSocket, scale)),
     single("idle TLS connection", NATS, |side, scale| connections::run(side, Speaks::Tls, scale)),
     single("1 M messages, 100 k subjects stored", NATS, stored::memory),

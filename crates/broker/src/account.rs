@@ -41,6 +41,8 @@ pub struct ServiceId(pub u16);
 pub(crate) enum Service {
     /// `$JS.API.>`
     JetStreamApi,
+    /// `$SYS.REQ.USER.INFO`
+    UserInfo,
     /// The shell answers, see [`crate::Broker::serve`].
     Shell(ServiceId),
 }

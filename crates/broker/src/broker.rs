@@ -133,6 +133,8 @@ pub struct Broker {
     /// Leaf links that are up.
     pub(crate) links: Vec<ConnectionId>,
     pub(crate) local_interest: LocalInterest,
+    /// When a link was last closed because of a loop, microseconds; 0: never.
+    pub(crate) loop_broken: u64,
     pub(crate) notices: VecDeque<Notice>,
     /// Buffers kept for their memory.
     pub(crate) tail: Vec<u8>,
@@ -208,6 +210,7 @@ impl Broker {
             asked: Vec::new(),
             links: Vec::new(),
             local_interest: LocalInterest::default(),
+            loop_broken: 0,
             notices: VecDeque::new(),
             tail: Vec::new(),
             prefix: Vec::new(),
@@ -215,6 +218,7 @@ impl Broker {
             settings,
         };
         broker.open_jetstream();
+        broker.open_user_info();
         broker
     }
 

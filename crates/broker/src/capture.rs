@@ -15,8 +15,8 @@
 use ::jetstream_api::{publish_ack, publish_refused};
 use jetstream::api_error;
 use jetstream::command::{
-    Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, QueueFor, Recipient, Request, Span,
-    Ticket, Turn,
+    Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, Pull, QueueFor, Recipient, Request,
+    Span, Ticket, Turn,
 };
 use jetstream::identity::{ConsumerId, StreamId};
 use subject::Filter;
@@ -59,11 +59,13 @@ pub(crate) struct StoreSide {
     forwarded: Vec<Filter>,
     consumers: std::collections::BTreeMap<ConsumerId, Vec<Filter>>,
     /// Who asked the requests that are at the store, in their order; answers come in the same.
-    asked: std::collections::VecDeque<Asked>,
+    asked: std::collections::VecDeque<(Asked, usize)>,
     /// Who asked what the store answers later, by its number. Bounded by the purges that JetStream has at work.
     later: std::collections::BTreeMap<u64, Asked>,
-    /// Clients that wait for room, by the time their patience ends.
-    waiters: std::collections::VecDeque<(u64, ConnectionId)>,
+    /// Bytes of pulls and requests at the store that lie in no arena.
+    boxed: usize,
+    /// Clients that wait for room, by the time their patience ends: an MQTT client has more of it than others.
+    waiters: std::collections::BTreeSet<(u64, ConnectionId)>,
     /// Bytes delivered and not credited back yet, and the connection that must drain first.
     credits: Vec<Owed>,
 }
@@ -112,12 +114,12 @@ struct StreamRow {
 impl StoreSide {
     /// Bytes at the store or on their way.
     fn queued(&self) -> usize {
-        self.in_flight + weight(&self.batch)
+        self.in_flight + weight(&self.batch) + self.boxed
     }
 
     /// When the first waiting client's patience ends.
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
-        self.waiters.front().map(|(deadline, _)| *deadline)
+        self.waiters.first().map(|(deadline, _)| *deadline)
     }
 
     /// Adds a command; `fill` copies what it needs into the arena.
@@ -126,10 +128,24 @@ impl StoreSide {
         self.batch.commands.push(command);
     }
 
-    /// Adds a request and notes who asked.
-    pub(crate) fn ask(&mut self, request: Request, asked: Asked) {
-        self.asked.push_back(asked);
+    /// Adds a request and notes who asked. `size`: of its body, which is about what it takes in memory.
+    pub(crate) fn ask(&mut self, request: Request, asked: Asked, size: usize) {
+        self.boxed += size;
+        self.asked.push_back((asked, size));
         self.batch.commands.push(Command::Request(Box::new(request)));
+    }
+
+    /// Who asked the request that is answered now.
+    fn answered(&mut self) -> Option<(Asked, usize)> {
+        let (asked, size) = self.asked.pop_front()?;
+        self.boxed = self.boxed.saturating_sub(size);
+        Some((asked, size))
+    }
+
+    /// Adds a pull.
+    pub(crate) fn pull(&mut self, pull: Box<Pull>) {
+        self.boxed += size_of_pull(&pull);
+        self.batch.commands.push(Command::Pull(pull));
     }
 
     /// Is even the share of API calls used up?
@@ -149,6 +165,10 @@ impl StoreSide {
             self.spare.push(batch);
         }
     }
+}
+
+fn size_of_pull(pull: &Pull) -> usize {
+    size_of::<Pull>() + pull.inbox.len() + pull.stream.len() + pull.consumer.len()
 }
 
 fn weight(batch: &Batch) -> usize {
@@ -176,7 +196,7 @@ impl Broker {
 
     /// Adds a request of the shell's own. Its answer is in the turn that the shell sees before the broker.
     pub fn request(&mut self, request: Request) {
-        self.store.ask(request, Asked::Shell);
+        self.store.ask(request, Asked::Shell, 0);
     }
 
     /// The commands for the store thread since the last call, if there are any.
@@ -205,10 +225,20 @@ impl Broker {
                 event => self.store_event(event, out),
             }
         }
-        for (batch, outcomes) in turn.done.drain(..) {
-            for (command, outcome) in batch.commands.iter().zip(&outcomes) {
-                self.outcome(now, &batch, command, outcome, out);
+        for (mut batch, outcomes) in turn.done.drain(..) {
+            let mut commands = std::mem::take(&mut batch.commands);
+            for (command, outcome) in commands.iter_mut().zip(&outcomes) {
+                match (command, outcome) {
+                    (Command::Request(request), Outcome::Again) => {
+                        let request = std::mem::replace(&mut **request, Request::AccountInfo);
+                        if let Some((asked, size)) = self.store.answered() {
+                            self.store.ask(request, asked, size);
+                        }
+                    }
+                    (command, outcome) => self.outcome(now, &batch, command, outcome, out),
+                }
             }
+            batch.commands = commands;
             self.store.recycle(batch);
         }
         // After the outcomes, one of which may have announced it.
@@ -228,27 +258,28 @@ impl Broker {
 
     /// Wakes the clients whose patience ended: their next publish is refused if there is still no room.
     pub(crate) fn tick_store(&mut self, now: Now, out: &mut Outbox) {
-        while let Some((deadline, id)) =
-            self.store.waiters.front().copied().filter(|(deadline, _)| *deadline <= now.micros)
-        {
-            debug_assert!(deadline <= now.micros);
-            self.store.waiters.pop_front();
+        while let Some(waiter) = self.store.waiters.first().copied().filter(|(deadline, _)| *deadline <= now.micros) {
+            self.store.waiters.remove(&waiter);
+            let (_, id) = waiter;
             out.effect(Effect::WakeReader { id });
         }
     }
 
-    /// Must this publish into a stream wait for room? To be asked before it is handled; never for links.
+    /// Must this publish into a stream, acknowledgement or API call wait for room? To be asked before it is handled; never for links.
     pub(crate) fn must_wait_for_store(&mut self, now: Now, id: ConnectionId, plan: &Plan) -> bool {
+        let asks = !plan.acks.is_empty() || plan.services.contains(&Service::JetStreamApi);
+        let overloaded = self.store.is_overloaded(&self.settings);
         let full = self.store.queued() > self.settings.store_queue;
         let Some(connection) = self.connections.entry_mut(id) else { return false };
         let (patience, wanted) = match connection.kind {
             Kind::Mqtt(_) => (self.settings.mqtt.store_patience, !plan.streams.is_empty() || !plan.sessions.is_empty()),
             _ => (self.settings.store_patience, !plan.streams.is_empty()),
         };
-        if !wanted {
+        if !wanted && !asks {
             return false;
         }
-        if !full {
+        let waits = overloaded || (wanted && full);
+        if !waits {
             connection.waiting_since = 0;
             return false;
         }
@@ -258,7 +289,7 @@ impl Broker {
         let deadline = connection.waiting_since.saturating_add(patience.as_micros() as u64);
         let waits = now.micros < deadline;
         if waits {
-            self.store.waiters.push_back((deadline, id));
+            self.store.waiters.insert((deadline, id));
         }
         waits
     }
@@ -272,8 +303,10 @@ impl Broker {
         message: &Message<'_>,
         out: &mut Outbox,
     ) -> Captured {
-        for consumer in &plan.acks {
-            let is_flow = plan.routed_subject().starts_with(FLOW_CONTROL);
+        let is_flow = plan.routed_subject().starts_with(FLOW_CONTROL);
+        // One that is dropped is as good as lost on its way: the message is delivered again.
+        let has_room = !self.store.is_overloaded(&self.settings);
+        for consumer in plan.acks.iter().filter(|_| has_room) {
             self.store.push(|batch| {
                 let subject = batch.add(plan.routed_subject());
                 if is_flow {
@@ -293,6 +326,7 @@ impl Broker {
                     reply: message.reply.into(),
                     payload: message.payload().into(),
                 }),
+                Service::UserInfo => self.answer_user_info(now, origin, message.reply, out),
                 Service::JetStreamApi => self.jetstream_request(now, origin, plan.routed_subject(), message, out),
             }
         }
@@ -387,15 +421,20 @@ impl Broker {
             // Those two are never asked for over the API.
             (Command::Request(request), _) if matches!(**request, Request::Records { .. } | Request::Statistics) => {}
             (Command::Request(_), outcome) => {
-                let asked = self.store.asked.pop_front();
-                if let (Some(asked), Outcome::Answer(answer)) = (asked, outcome) {
+                let asked = self.store.answered();
+                if let (Some((asked, _)), Outcome::Answer(answer)) = (asked, outcome) {
                     match **answer {
                         Answer::Later { number } => _ = self.store.later.insert(number, asked),
                         _ => self.jetstream_answer(now, &asked, answer, out),
                     }
                 }
             }
-            (Command::Pull(pull), Outcome::Refused(_)) => self.refuse_pull(now, pull, out),
+            (Command::Pull(pull), outcome) => {
+                self.store.boxed = self.store.boxed.saturating_sub(size_of_pull(pull));
+                if let Outcome::Refused(_) = outcome {
+                    self.refuse_pull(now, pull, out);
+                }
+            }
             _ => {}
         }
     }

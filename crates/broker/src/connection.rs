@@ -77,6 +77,19 @@ impl Connection {
     }
 }
 
+/// What to do after an operation or packet of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The next one.
+    Go,
+    /// Leave this one and what follows until the reader is woken.
+    Wait,
+    /// Stop after this one until the reader is woken.
+    Pause,
+    /// Ignore the rest.
+    Stop,
+}
+
 /// Connections by slot.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {

@@ -38,7 +38,7 @@ pub enum Effect {
         payload: Box<[u8]>,
     },
     /// Compare a password with a bcrypt hash on the helper thread, then call [`crate::Broker::authenticated`]. The queue of these is
-    /// bounded by the shell; when it is full the answer is "no".
+    /// bounded by the shell; when it is full there is no answer, and the time in which a client must authenticate ends it.
     CheckPassword {
         /// Who waits.
         id: ConnectionId,

@@ -2,7 +2,7 @@
 
 use ::jetstream_api::{Kind, Parsed, Server, direct_message, encode, encode_error, parse};
 use jetstream::api_error::{self, ApiError};
-use jetstream::command::{Answer, Command, Pull, Request};
+use jetstream::command::{Answer, Pull, Request};
 use subject::Filter;
 
 use crate::account::{GLOBAL, Service, Target};
@@ -59,14 +59,30 @@ impl Broker {
             Parsed::Request(kind, _) if self.store.is_overloaded(&self.settings) => {
                 self.refuse_request(now, reply, kind, &api_error::CLUSTER_NOT_AVAIL, out);
             }
-            Parsed::Request(kind, request) => self.store.ask(request, Asked::Api { kind, reply: reply.into() }),
+            Parsed::Request(kind, request) => {
+                let size = message.payload().len() + reply.len();
+                self.store.ask(request, Asked::Api { kind, reply: reply.into() }, size);
+            }
+            // It is over before it began: who asks again is not read until there is room.
+            Parsed::Pull(pull) if self.store.is_overloaded(&self.settings) => {
+                let line = format!(
+                    "408 Request Timeout\r\nNats-Pending-Messages: {}\r\nNats-Pending-Bytes: {}",
+                    pull.batch,
+                    pull.max_bytes.unwrap_or(0)
+                );
+                self.publish_status(now, reply, &line, out);
+            }
             Parsed::Pull(mut pull) => {
                 pull.inbox = reply.into();
-                self.store.push(|_| Command::Pull(pull));
+                self.store.pull(pull);
+            }
+            Parsed::DirectGet { .. } if self.store.is_overloaded(&self.settings) => {
+                self.publish_status(now, reply, NO_RESPONDERS, out);
             }
             Parsed::DirectGet { stream, get, headers } if self.store.allows_direct(&stream) => {
                 let request = Request::MessageGet { name: stream.clone(), get };
-                self.store.ask(request, Asked::Direct { stream, headers, reply: reply.into() });
+                let size = message.payload().len() + reply.len();
+                self.store.ask(request, Asked::Direct { stream, headers, reply: reply.into() }, size);
             }
             Parsed::DirectGet { .. } => self.publish_status(now, reply, NO_RESPONDERS, out),
             Parsed::Status { stream, consumer: Some(consumer), .. } if !self.has_consumer(&stream, &consumer) => {

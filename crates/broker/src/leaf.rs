@@ -15,6 +15,8 @@
 mod deny;
 mod interest;
 mod receive;
+#[cfg(test)]
+mod scripts;
 mod send;
 
 use std::collections::BTreeMap;
@@ -31,6 +33,9 @@ use crate::subscription::SubscriptionId;
 
 /// What a hub may want at most: subjects and queue groups. What comes beyond is not served, and said.
 pub(crate) const MAX_HUB_INTEREST: usize = 100_000;
+
+/// A loop over two of our links is heard on both. When one is closed for it, the other gets so long to forget our token.
+pub(crate) const LOOP_SETTLES_MICROS: u64 = 5_000_000;
 
 /// What the handshake told of the hub.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +78,8 @@ pub(crate) struct LeafLink {
     /// Loop tokens heard on this link (`$LDS.…`), passed on to the others.
     pub(crate) tokens: Vec<Box<[u8]>>,
     pub(crate) counters: LinkCounters,
+    /// Since when our own token is heard on this link, while another one that closed for the same loop may be its cause; 0: it isn't.
+    pub(crate) looped: u64,
     /// When the PING that waits for its answer was sent, microseconds; 0: none does.
     pub(crate) pinged: u64,
     /// The handshake is done and our interest announced.
@@ -119,16 +126,17 @@ impl Broker {
 
     /// What the hub is and allows may change while a link is up (an INFO of the hub): withdraws what is no longer allowed and announces what is.
     pub fn leaf_refreshed(&mut self, id: ConnectionId, facts: LinkFacts, out: &mut Outbox) {
+        let before = self.announced(id);
         let Some(link) = self.link_mut(id).filter(|link| link.up) else { return };
-        if link.facts.permissions == facts.permissions && link.facts.domain == facts.domain {
-            link.facts = facts;
-            return;
+        link.facts = facts;
+        self.announce_difference(id, &before, out);
+    }
+
+    /// A loop that is still there although another link was closed for it ends this one too. To be called every few seconds.
+    pub fn leaf_check_loop(&mut self, now: Now, id: ConnectionId, out: &mut Outbox) {
+        if self.link(id).is_some_and(|link| link.looped != 0 && now.micros >= link.looped + LOOP_SETTLES_MICROS) {
+            self.loop_found(now, id, out);
         }
-        self.withdraw_all(id, out);
-        if let Some(link) = self.link_mut(id) {
-            link.facts = facts;
-        }
-        self.announce_all(id, out);
     }
 
     /// Sends PING. Its answer becomes a [`Notice::LeafPong`].

@@ -30,6 +30,7 @@ mod subscription;
 #[cfg(test)]
 mod testscripts;
 mod timers;
+mod user_info;
 
 pub use account::ServiceId;
 pub use authorization::{Authorization, Credentials, Secret, User, Verdict, Way};

@@ -21,7 +21,7 @@ use crate::account::AccountId;
 use crate::authorization::Verdict;
 use crate::broker::{Broker, NewConnection, Protocol, Received};
 use crate::connect;
-use crate::connection::{Connection, Kind, SubscriptionNames};
+use crate::connection::{Connection, Flow, Kind, SubscriptionNames};
 use crate::effect::{CloseReason, Effect};
 use crate::identity::{ConnectionId, Now};
 use crate::outbox::{Frame, Outbox, Traffic};
@@ -84,19 +84,6 @@ struct Published<'a> {
     publish: &'a Publish<'a>,
     length: usize,
     frame: Option<&'a Rc<Frame>>,
-}
-
-/// What to do after an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
-    /// The next one.
-    Go,
-    /// Leave this one and what follows until the reader is woken.
-    Wait,
-    /// Stop after this one until the reader is woken.
-    Pause,
-    /// Ignore the rest.
-    Stop,
 }
 
 impl NatsClient {
@@ -182,7 +169,22 @@ impl Broker {
                         let plan = self.plan(origin, publish.subject);
                         memo = self.memo(id);
                         let published = Published { publish: &publish, length, frame };
-                        self.nats_publish(now, id, account, &options, &plan, &published, &mut result, &mut traffic, out)
+                        let flow = self.nats_publish(
+                            now,
+                            id,
+                            account,
+                            &options,
+                            &plan,
+                            &published,
+                            &mut result,
+                            &mut traffic,
+                            out,
+                        );
+                        // What must wait comes again.
+                        if flow != Flow::Wait {
+                            self.count_answer(id, publish.subject);
+                        }
+                        flow
                     }
                     Ok(Decoded::Op(operation, length)) => {
                         result.used += length;

@@ -196,19 +196,23 @@ impl Allowance {
         self.answers.keys().map(|reply| reply.len()).sum()
     }
 
-    /// May this be published now? Counts an answer.
-    fn takes(&mut self, now: Now, subject: &[u8]) -> bool {
+    /// May this be published now?
+    fn takes(&self, now: Now, subject: &[u8]) -> bool {
+        let in_time = |answers: &Answers| answers.until >= now.micros;
+        self.permissions.may_publish(subject) || self.answers.get(subject).is_some_and(in_time)
+    }
+
+    /// It was published; if it was an answer, there is one less to give.
+    fn count_answer(&mut self, subject: &[u8]) {
         if self.permissions.may_publish(subject) {
-            return true;
+            return;
         }
-        let Some(answers) = self.answers.get_mut(subject) else { return false };
-        let in_time = answers.until >= now.micros;
+        let Some(answers) = self.answers.get_mut(subject) else { return };
         answers.left = answers.left.saturating_sub(1);
-        if !in_time || answers.left == 0 {
+        if answers.left == 0 {
             self.answers.remove(subject);
             self.bytes -= subject.len();
         }
-        in_time
     }
 }
 
@@ -242,10 +246,22 @@ impl Authorization {
 impl Broker {
     /// May this connection not publish there? To be asked before its plan is made.
     #[inline]
-    pub(crate) fn is_publish_denied(&mut self, now: Now, id: ConnectionId, subject: &[u8]) -> bool {
-        match self.connections.at_mut(id.slot()) {
+    pub(crate) fn is_publish_denied(&self, now: Now, id: ConnectionId, subject: &[u8]) -> bool {
+        match self.connections.at(id.slot()) {
             Some(connection) if connection.allowance.is_some() => !takes(connection, now, subject),
             _ => false,
+        }
+    }
+
+    /// A publish that was not denied is done, and did not have to wait.
+    #[inline]
+    pub(crate) fn count_answer(&mut self, id: ConnectionId, subject: &[u8]) {
+        if self.restricted == 0 {
+            return;
+        }
+        let allowance = self.connections.entry_mut(id).and_then(|connection| connection.allowance.as_deref_mut());
+        if let Some(allowance) = allowance.filter(|allowance| !allowance.answers.is_empty()) {
+            allowance.count_answer(subject);
         }
     }
 
@@ -311,12 +327,12 @@ impl Broker {
 }
 
 #[cold]
-fn takes(connection: &mut Connection, now: Now, subject: &[u8]) -> bool {
+fn takes(connection: &Connection, now: Now, subject: &[u8]) -> bool {
     // What it remembers was judged: see `plan_from_cache`.
     if connection.memo.upgrade().is_some_and(|plan| plan.is_valid_for(connection.account, subject)) {
         return true;
     }
-    connection.allowance.as_deref_mut().is_none_or(|allowance| allowance.takes(now, subject))
+    connection.allowance.as_deref().is_none_or(|allowance| allowance.takes(now, subject))
 }
 
 #[cfg(test)]
@@ -397,10 +413,12 @@ mod tests {
         let at = |micros| Now { micros, wall_ns: 0 };
         assert!(!allowance.takes(at(0), b"r"));
         allowance.note_request(at(0), b"r");
-        assert!(allowance.takes(at(1), b"r") && allowance.takes(at(1_000_000), b"r"));
-        assert!(!allowance.takes(at(2), b"r"), "twice is enough");
-        allowance.note_request(at(0), b"r");
+        assert!(allowance.takes(at(1), b"r") && allowance.takes(at(1_000_000), b"r"), "asking counts nothing");
         assert!(!allowance.takes(at(1_000_001), b"r"), "too late");
+        allowance.count_answer(b"r");
+        assert!(allowance.takes(at(1), b"r"));
+        allowance.count_answer(b"r");
+        assert!(!allowance.takes(at(2), b"r"), "twice is enough");
         assert_eq!((allowance.answers.len(), allowance.bytes), (0, 0));
         let listed = Permissions {
             publish: Rule { allow: Some(filters(&["a.>"])), deny: filters(&["a.no"]) },

@@ -188,7 +188,11 @@ impl Plan {
             }
         }
         self.add_targets(context, found);
-        if !found.own.is_empty() && subject::is_literal(self.routed_subject()) {
+        if !found.own.is_empty() {
+            if !subject::is_literal(self.routed_subject()) {
+                // Nothing is stored under a wildcard; but `DIRECT.GET.S.a.*` asks for the last of several subjects.
+                found.own.retain(|target| matches!(target, Target::Service(Service::JetStreamApi)));
+            }
             self.add_own(context, found);
         }
         let reaches = |wanted: fn(Reach) -> bool| self.targets.iter().any(|target| wanted(target.reach));

@@ -63,6 +63,16 @@ impl Record {
         self.pairs.back().map_or(0, |pair| pair.hub)
     }
 
+    /// The second box is known and gone: what it left is foreign from now on. `None`: no second box was seen.
+    pub fn adopt(&mut self) -> Option<IncarnationId> {
+        let id = self.second_box.take()?;
+        if self.adopted.len() >= MAX_ADOPTED {
+            self.adopted.remove(0);
+        }
+        self.adopted.push(id);
+        Some(id)
+    }
+
     /// Notes a PubAck. Pairs closer than `hold / 60` are thinned out, and those older than `hold` but the newest of them forgotten.
     pub(crate) fn push(&mut self, pair: Pair, hold_ms: u64) {
         let spacing = hold_ms / 60;
@@ -90,7 +100,7 @@ impl Record {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         out.extend_from_slice(&self.confirmed.to_be_bytes());
-        let created = &self.created.as_bytes()[..self.created.len().min(MAX_CREATED)];
+        let created = &self.created.as_bytes()[..self.created.floor_char_boundary(MAX_CREATED)];
         out.push(created.len() as u8);
         out.extend_from_slice(created);
         out.push(u8::from(self.second_box.is_some()));
@@ -130,7 +140,7 @@ impl Record {
         for _ in 0..reader.count(MAX_PAIRS)? {
             pairs.push_back(Pair { local: reader.number()?, hub: reader.number()?, age_ms: reader.number()? });
         }
-        if !reader.0.is_empty() || length > MAX_CREATED || flag > 1 {
+        if !reader.0.is_empty() || length > MAX_CREATED || flag > 1 || (flag == 0 && id != 0) {
             return Err(RecordError::Damaged);
         }
         Ok(Record { confirmed, created, second_box: (flag == 1).then_some(IncarnationId(id)), adopted, pairs })
@@ -197,6 +207,21 @@ mod tests {
             let bytes = record.encode();
             prop_assert_eq!(Record::decode(&bytes[..bytes.len() - cut.min(bytes.len() - 1)]), Err(RecordError::Damaged));
         }
+    }
+
+    #[test]
+    fn a_second_box_without_its_flag_is_damaged() {
+        let mut bytes = Record::default().encode();
+        let id_at = 1 + 8 + 1 + 1;
+        bytes[id_at] = 1;
+        assert_eq!(Record::decode(&bytes), Err(RecordError::Damaged));
+    }
+
+    #[test]
+    fn a_long_creation_time_is_cut_between_characters() {
+        let created = format!("{}é", "x".repeat(MAX_CREATED - 1));
+        let read = Record::decode(&Record { created, ..Record::default() }.encode()).unwrap();
+        assert_eq!(read.created, "x".repeat(MAX_CREATED - 1));
     }
 
     #[test]

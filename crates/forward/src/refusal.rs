@@ -21,8 +21,8 @@ pub fn remedy(code: u16, err_code: u16) -> Remedy {
     match (code, err_code) {
         (_, 10071 | 10201 | 10208) => Remedy::AskAgain,
         (_, 10177 | 10199) => Remedy::OtherWay,
-        // too large, ttl, schedules, counters: what this message says, whatever the hub's state
-        (_, 10054 | 10111 | 10166 | 10188) => Remedy::Park,
+        // too large, headers over 64 KiB, rollup, ttl, schedules: what this message is, whatever the hub's state
+        (_, 10054 | 10097 | 10111 | 10166 | 10188) => Remedy::Park,
         (503, _) | (_, 10008 | 10167) => Remedy::Retry,
         _ => Remedy::Stop,
     }
@@ -39,6 +39,7 @@ mod tests {
         assert_eq!(remedy(400, 10071), Remedy::AskAgain);
         assert_eq!(remedy(400, 10199), Remedy::OtherWay);
         assert_eq!(remedy(400, 10054), Remedy::Park);
+        assert_eq!(remedy(400, 10097), Remedy::Park);
         assert_eq!(remedy(400, 10109), Remedy::Stop);
         assert_eq!(remedy(400, 10060), Remedy::Stop);
         assert_eq!(remedy(400, 0), Remedy::Stop);

@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::headers::{self, MAX_RESERVE, Stamp};
 use crate::identity::{self, IdentityError, Incarnations};
 use crate::pacing::{Pause, Rate, Window};
-use crate::record::{MAX_ADOPTED, Pair, Record};
+use crate::record::{Pair, Record};
 use crate::sender::InFlight;
 use crate::sender::atomic::Atomic;
 use crate::sender::fast_ingest::FastIngest;
@@ -438,20 +438,18 @@ impl Forward {
         self.drive();
     }
 
-    /// `edge-gateway forward adopt`: the second box is known and gone; go on beside what it left.
-    pub fn handle_adopt(&mut self, now_ms: u64) {
+    /// `edge-gateway forward adopt`: the second box is known and gone; go on beside what it left. `false`: none was seen.
+    pub fn handle_adopt(&mut self, now_ms: u64) -> bool {
         self.tick(now_ms);
-        if let Some(id) = self.record.second_box.take() {
-            if self.record.adopted.len() >= MAX_ADOPTED {
-                self.record.adopted.remove(0);
-            }
-            self.record.adopted.push(id);
+        let adopted = self.record.adopt().is_some();
+        if adopted {
             self.dirty = true;
             if self.hub.is_some() {
                 self.ask_again();
             }
         }
         self.drive();
+        adopted
     }
 
     // ---- outputs -----------------------------------------------------------------------------------------------------------------

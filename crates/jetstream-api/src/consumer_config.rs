@@ -16,9 +16,6 @@ use time::format_description::well_known::Rfc3339;
 /// Fields of stock that this version does not build, besides those that have an error of their own.
 const UNSUPPORTED: [&str; 3] = ["priority_groups", "priority_policy", "priority_timeout"];
 
-/// An ephemeral that nobody uses is kept for so long, nanoseconds.
-const EPHEMERAL_THRESHOLD: u64 = 5_000_000_000;
-
 /// How often a consumer that a source acknowledges by flow control tells that it lives, nanoseconds.
 const SOURCE_HEARTBEAT: u64 = 1_000_000_000;
 /// Go's zero time, year 1, and everything before 1970: no time at all.
@@ -287,10 +284,8 @@ impl Draft {
             return Err(api_error::CONSUMER_MAX_REQUEST_EXPIRES_TOO_SMALL);
         }
         config.max_request_expires_ns = self.max_expires.unsigned_abs();
-        config.inactive_threshold_ns = match u64::try_from(self.inactive_threshold).unwrap_or(0) {
-            0 if !config.durable => EPHEMERAL_THRESHOLD,
-            threshold => threshold,
-        };
+        // What an ephemeral consumer gets without one is not known here: the name may be a durable's.
+        config.inactive_threshold_ns = u64::try_from(self.inactive_threshold).unwrap_or(0);
         Ok(())
     }
 

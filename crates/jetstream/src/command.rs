@@ -365,6 +365,8 @@ pub enum Outcome {
         /// Messages in it.
         queued: u64,
     },
+    /// A request that only reads was not looked at: the answers of this turn are as large as they may be together. To be asked again.
+    Again,
 }
 
 /// Answers to [`Request`]s.

@@ -22,12 +22,17 @@ impl JetStream {
         action: ConsumerAction,
     ) -> Answered {
         let mut config = config.clone();
+        let Some(stream) = self.stream_named(stream) else {
+            return Ok(Err(consumer_check::check(&config).err().unwrap_or(api_error::STREAM_NOT_FOUND)));
+        };
+        let known = stream.consumers.get(&config.name).copied();
+        // Who updates a durable consumer by its name alone does not make it one that goes away when nobody uses it.
+        config.durable |= known.and_then(|id| self.consumers.get(&id)).is_some_and(|known| known.config.durable);
         consumer_check::complete(&mut config);
         if let Err(error) = consumer_check::check(&config) {
             return Ok(Err(error));
         }
-        let Some(stream) = self.stream_named(stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
-        if let Some(id) = stream.consumers.get(&config.name).copied() {
+        if let Some(id) = known {
             return self.update_consumer(turn, id, config, action);
         }
         if action == ConsumerAction::Update {
@@ -202,6 +207,8 @@ impl JetStream {
             true
         })?;
         for (id, record) in found {
+            // After damage the numbers that were given may be unknown.
+            self.next_consumer = self.next_consumer.max(id.0.saturating_add(1));
             let (config, stream, created) = match stored_config::decode_consumer(&record) {
                 Ok(described) => described,
                 // A consumer that nobody can describe is made again by whoever needs it.

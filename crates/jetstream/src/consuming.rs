@@ -14,6 +14,8 @@ use crate::stream::Stream;
 
 /// Requests waiting at a consumer, whatever its configuration says.
 const MOST_WAITING: i64 = 1 << 16;
+/// Memory of all waiting requests together, bytes: some 50,000 of usual clients.
+const MOST_WAITING_BYTES: usize = 8 << 20;
 
 impl JetStream {
     pub(crate) fn pull(&mut self, turn: &mut Context<'_>, pull: &Pull) -> Result<Outcome, StoreError> {
@@ -28,8 +30,13 @@ impl JetStream {
     }
 
     fn take_pull(&mut self, turn: &mut Context<'_>, id: ConsumerId, pull: &Pull) -> Result<(), StoreError> {
+        let has_room = self.may_wait(size_of::<Waiting>() + pull.inbox.len());
         let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(()) };
         let Some(stream) = self.streams.get(&consumer.stream) else { return Ok(()) };
+        if !has_room {
+            send_status(turn.deliveries, &pull.inbox, "NATS/1.0 409 Exceeded MaxWaiting\r\n\r\n");
+            return Ok(());
+        }
         consumer.recount(turn.store, stream, turn.now)?;
         consumer.delivering.last_active = turn.now.age;
         if let Err(status) = consumer.take_pull(stream, pull, turn.now, turn.deliveries) {
@@ -41,6 +48,20 @@ impl JetStream {
         self.serve_soon(id);
         self.schedule(id);
         Ok(())
+    }
+
+    /// Is there room for one more waiting pull? Those that are over are only counted out when the limit seems to be reached.
+    fn may_wait(&mut self, size: usize) -> bool {
+        if self.waiting_bytes + size > MOST_WAITING_BYTES {
+            let streams = self.stream_names.values().filter_map(|id| self.streams.get(id));
+            let consumers =
+                streams.flat_map(|stream| stream.consumers.values().filter_map(|id| self.consumers.get(id)));
+            let waiting = consumers.flat_map(|consumer| &consumer.delivering.waiting);
+            self.waiting_bytes = waiting.map(|waiting| size_of::<Waiting>() + waiting.inbox.len()).sum();
+        }
+        let fits = self.waiting_bytes + size <= MOST_WAITING_BYTES;
+        self.waiting_bytes += if fits { size } else { 0 };
+        fits
     }
 
     pub(crate) fn acknowledge(&mut self, turn: &mut Context<'_>, ack: &Ack) -> Result<Outcome, StoreError> {
@@ -427,7 +448,12 @@ fn duration(nanos: u64) -> String {
 mod tests {
     use proptest::prelude::{any, proptest};
 
-    use super::{AckPlace, duration, nak_delay, next_request};
+    use super::{AckPlace, MOST_WAITING, MOST_WAITING_BYTES, duration, nak_delay, next_request};
+    use crate::command::{Batch, Command, Deliveries, Pull, Request};
+    use crate::config::{ConsumerConfig, StreamConfig};
+    use crate::identity::{AgeMillis, Now};
+    use crate::store::memory::MemoryStore;
+    use crate::{JetStream, Limits};
 
     proptest! {
         #[test]
@@ -449,5 +475,44 @@ mod tests {
         let read = [r#"{"delay": 5000000000}"#, "1.5s", "1m30s", "250ms", "", "soon", "{bad"]
             .map(|text| nak_delay(text.as_bytes()));
         assert_eq!(read, [Some(5000), Some(1500), Some(90_000), Some(250), None, None, None]);
+    }
+
+    #[test]
+    fn waiting_pulls_of_all_consumers_share_a_limit_and_give_their_room_back() {
+        let mut store = MemoryStore::default();
+        let (mut jetstream, _) = JetStream::load(&mut store, Now::default(), Limits::default()).expect("loads");
+        let mut run = |age: u64, commands: Vec<Command>| {
+            let (now, batch) = (Now { age: AgeMillis(age), ..Now::default() }, Batch { commands, ..Batch::default() });
+            let (mut outcomes, mut deliveries, mut events) = (Vec::new(), Deliveries::default(), Vec::new());
+            jetstream.apply(&mut store, now, &batch, &mut outcomes, &mut deliveries, &mut events).expect("applies");
+            jetstream.tick(&mut store, now, &mut deliveries, &mut events).expect("ticks");
+            deliveries.entries.len()
+        };
+        let request = |request: Request| Command::Request(Box::new(request));
+        let mut commands = vec![request(Request::StreamCreate { config: Box::new(StreamConfig::named("S")) })];
+        for name in ["a", "b"] {
+            let config = Box::new(ConsumerConfig { max_waiting: MOST_WAITING, ..ConsumerConfig::named(name) });
+            commands.push(request(Request::ConsumerCreate { stream: "S".into(), config, action: Default::default() }));
+        }
+        run(0, commands);
+        let pull = |consumer: &str| {
+            let inbox = vec![b'i'; 4000].into();
+            let (stream, consumer) = ("S".into(), consumer.into());
+            Command::Pull(Box::new(Pull {
+                stream,
+                consumer,
+                inbox,
+                batch: 1,
+                expires_ms: Some(100),
+                ..Pull::default()
+            }))
+        };
+        let half = MOST_WAITING_BYTES / 2 / 4000;
+        let pulls = |consumer: &str| (0..half).map(|_| pull(consumer)).collect::<Vec<_>>();
+        assert_eq!(run(1, pulls("a")), 0);
+        let refused = run(2, pulls("b"));
+        assert!((1..half / 8).contains(&refused), "{refused} of {half} are refused at once");
+        assert_eq!(run(200, Vec::new()), 2 * half - refused, "the others expire");
+        assert_eq!(run(201, pulls("a")), 0, "and leave their room");
     }
 }

@@ -26,7 +26,7 @@ use crate::stream::{Ids, Incoming, Removal, Stream, Verdict};
 /// A map by a small number that shows no order: nothing may iterate over it.
 pub(crate) type ById<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
-const IDS_KEY: [u8; 4] = [record_space::SINGLE, b'i', b'd', b's'];
+pub(crate) const IDS_KEY: [u8; 4] = [record_space::SINGLE, b'i', b'd', b's'];
 const IDS_VERSION: u8 = 1;
 /// State changes that nobody waits for are durable after this.
 const LAZY_COMMIT_MILLIS: u64 = 100;
@@ -92,6 +92,8 @@ pub struct JetStream {
     /// Consumers to be saved with the next commit.
     pub(crate) dirty: Vec<ConsumerId>,
     pub(crate) queues: Queues,
+    /// Bytes of waiting pulls, all consumers together: at least as many as there are, see [`JetStream::may_wait`].
+    pub(crate) waiting_bytes: usize,
     /// Scratch: messages read, sequences due.
     pub(crate) buffer: MessageBuffer,
     pub(crate) due: Vec<Sequence>,
@@ -104,6 +106,8 @@ pub struct JetStream {
     pub(crate) reads: Vec<WaitingRead>,
     pub(crate) api_total: u64,
     pub(crate) api_errors: u64,
+    /// Bytes of the answers of this turn, about.
+    pub(crate) answered: usize,
     pub(crate) commits: u64,
     pub(crate) commit_histogram: [u64; 24],
     /// Something waits for the disk: an append, a request, an acknowledgement with a reply.
@@ -119,7 +123,7 @@ pub struct JetStream {
     full: bool,
     clock: StoredClock,
     next_stream: u32,
-    next_consumer: u32,
+    pub(crate) next_consumer: u32,
 }
 
 impl JetStream {
@@ -140,6 +144,7 @@ impl JetStream {
             ready: Vec::new(),
             dirty: Vec::new(),
             queues: Queues::default(),
+            waiting_bytes: 0,
             buffer: MessageBuffer::default(),
             due: Vec::new(),
             timers: BTreeSet::new(),
@@ -149,6 +154,7 @@ impl JetStream {
             reads: Vec::new(),
             api_total: 0,
             api_errors: 0,
+            answered: 0,
             commits: 0,
             commit_histogram: [0; 24],
             sync: false,
@@ -268,6 +274,7 @@ impl JetStream {
         let batch = Batch::default();
         let mut turn = Context { store, now, batch: &batch, deliveries, events };
         self.again = false;
+        self.answered = 0;
         self.fire_timers(&mut turn)?;
         self.continue_purge(&mut turn)?;
         for stream in std::mem::take(&mut self.touched) {
@@ -613,7 +620,8 @@ impl JetStream {
                 Ok(described) => described,
                 // Nobody knows what it was for; what is left of it can still be read.
                 Err(StoreError::Damaged(_)) if store.state(loaded.stream).messages > 0 => {
-                    (StreamConfig::named(&format!("RECOVERED_{}", loaded.stream.0)), now.wall)
+                    let config = StreamConfig::named(&format!("RECOVERED_{}", loaded.stream.0));
+                    (StreamConfig { subjects: Vec::new(), ..config }, now.wall)
                 }
                 Err(StoreError::Damaged(_)) => {
                     store.delete_stream(loaded.stream)?;

@@ -33,6 +33,7 @@ mod publish_header;
 mod purging;
 mod push;
 mod queue;
+mod queue_blocks;
 mod record;
 mod requests;
 mod room;
@@ -47,8 +48,11 @@ mod properties;
 #[cfg(test)]
 mod queue_properties;
 #[cfg(test)]
+mod recovery;
+#[cfg(test)]
 mod stream_properties;
 #[cfg(test)]
 mod testscripts;
 
 pub use jetstream::{JetStream, Limits};
+pub use stored_config::stream_name;

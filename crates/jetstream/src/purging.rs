@@ -14,7 +14,7 @@ use crate::stream::{Among, Removal};
 use crate::stream_requests::Answered;
 
 /// Messages removed in a turn: some milliseconds.
-const STEP: u64 = 2048;
+const STEP: u64 = 1024;
 /// Purges at work at the same time; more are refused.
 const AT_WORK: usize = 256;
 

@@ -1,7 +1,7 @@
 //! Queues of stored MQTT sessions: which messages a session is still to get, connected or not.
 //!
-//! An entry refers to a message in the stream that captured it, or in our own stream [`StreamId::QUEUED`] when none did. It is one record,
-//! `q<session><position>`; position 0 holds the row of the session. In memory is only what an attached session is working on.
+//! An entry refers to a message in the stream that captured it, or in our own stream [`StreamId::QUEUED`] when none did. Entries share records
+//! ([`Blocks`]); beside them is the row of the queue. In memory is only what an attached session is working on, and what changed lately.
 //!
 //! A queue is bounded in number and bytes; beyond that the oldest entry that is not on its way is dropped, and counted. So is an entry whose message
 //! has left its stream. What was sent before, as far as is known, is marked: that mark is stored lazily (reference: mqtt §3).
@@ -12,10 +12,10 @@ use crate::command::{Delivery, Event, QueueFor, QueuePlace, Recipient, Span};
 use crate::delivery::{CREDIT, put_message, span};
 use crate::identity::{Sequence, SessionId, StreamId};
 use crate::jetstream::{ById, Context, JetStream};
+use crate::queue_blocks::{Blocks, Entry, decode, decode_key, row_key};
 use crate::record::{Reader, put};
 use crate::store::{MessageBuffer, Store, StoreError, record_space, undamaged};
 
-const ENTRY_VERSION: u8 = 1;
 const ROW_VERSION: u8 = 1;
 /// Entries read ahead of what is sent.
 const AHEAD: usize = 64;
@@ -23,16 +23,6 @@ const AHEAD: usize = 64;
 const PACKET_IDS: u64 = 65_535;
 /// Deliveries of one turn, as with consumers.
 const TURN_BYTES: usize = 4 << 20;
-
-/// A message that a session is to get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    position: u64,
-    stream: StreamId,
-    sequence: Sequence,
-    quality: u8,
-    size: u32,
-}
 
 /// What an attached session is working on.
 #[derive(Debug)]
@@ -95,6 +85,9 @@ impl SessionQueue {
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
     sessions: BTreeMap<SessionId, SessionQueue>,
+    blocks: Blocks,
+    /// Messages of [`StreamId::QUEUED`] that nobody needs any more.
+    freed: Vec<Sequence>,
     /// Messages of [`StreamId::QUEUED`] that more than one entry refers to.
     shared: ById<Sequence, u32>,
     ready: Vec<SessionId>,
@@ -122,28 +115,29 @@ impl Queues {
     }
 
     fn load_record(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let Some((session, position)) = decode_key(key) else {
+        let Some((session, block)) = decode_key(key) else {
             return Err(StoreError::Damaged("key of a session queue".into()));
         };
         let queue = self.sessions.entry(session).or_default();
-        if position == 0 {
+        let Some(block) = block else {
             let mut from = Reader::new(value, ROW_VERSION, "row of a session queue")?;
             queue.next = queue.next.max(from.number()?);
             queue.sent_up_to = from.number()?;
             queue.first = queue.next;
             return Ok(());
-        }
-        let entry = decode_entry(position, value)?;
-        // Keys come in order: the row first, then the entries.
-        if queue.count == 0 {
-            queue.first = position;
-        }
-        queue.count += 1;
-        queue.bytes += u64::from(entry.size);
-        queue.next = queue.next.max(position + 1);
-        self.queued += 1;
-        if entry.stream == StreamId::QUEUED {
-            *self.shared.entry(entry.sequence).or_default() += 1;
+        };
+        for entry in decode(block, value)? {
+            // Keys come in order: the row first, then the blocks.
+            if queue.count == 0 {
+                queue.first = entry.position;
+            }
+            queue.count += 1;
+            queue.bytes += u64::from(entry.size);
+            queue.next = queue.next.max(entry.position + 1);
+            self.queued += 1;
+            if entry.stream == StreamId::QUEUED {
+                *self.shared.entry(entry.sequence).or_default() += 1;
+            }
         }
         Ok(())
     }
@@ -166,11 +160,12 @@ impl Queues {
             self.make_room(store, target.session, u64::from(size), limits)?;
             let queue = self.sessions.entry(target.session).or_default();
             let entry = Entry { position: queue.next, stream, sequence, quality: target.quality, size };
+            let first = queue.count == 0;
             queue.next += 1;
             queue.count += 1;
             queue.bytes += u64::from(size);
             self.queued += 1;
-            store.put_record(&entry_key(target.session, entry.position), &encode_entry(&entry))?;
+            self.blocks.push(store, target.session, entry, first)?;
             if let Some(attached) = &mut queue.attached
                 && attached.cursor == entry.position
                 && attached.ahead.len() < AHEAD
@@ -197,11 +192,11 @@ impl Queues {
             }
             let on_their_way = queue.attached.as_ref().and_then(|attached| attached.sent.back());
             let behind = on_their_way.map_or(queue.first, |entry| entry.position + 1);
-            let oldest = match next_entry(store, session, behind)? {
-                Some(entry) => Some(entry),
-                None => next_entry(store, session, queue.first)?,
-            };
-            let Some(entry) = oldest else { return Ok(()) };
+            let mut oldest = self.blocks.read(store, session, behind, 1)?;
+            if oldest.is_empty() {
+                oldest = self.blocks.read(store, session, queue.first, 1)?;
+            }
+            let Some(entry) = oldest.first().copied() else { return Ok(()) };
             self.drop_entry(store, session, &entry)?;
         }
     }
@@ -227,22 +222,22 @@ impl Queues {
         }
         self.queued -= 1;
         self.note_row(session);
-        store.delete_record(&entry_key(session, entry.position))?;
-        self.release(store, entry)
+        self.release(entry);
+        self.blocks.remove(store, session, entry.position)
     }
 
-    fn release(&mut self, store: &mut dyn Store, entry: &Entry) -> Result<(), StoreError> {
+    fn release(&mut self, entry: &Entry) {
         if entry.stream != StreamId::QUEUED {
-            return Ok(());
+            return;
         }
         if let Some(references) = self.shared.get_mut(&entry.sequence) {
             *references -= 1;
             if *references == 1 {
                 self.shared.remove(&entry.sequence);
             }
-            return Ok(());
+            return;
         }
-        store.remove(StreamId::QUEUED, entry.sequence, false).map(drop)
+        self.freed.push(entry.sequence);
     }
 
     /// A session is connected; answers how many entries its queue has.
@@ -281,11 +276,7 @@ impl Queues {
         });
         let entry = match sent {
             Some(entry) => Some(entry),
-            None if position == 0 => None,
-            None => {
-                let record = store.record(&entry_key(session, position))?;
-                record.map(|record| decode_entry(position, &record)).transpose()?
-            }
+            None => self.blocks.find(store, session, position)?,
         };
         let Some(entry) = entry else { return Ok(false) };
         self.remove(store, session, &entry)?;
@@ -295,13 +286,16 @@ impl Queues {
 
     /// Forgets a queue with everything in it.
     pub(crate) fn clear(&mut self, store: &mut dyn Store, session: SessionId) -> Result<(), StoreError> {
-        while let Some(entry) = next_entry(store, session, 1)? {
-            self.queued -= 1;
-            store.delete_record(&entry_key(session, entry.position))?;
-            self.release(store, &entry)?;
+        let mut from = 1;
+        loop {
+            let entries = self.blocks.read(store, session, from, AHEAD)?;
+            let Some(last) = entries.last() else { break };
+            from = last.position + 1;
+            self.queued -= entries.len() as u64;
+            entries.iter().for_each(|entry| self.release(entry));
         }
         self.sessions.remove(&session);
-        store.delete_record(&entry_key(session, 0))
+        self.blocks.clear(store, session)
     }
 
     /// Bytes of deliveries left the process.
@@ -330,18 +324,26 @@ impl Queues {
 
     /// Did anything change that is not written yet?
     pub(crate) fn has_changes(&self) -> bool {
-        !self.changed.is_empty()
+        !self.changed.is_empty() || !self.freed.is_empty() || self.blocks.has_changes()
     }
 
-    /// Writes the rows that changed.
+    /// Writes what changed.
     pub(crate) fn save(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
+        self.blocks.save(store)?;
+        self.freed.sort_unstable();
+        for run in self.freed.chunk_by(|before, next| before.next() == *next) {
+            if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                store.remove_run(StreamId::QUEUED, *first, *last)?;
+            }
+        }
+        self.freed.clear();
         for session in std::mem::take(&mut self.changed) {
             let Some(queue) = self.sessions.get_mut(&session) else { continue };
             queue.row_changed = false;
             let mut row = vec![ROW_VERSION];
             put(&mut row, queue.next);
             put(&mut row, queue.sent_up_to);
-            store.put_record(&entry_key(session, 0), &row)?;
+            store.put_record(&row_key(session), &row)?;
         }
         Ok(())
     }
@@ -354,7 +356,7 @@ impl Queues {
             return Ok(None);
         }
         if attached.ahead.is_empty() && attached.cursor < queue.next {
-            attached.ahead = read_entries(store, session, attached.cursor, AHEAD)?.into();
+            attached.ahead = self.blocks.read(store, session, attached.cursor, AHEAD)?.into();
             let whole = attached.ahead.len() < AHEAD;
             let read_to = attached.ahead.back().map_or(queue.next, |entry| entry.position + 1);
             attached.cursor = if whole { queue.next } else { read_to };
@@ -445,53 +447,6 @@ fn take(entries: &mut VecDeque<Entry>, position: u64) {
     if let Ok(index) = entries.binary_search_by_key(&position, |entry| entry.position) {
         entries.remove(index);
     }
-}
-
-fn entry_key(session: SessionId, position: u64) -> [u8; 13] {
-    let mut key = [record_space::QUEUE; 13];
-    key[1..5].copy_from_slice(&session.0.to_be_bytes());
-    key[5..].copy_from_slice(&position.to_be_bytes());
-    key
-}
-
-fn decode_key(key: &[u8]) -> Option<(SessionId, u64)> {
-    let session = key.get(1..5)?.try_into().ok()?;
-    let position = key.get(5..13)?.try_into().ok()?;
-    Some((SessionId(u32::from_be_bytes(session)), u64::from_be_bytes(position)))
-}
-
-fn encode_entry(entry: &Entry) -> Vec<u8> {
-    let mut value = vec![ENTRY_VERSION, entry.quality];
-    put(&mut value, u64::from(entry.stream.0));
-    put(&mut value, entry.sequence.0);
-    put(&mut value, u64::from(entry.size));
-    value
-}
-
-fn decode_entry(position: u64, value: &[u8]) -> Result<Entry, StoreError> {
-    let mut from = Reader::new(value, ENTRY_VERSION, "entry of a session queue")?;
-    let quality = from.byte()?;
-    let stream = StreamId(from.number_u32()?);
-    Ok(Entry { position, stream, quality, sequence: Sequence(from.number()?), size: from.number_u32()? })
-}
-
-/// Entries of a session from a position on.
-fn read_entries(store: &mut dyn Store, session: SessionId, from: u64, most: usize) -> Result<Vec<Entry>, StoreError> {
-    let (mut entries, mut outcome) = (Vec::new(), Ok(()));
-    let prefix = &entry_key(session, 0)[..5];
-    store.scan_records(prefix, &entry_key(session, from.max(1)), &mut |key, value| {
-        let position = decode_key(key).map_or(0, |(_, position)| position);
-        match decode_entry(position, value) {
-            Ok(entry) => entries.push(entry),
-            Err(error) => outcome = Err(error),
-        }
-        outcome.is_ok() && entries.len() < most
-    })?;
-    outcome.map(|()| entries)
-}
-
-fn next_entry(store: &mut dyn Store, session: SessionId, from: u64) -> Result<Option<Entry>, StoreError> {
-    Ok(read_entries(store, session, from, 1)?.first().copied())
 }
 
 #[cfg(test)]

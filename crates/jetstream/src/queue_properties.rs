@@ -191,6 +191,9 @@ impl World {
             assert!(self.sessions[&id].queued.is_empty(), "session {id} never got everything");
         }
         assert_eq!(self.queued(), 0);
+        // What nobody needs leaves with the next commit.
+        self.reopen(false);
+        assert_eq!(self.queued(), 0);
         assert_eq!(self.store.state(StreamId::QUEUED).messages, 0);
         let from = Sequence(1);
         assert_eq!(self.store.count_matching(StreamId::QUEUED, from, &[]).expect("counts"), 0);

@@ -5,9 +5,17 @@ use crate::jetstream::{Context, JetStream};
 use crate::store::StoreError;
 use crate::stream_requests::{Answered, describe};
 
+/// Bytes of answers in one turn, about: a few thousand requests for large messages must not be in memory all at once.
+const ANSWERS_PER_TURN: usize = 4 << 20;
+/// A description with its configuration, about.
+const INFO_BYTES: usize = 512;
+
 impl JetStream {
     /// Answers a request. Only those that change something wait for the disk.
     pub(crate) fn request(&mut self, turn: &mut Context<'_>, request: &Request) -> Result<Outcome, StoreError> {
+        if self.answered >= ANSWERS_PER_TURN && is_read(request) {
+            return Ok(Outcome::Again);
+        }
         self.api_total += 1;
         self.sync |= changes(request) || turn.store.is_dirty();
         let answer = match self.answer(turn, request)? {
@@ -17,6 +25,7 @@ impl JetStream {
                 Answer::Error(error)
             }
         };
+        self.answered += size_of(&answer);
         Ok(Outcome::Answer(Box::new(answer)))
     }
 
@@ -73,6 +82,34 @@ impl JetStream {
     }
 }
 
+/// May be answered in a later turn as well as in this one.
+fn is_read(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::MessageGet { .. }
+            | Request::StreamInfo { .. }
+            | Request::StreamNames { .. }
+            | Request::StreamList { .. }
+            | Request::ConsumerNames { .. }
+            | Request::ConsumerList { .. }
+    )
+}
+
+/// About how many bytes an answer takes.
+fn size_of(answer: &Answer) -> usize {
+    match answer {
+        Answer::Message(message) => message.bytes(),
+        Answer::Stream(info) => {
+            let subjects = info.subjects.iter().flatten().map(|(subject, _)| subject.len() + INFO_BYTES / 8);
+            INFO_BYTES + subjects.sum::<usize>() + info.deleted_list.as_ref().map_or(0, |list| list.len() * 8)
+        }
+        Answer::StreamList { streams, .. } => streams.len() * INFO_BYTES,
+        Answer::ConsumerList { consumers, .. } => consumers.len() * INFO_BYTES,
+        Answer::StreamNames { names, .. } | Answer::ConsumerNames { names, .. } => names.len() * INFO_BYTES / 8,
+        _ => INFO_BYTES,
+    }
+}
+
 fn changes(request: &Request) -> bool {
     matches!(
         request,
@@ -95,4 +132,49 @@ fn records(turn: &mut Context<'_>, prefix: &[u8]) -> Answered {
         true
     })?;
     Ok(Ok(Answer::Records(records)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ANSWERS_PER_TURN, Answer, JetStream, Outcome, Request};
+    use crate::Limits;
+    use crate::command::{Append, Batch, Command, Deliveries, MessageGet};
+    use crate::config::StreamConfig;
+    use crate::identity::{Now, Sequence, StreamId};
+    use crate::store::memory::MemoryStore;
+
+    const LARGE: usize = 1 << 20;
+
+    fn turn(jetstream: &mut JetStream, store: &mut MemoryStore, batch: &Batch) -> Vec<Outcome> {
+        let (now, mut outcomes, mut deliveries) = (Now::default(), Vec::new(), Deliveries::default());
+        let mut events = Vec::new();
+        jetstream.apply(store, now, batch, &mut outcomes, &mut deliveries, &mut events).expect("applies");
+        jetstream.tick(store, now, &mut deliveries, &mut events).expect("ticks");
+        outcomes
+    }
+
+    #[test]
+    fn answers_of_a_turn_are_bounded_however_many_ask_for_a_large_message() {
+        let mut store = MemoryStore::default();
+        let (mut jetstream, _) = JetStream::load(&mut store, Now::default(), Limits::default()).expect("loads");
+        let request = |request: Request| Command::Request(Box::new(request));
+        let mut batch = Batch::default();
+        batch.commands.push(request(Request::StreamCreate { config: Box::new(StreamConfig::named("S")) }));
+        let (subject, payload) = (batch.add(b"S"), batch.add(&vec![b'x'; LARGE]));
+        batch.commands.push(Command::Append(Append { stream: StreamId::FIRST, subject, payload, ..Append::default() }));
+        turn(&mut jetstream, &mut store, &batch);
+
+        let get = |_| request(Request::MessageGet { name: "S".into(), get: MessageGet::Sequence(Sequence(1)) });
+        let batch = Batch { commands: (0..1000).map(get).collect(), ..Batch::default() };
+        for _ in 0..2 {
+            let outcomes = turn(&mut jetstream, &mut store, &batch);
+            let held = outcomes.iter().map(|outcome| match outcome {
+                Outcome::Answer(answer) if matches!(**answer, Answer::Message(_)) => LARGE,
+                _ => 0,
+            });
+            let held: usize = held.sum();
+            assert!((ANSWERS_PER_TURN..=ANSWERS_PER_TURN + LARGE).contains(&held), "{held} bytes");
+            assert!(matches!(outcomes.last(), Some(Outcome::Again)), "the others are to be asked again");
+        }
+    }
 }

@@ -280,6 +280,19 @@ pub trait Store {
     /// When the engine fails.
     fn remove(&mut self, stream: StreamId, sequence: Sequence, erase: bool) -> Result<bool, StoreError>;
 
+    /// Removes the messages from `first` to `last`, both included, as far as they are there.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn remove_run(&mut self, stream: StreamId, first: Sequence, last: Sequence) -> Result<(), StoreError> {
+        let mut next = first;
+        while next <= last {
+            self.remove(stream, next, false)?;
+            next = next.next();
+        }
+        Ok(())
+    }
+
     /// Removes from the front, see [`FrontLimits`].
     ///
     /// # Errors
@@ -356,6 +369,18 @@ pub trait Store {
         filter: &Filter,
         up_to: Sequence,
     ) -> Result<Option<Sequence>, StoreError>;
+
+    /// Appends the sequences of the messages at or after `from`, in order, `most` at most: none means that there are no more.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn sequences(
+        &mut self,
+        stream: StreamId,
+        from: Sequence,
+        most: usize,
+        into: &mut Vec<Sequence>,
+    ) -> Result<(), StoreError>;
 
     /// Sequence of the first message at or after `from` that matches one of the filters (none: any). May have to look far.
     ///

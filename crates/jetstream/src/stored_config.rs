@@ -35,6 +35,12 @@ pub(crate) fn encode_stream(config: &StreamConfig, created: Timestamp) -> Vec<u8
     out
 }
 
+/// The name in what [`crate::store::Store::create_stream`] was given; `None`: that can't be read.
+#[must_use]
+pub fn stream_name(description: &[u8]) -> Option<Box<str>> {
+    decode_stream(description).ok().map(|(config, _)| config.name)
+}
+
 /// The reverse of [`encode_stream`].
 pub(crate) fn decode_stream(bytes: &[u8]) -> Result<(StreamConfig, Timestamp), StoreError> {
     let mut from = Reader::new(bytes, STREAM_VERSION, "description of a stream")?;

@@ -315,7 +315,7 @@ impl Stream {
         if !self.config.allow_rollup || self.config.deny_purge {
             return Ok(Some(api_error::stream_rollup_failed("rollup not permitted")));
         }
-        if !matches!(rollup, b"sub" | b"all") {
+        if !(rollup.eq_ignore_ascii_case(b"sub") || rollup.eq_ignore_ascii_case(b"all")) {
             let text = format!("rollup value invalid: {:?}", String::from_utf8_lossy(rollup));
             return Ok(Some(api_error::stream_rollup_failed(text)));
         }
@@ -443,7 +443,7 @@ impl Stream {
         new: Sequence,
         removed: &mut Vec<Removal>,
     ) -> Result<(), StoreError> {
-        if rollup == b"all" {
+        if rollup.eq_ignore_ascii_case(b"all") {
             return self.remove_below(store, new, removed).map(drop);
         }
         let Ok(filter) = Filter::from_bytes(subject) else { return Ok(()) };

@@ -21,8 +21,10 @@ pub(crate) const NAMES_PER_PAGE: usize = 1024;
 pub(crate) const INFOS_PER_PAGE: usize = 256;
 /// Subjects in one answer, as nats-server's.
 const SUBJECTS_PER_PAGE: usize = 100_000;
-/// Deleted sequences in one answer: finding each costs a look into the store.
+/// Deleted sequences in one answer.
 const MOST_DELETED_LISTED: usize = 10_000;
+/// Sequences looked at in one step on the way to the deleted ones.
+const SEQUENCES_PER_LOOK: usize = 4096;
 
 /// An answer or a refusal; errors of the store are neither.
 pub(crate) type Answered = Result<Result<Answer, ApiError>, StoreError>;
@@ -361,13 +363,19 @@ fn subjects_page(store: &dyn Store, id: StreamId, filter: &Filter, offset: u64) 
 
 /// Sequences between first and last that are not there, the lowest first.
 fn deleted_list(store: &mut dyn Store, info: &StreamInfo) -> Result<Vec<Sequence>, StoreError> {
-    let mut list = Vec::new();
+    let (mut list, mut there) = (Vec::new(), Vec::new());
     let mut from = info.state.first;
     while (list.len() as u64) < info.deleted.min(MOST_DELETED_LISTED as u64) {
-        let Some(there) = store.next_matching(info.id, from, &[])? else { break };
-        let missing = (from.0..there.0).map(Sequence);
-        list.extend(missing.take(MOST_DELETED_LISTED - list.len()));
-        from = there.next();
+        there.clear();
+        store.sequences(info.id, from, SEQUENCES_PER_LOOK, &mut there)?;
+        if there.is_empty() {
+            break;
+        }
+        for sequence in &there {
+            let missing = (from.0..sequence.0).map(Sequence);
+            list.extend(missing.take(MOST_DELETED_LISTED - list.len()));
+            from = sequence.next();
+        }
     }
     Ok(list)
 }

@@ -586,6 +586,7 @@ fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
         Outcome::Acknowledged { confirm: true } => writeln!(out, "confirmed")?,
         Outcome::Attached { queued } => writeln!(out, "  attached: {queued} queued")?,
         Outcome::Answer(answer) => write_answer(out, answer)?,
+        Outcome::Again => writeln!(out, "again")?,
     }
     Ok(())
 }

@@ -12,10 +12,16 @@ pub(crate) fn strikes(kind: &str, descriptor: c_int) -> bool {
         return false;
     };
     let Ok(order) = std::fs::read_to_string(control) else { return false };
-    let Some((ordered, name)) = order.trim().split_once(' ') else { return false };
-    ordered == kind
+    let names = || order.lines().filter_map(|line| line.trim().split_once(' ')).filter(|(ordered, _)| *ordered == kind);
+    names().next().is_some()
         && std::fs::read_link(format!("/proc/self/fd/{descriptor}"))
-            .is_ok_and(|path| path.file_name().is_some_and(|file| file == name))
+            .is_ok_and(|path| path.file_name().is_some_and(|file| names().any(|(_, name)| file == name)))
+}
+
+/// The free bytes of a file system that `room <bytes>` orders.
+pub(crate) fn room() -> Option<u64> {
+    let order = std::fs::read_to_string(std::env::var_os("POWER_CUT_FAULT")?).ok()?;
+    order.lines().find_map(|line| line.strip_prefix("room ")?.trim().parse().ok())
 }
 
 /// Sets the error of a failed call.

@@ -7,7 +7,7 @@
 //! it. A sync is logged after it succeeded, together with the number of records at its start: what was written while it ran is not covered.
 //!
 //! It also lets calls fail: while the file that `POWER_CUT_FAULT` names says `sync <name>`, syncs of files of that name answer EIO; while it says
-//! `space <name>`, writes to them answer ENOSPC.
+//! `space <name>`, writes to them answer ENOSPC; while it says `room <bytes>`, every file system has so many bytes free. One order a line.
 //!
 //! It does not see: mapped writes (keep `mmap_size` 0), renames, the creation of files, the file system's own journal.
 //!

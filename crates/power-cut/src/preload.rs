@@ -105,6 +105,9 @@ pub unsafe extern "C" fn write(descriptor: c_int, data: *const c_void, length: s
         // SAFETY: the caller's promise.
         log.append(kind::ACKNOWLEDGED, b"", 0, unsafe { bytes(data, length as ssize_t) });
     }
+    if descriptor > 2 && fault::strikes("space", descriptor) {
+        return fault::fail(libc::ENOSPC) as ssize_t;
+    }
     // SAFETY: passed on as it came.
     let written = unsafe { real(descriptor, data, length) };
     if descriptor > 2
@@ -194,6 +197,25 @@ pub unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
         if let Some(path) = path.strip_prefix(&log.folder[..]).and_then(|path| path.strip_prefix(b"/")) {
             log.append(kind::UNLINK, path, 0, b"");
         }
+    }
+    code
+}
+
+/// Interposes the C function of that name.
+///
+/// # Safety
+/// As the C function's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn statvfs(path: *const c_char, found: *mut libc::statvfs) -> c_int {
+    let real = real!(c"statvfs" as unsafe extern "C" fn(*const c_char, *mut libc::statvfs) -> c_int);
+    // SAFETY: passed on as it came.
+    let code = unsafe { real(path, found) };
+    if code == 0
+        && let Some(room) = fault::room()
+    {
+        // SAFETY: the caller's promise, and the call has just filled it.
+        let found = unsafe { &mut *found };
+        found.f_bavail = room.checked_div(found.f_frsize).unwrap_or(0);
     }
     code
 }

@@ -195,7 +195,7 @@ impl CoreHandle {
         let requests = std::mem::take(&mut core.requests);
         drop(core);
         for (id, password, hash) in passwords {
-            self.0.passwords.check(self, id, password, hash);
+            self.0.passwords.check(self, id, &password, hash);
         }
         self.answer_all(requests);
         result
@@ -319,6 +319,12 @@ impl Core {
         [self.broker.poll_timeout(&self.out), congestion].into_iter().flatten().min()
     }
 
+    fn warn(&self, id: ConnectionId, text: &str) {
+        let Some(about) = self.broker.connection(id, &self.out) else { return };
+        let user = about.user.as_deref().unwrap_or("-");
+        tracing::warn!(peer = %about.peer, cid = about.number, user, "{text}");
+    }
+
     pub(crate) fn perform_effects(&mut self) {
         while let Some(effect) = self.out.next_effect() {
             match effect {
@@ -329,7 +335,7 @@ impl Core {
                     }
                 }
                 Effect::WakeReader { id } => self.resume(id),
-                Effect::Warn { id, text } => tracing::warn!(slot = id.slot(), "{text}"),
+                Effect::Warn { id, text } => self.warn(id, text),
                 Effect::Request { service, subject, reply, payload } => {
                     self.requests.push(Request { service, subject, reply, payload });
                 }

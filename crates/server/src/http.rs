@@ -74,14 +74,22 @@ pub(crate) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
 }
 
 async fn answer(monitor: &Monitor, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or(""));
+    if request.method() == Method::POST
+        && let Some(page) = monitor.operation(path, query).await
+    {
+        return page_response(page);
+    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refusal = Response::new(Full::default());
         *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
-    let Page { status, content_type, body } =
-        monitor.page(request.uri().path(), request.uri().query().unwrap_or("")).await;
+    page_response(monitor.page(path, query).await)
+}
+
+fn page_response(Page { status, content_type, body }: Page) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

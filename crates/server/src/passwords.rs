@@ -1,8 +1,9 @@
 //! Comparing passwords with bcrypt hashes, away from the core thread.
 //!
-//! One comparison takes tens to hundreds of milliseconds. They run on the runtime's blocking threads (two, see `core_loop`), at most
-//! [`MAX_WAITING`] at a time: beyond that the answer is "no" at once. Successes are remembered under a keyed hash, so that a fleet that
-//! reconnects does not pay again.
+//! One comparison takes tens to hundreds of milliseconds. They run on the runtime's blocking threads (two, see `core_loop`), and at most
+//! [`MAX_WAITING`] wait for their turn. Who comes then is told nothing, and is closed when its time to authenticate is over: a client that hears
+//! "no" for good credentials gives up for ever, one that was too late comes again. Successes are remembered under a keyed hash, so that a
+//! fleet with the same credentials, or one that reconnects, pays once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,18 +13,33 @@ use broker::ConnectionId;
 
 use crate::core_loop::CoreHandle;
 
-/// Comparisons that may wait: at 100 ms each some seconds on a small box.
-const MAX_WAITING: usize = 64;
+/// Comparisons under way, one for each blocking thread.
+const AT_A_TIME: usize = 2;
+/// Comparisons that may wait, some 200 bytes each.
+const MAX_WAITING: usize = 1024;
+/// Bytes of a password that bcrypt looks at.
+const SIGNIFICANT: usize = 72;
 /// Remembered successes.
 const MAX_REMEMBERED: usize = 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Passwords {
-    waiting: Cell<usize>,
+    running: Cell<usize>,
+    waiting: RefCell<VecDeque<Comparison>>,
     /// Two independently keyed hashes of password and bcrypt hash, oldest first.
-    right: RefCell<VecDeque<(u64, u64)>>,
+    right: RefCell<VecDeque<Key>>,
     keys: (RandomState, RandomState),
+}
+
+type Key = (u64, u64);
+
+#[derive(Debug)]
+struct Comparison {
+    id: ConnectionId,
+    password: Box<[u8]>,
+    hash: Box<str>,
+    key: Key,
 }
 
 impl Passwords {
@@ -32,28 +48,57 @@ impl Passwords {
         self: &std::rc::Rc<Self>,
         core: &CoreHandle,
         id: ConnectionId,
-        password: Box<[u8]>,
+        password: &[u8],
         hash: Box<str>,
     ) {
+        let password: Box<[u8]> = password[..password.len().min(SIGNIFICANT)].into();
         let key = (self.keys.0.hash_one((&password, &hash)), self.keys.1.hash_one((&password, &hash)));
-        let known = self.right.borrow().contains(&key);
-        if known || self.waiting.get() >= MAX_WAITING {
-            return tell(core, id, known);
+        if self.is_right(key) {
+            return tell(core, id, true);
         }
-        self.waiting.set(self.waiting.get() + 1);
-        let (passwords, core) = (std::rc::Rc::clone(self), core.clone());
-        tokio::task::spawn_local(async move {
-            let compared = tokio::task::spawn_blocking(move || bcrypt::verify(&password, &hash).unwrap_or(false));
-            let correct = compared.await.unwrap_or(false);
-            passwords.waiting.set(passwords.waiting.get() - 1);
-            if correct {
-                passwords.remember(key);
-            }
-            tell(&core, id, correct);
-        });
+        if self.waiting.borrow().len() < MAX_WAITING {
+            self.waiting.borrow_mut().push_back(Comparison { id, password, hash, key });
+            self.go_on(core);
+        }
     }
 
-    fn remember(&self, key: (u64, u64)) {
+    /// Begins the next comparisons, if there is room for them.
+    fn go_on(self: &std::rc::Rc<Self>, core: &CoreHandle) {
+        while self.running.get() < AT_A_TIME
+            && let Some(Comparison { id, password, hash, key }) = self.next(core)
+        {
+            self.running.set(self.running.get() + 1);
+            let (passwords, core) = (std::rc::Rc::clone(self), core.clone());
+            tokio::task::spawn_local(async move {
+                let compared = tokio::task::spawn_blocking(move || bcrypt::verify(&password, &hash).unwrap_or(false));
+                let correct = compared.await.unwrap_or(false);
+                passwords.running.set(passwords.running.get() - 1);
+                if correct {
+                    passwords.remember(key);
+                }
+                tell(&core, id, correct);
+                passwords.go_on(&core);
+            });
+        }
+    }
+
+    /// The next one whose client still waits and whose answer is not known by now.
+    fn next(&self, core: &CoreHandle) -> Option<Comparison> {
+        loop {
+            let next = self.waiting.borrow_mut().pop_front()?;
+            if self.is_right(next.key) {
+                tell(core, next.id, true);
+            } else if core.with(|core| core.socket(next.id).is_some()) {
+                return Some(next);
+            }
+        }
+    }
+
+    fn is_right(&self, key: Key) -> bool {
+        self.right.borrow().contains(&key)
+    }
+
+    fn remember(&self, key: Key) {
         let mut right = self.right.borrow_mut();
         if right.len() >= MAX_REMEMBERED {
             right.pop_front();

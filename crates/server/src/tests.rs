@@ -183,6 +183,30 @@ fn a_password_is_compared_elsewhere_and_what_follows_waits() {
 }
 
 #[test]
+fn a_fleet_whose_passwords_wait_to_be_compared_is_not_told_no() {
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    let users = vec![User { name: "ann".into(), secret: Secret::new(&hash), permissions: None, ways: Vec::new() }];
+    let settings =
+        Settings { authorization: Authorization::Users { users, no_auth_user: None }, ..Settings::default() };
+    with_server(settings, |_, address, _| async move {
+        let mut clients = Vec::new();
+        for _ in 0..200 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        for client in &mut clients {
+            client
+                .write_all(b"CONNECT {\"verbose\":false,\"user\":\"ann\",\"pass\":\"secret\"}\r\nPING\r\n")
+                .await
+                .unwrap();
+        }
+        for client in &mut clients {
+            let got = read_until(client, b"PONG\r\n").await;
+            assert!(got.ends_with(b"PONG\r\n"), "{}", got.escape_ascii());
+        }
+    });
+}
+
+#[test]
 fn a_full_store_holds_its_publisher_back_and_refuses_in_the_end() {
     let settings = Settings { store_queue: 200, store_patience: Duration::from_millis(20), ..Settings::default() };
     with_server(settings, |core, address, _| async move {

@@ -141,11 +141,12 @@ fn insert<'a>(
     Ok(last)
 }
 
+/// `OR FAIL`: an error ends this instance, so SQLite need not keep copies of the pages that a statement changes, to take back half a statement.
 fn insert_sql(stream: u32, rows: usize) -> String {
     if rows == 0 {
-        return format!("INSERT INTO m{stream} (data, seq) VALUES (?,?)");
+        return format!("INSERT OR FAIL INTO m{stream} (data, seq) VALUES (?,?)");
     }
-    let mut sql = format!("INSERT INTO m{stream} (data) VALUES (?)");
+    let mut sql = format!("INSERT OR FAIL INTO m{stream} (data) VALUES (?)");
     for _ in 1..rows {
         sql.push_str(",(?)");
     }

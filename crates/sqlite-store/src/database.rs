@@ -42,21 +42,55 @@ impl Health {
         Ok(())
     }
 
+    /// The file is not as it was written: this instance is done, and the next opening looks at the whole file and salvages what is in it.
+    pub(crate) fn suspect(&self, reason: String) -> StoreError {
+        self.poison();
+        // If even this mark can't be written, it is found out again later.
+        let _ = std::fs::write(self.folder.join(SUSPECT), b"");
+        StoreError::Damaged(reason)
+    }
+
     /// Turns an error of the engine into ours. Whatever it was, this instance is done.
     pub(crate) fn failed(&self, error: &rusqlite::Error) -> StoreError {
         self.poison();
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                // The next opening looks at the whole file and salvages it; if even this mark can't be written, it finds out by itself later.
-                let _ = std::fs::write(self.folder.join(SUSPECT), b"");
-                StoreError::Damaged(error.to_string())
-            }
+            _ if tells_damage(error) => self.suspect(error.to_string()),
             Some(ErrorCode::DiskFull) => {
                 self.no_space.set(true);
                 StoreError::Failed(format!("the disk is full: {error}"))
             }
             _ => StoreError::Failed(error.to_string()),
         }
+    }
+}
+
+/// Does the error say that the file is not as it was written? Statements and tables are ours, so one that doesn't fit a table, a key that is there
+/// already or a value of another type tell it as well as SQLite's own verdict; so does a part of the disk that can't be read.
+pub(crate) fn tells_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) | rusqlite::Error::SqlInputError { error: failure, .. } => {
+            match failure.code {
+                ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::Unknown
+                | ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch => true,
+                ErrorCode::SystemIoFailure => {
+                    matches!(
+                        failure.extended_code,
+                        SQLITE_IOERR_READ | SQLITE_IOERR_SHORT_READ | SQLITE_IOERR_CORRUPTFS
+                    )
+                }
+                _ => false,
+            }
+        }
+        rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::QueryReturnedNoRows
+        | rusqlite::Error::Utf8Error(..) => true,
+        _ => false,
     }
 }
 
@@ -241,9 +275,7 @@ impl Database {
 
     fn bad_summary(&self, stream: u32, last: u64) -> StoreError {
         // The stream's summaries are derived data: an opening that is told to look rebuilds them from the messages.
-        self.health.poison();
-        let _ = std::fs::write(self.health.folder.join(SUSPECT), b"");
-        StoreError::Damaged(format!("summary {last} of stream {stream} is not what was written"))
+        self.health.suspect(format!("summary {last} of stream {stream} is not what was written"))
     }
 
     /// Forgets decoded summaries of a stream: they were rewritten.

@@ -35,6 +35,30 @@ impl SqliteStore {
         Ok(true)
     }
 
+    /// Removes what is there of a run of sequences: one statement for all rows.
+    pub(crate) fn remove_between(&mut self, id: u32, first: u64, last: u64) -> Result<(), StoreError> {
+        if first == last {
+            return self.remove_one(id, first, false).map(drop);
+        }
+        self.touch(id)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let mut victims = Vec::new();
+        for sequence in first.max(stream.state.first.0)..=last.min(stream.state.last.0) {
+            victims.extend(find_victim(&mut self.db, &self.ring, stream, sequence)?);
+        }
+        self.db.run(&format!("DELETE FROM m{id} WHERE seq >= ? AND seq <= ?"), (first as i64, last as i64))?;
+        for victim in &victims {
+            if let Some(index) = stream.tail_index(victim.sequence) {
+                stream.tail[index].length = 0;
+            }
+            self.db.delete_chunks(&victim.chunks, false)?;
+            let newest = newest_after(&mut self.db, stream, victim)?;
+            take_out(stream, victim, newest, &mut Evicted::default());
+            self.slices.forget(id, victim.sequence);
+        }
+        refresh_first(&self.db, &self.ring, stream)
+    }
+
     pub(crate) fn evict_front(&mut self, id: u32, limits: &FrontLimits) -> Result<Evicted, StoreError> {
         let mut evicted = Evicted::default();
         let Some(stream) = self.streams.get(&id) else { return Ok(evicted) };
@@ -295,17 +319,20 @@ fn remove_victim(
     erase: bool,
 ) -> Result<(), StoreError> {
     remove_row(db, ring, stream, victim, erase)?;
-    let (messages, newest) = stream.subjects.get(victim.subject);
-    // The newest message of a subject with others left: which one is it now?
-    let newest = if messages > 1 && newest == victim.sequence {
-        let matcher = Matcher::Ids(vec![victim.subject]);
-        stream.subjects.hide_newest(victim.subject);
-        search::last(db, stream, &matcher, victim.sequence - 1)?
-    } else {
-        None
-    };
+    let newest = newest_after(db, stream, victim)?;
     take_out(stream, victim, newest, &mut Evicted::default());
     Ok(())
+}
+
+/// The newest message of a subject that loses this one, if that changes and others are left.
+fn newest_after(db: &mut Database, stream: &mut Stream, victim: &Victim) -> Result<Option<u64>, StoreError> {
+    let (messages, newest) = stream.subjects.get(victim.subject);
+    if messages <= 1 || newest != victim.sequence {
+        return Ok(None);
+    }
+    let matcher = Matcher::Ids(vec![victim.subject]);
+    stream.subjects.hide_newest(victim.subject);
+    search::last(db, stream, &matcher, victim.sequence - 1)
 }
 
 /// Deletes a message's row, wherever it is.

@@ -74,11 +74,17 @@ impl Slices {
     }
 
     /// A slice arrived.
-    pub(crate) fn arrived(&mut self, ticket: u64, fetched: Fetched) {
+    fn arrived(&mut self, ticket: u64, fetched: Fetched) {
         if let Some(slice) = self.slices.iter_mut().find(|slice| slice.ticket == ticket) {
             slice.next = fetched.next;
             slice.messages = Some(fetched.messages);
         }
+    }
+
+    /// Stream and beginning of a slice that is to hold everything between its ends.
+    fn unfiltered(&self, ticket: u64) -> Option<(u32, u64)> {
+        let slice = self.slices.iter().find(|slice| slice.ticket == ticket && slice.filters.is_empty())?;
+        Some((slice.stream, slice.from))
     }
 
     /// A slice could not be fetched.
@@ -248,6 +254,9 @@ impl SqliteStore {
         self.db.health.damaged.set(self.db.health.damaged.get() + fetched.damaged);
         slice.next = fetched.next;
         slice.followed = true;
+        if slice.filters.is_empty() {
+            self.expect_all(slice.stream, slice.from, &fetched)?;
+        }
         let mut messages = fetched.messages;
         if !slice.filters.is_empty() {
             let mut wanted = MessageBuffer::default();
@@ -265,6 +274,35 @@ impl SqliteStore {
         self.slices.slices.push(slice);
         let index = self.slices.slices.len() - 1;
         self.read_slice(index, from, budget, into).map(ready)
+    }
+
+    /// Takes in a slice from the reader thread.
+    pub(crate) fn take_slice(&mut self, ticket: u64, fetched: Fetched) -> Result<(), StoreError> {
+        let whole = match self.slices.unfiltered(ticket) {
+            Some((stream, from)) => self.expect_all(stream, from, &fetched),
+            None => Ok(()),
+        };
+        self.slices.arrived(ticket, fetched);
+        whole
+    }
+
+    /// A stretch of a stream without gaps must be found without gaps: a damaged page high in the tree hides what it leads to, and says nothing.
+    pub(crate) fn expect_all(&self, id: u32, from: u64, fetched: &Fetched) -> Result<(), StoreError> {
+        let Some(state) = self.streams.get(&id).map(|stream| stream.state) else { return Ok(()) };
+        if state.messages == 0 || state.messages != state.last.0 - state.first.0 + 1 {
+            return Ok(());
+        }
+        let from = from.max(state.first.0);
+        let found = fetched.messages.iter().filter(|message| message.sequence.0 >= from).count() as u64;
+        let missing = fetched.next.min(state.last.0 + 1).saturating_sub(from).saturating_sub(found + fetched.damaged);
+        if missing == 0 {
+            return Ok(());
+        }
+        let next = fetched.next;
+        Err(self
+            .db
+            .health
+            .suspect(format!("{missing} messages of stream {id} between {from} and {next} are not found")))
     }
 
     /// What to fetch from a position on; `None` when the reader thread can't see it.

@@ -112,6 +112,10 @@ fn replay(db: &mut Database, stream: &mut Stream, saved: Saved) -> Result<Option
 
 fn load_subjects(db: &Database, stream: &mut Stream, bound: u32) -> Result<Option<()>, StoreError> {
     let base = chunk_key(stream.id, 0);
+    // Neither the keys nor what the checkpoint says may size the table alone.
+    let newest = db.number("SELECT max(key) FROM subjects WHERE key >= ? AND key < ?", (base, base + (1 << 24)))?;
+    let chunks = newest.map_or(0, |key| (key - base as u64) / 2 + 1);
+    stream.subjects.reserve((chunks * subjects::CHUNK as u64).min(u64::from(bound)) as usize);
     let mut whole = true;
     let mut texts: Option<(i64, Vec<u8>)> = None;
     db.query(
@@ -149,11 +153,10 @@ fn add_subjects(stream: &mut Stream, first: u32, texts: &[Option<&[u8]>], states
     for (index, (text, (messages, last))) in texts.iter().zip(states).enumerate() {
         match text {
             Some(text) if *messages > 0 => {
-                if stream.subjects.find(text).is_some() {
+                let id = first + index as u32;
+                if !stream.subjects.insert_new(id, text, 0) {
                     return None;
                 }
-                let id = first + index as u32;
-                stream.subjects.insert_as(id, text, 0);
                 stream.subjects.add(id, *messages, *last);
             }
             None if *messages == 0 => {}
@@ -276,9 +279,104 @@ pub(crate) fn ids_of_blocks(
     stream: u32,
     mut each: impl FnMut(&crate::block::IdEntry) -> bool,
 ) -> Result<(), StoreError> {
-    db.query(&format!("SELECT ids FROM b{stream} ORDER BY last DESC"), [], |row| {
-        let Some(blob) = row.get_ref(0)?.as_blob_or_null()? else { return Ok(true) };
-        let ids = decode_ids(blob).unwrap_or_default();
+    // By the index of those that have any: the others, the whole backlog mostly, are not even passed over.
+    let sql = format!("SELECT ids FROM b{stream} INDEXED BY i{stream} WHERE ids IS NOT NULL ORDER BY last DESC");
+    db.query(&sql, [], |row| {
+        let ids = decode_ids(row.get_ref(0)?.as_blob()?).unwrap_or_default();
         Ok(ids.iter().rev().all(&mut each))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use jetstream::identity::{AgeMillis, StreamId, Timestamp};
+    use jetstream::store::{NewMessage, Store as _};
+
+    use super::*;
+    use crate::{Options, SqliteStore};
+
+    const STREAM: StreamId = StreamId(16);
+
+    fn open(folder: &std::path::Path) -> SqliteStore {
+        let options = Options { reserve: 0, ballast: 0, free_space: Box::new(|_| None), ..Options::default() };
+        SqliteStore::open(folder, options).unwrap().0
+    }
+
+    fn append(store: &mut SqliteStore, sequence: u64, message_id: Option<u128>) {
+        let subject = format!("s.{}", sequence % 500);
+        let now = Now { wall: Timestamp(sequence as i64), age: AgeMillis(sequence) };
+        let (subject, headers, payload) = (subject.as_bytes(), &b""[..], &[7; 64][..]);
+        let message = NewMessage { sequence: Sequence(sequence), now, subject, headers, payload, message_id };
+        store.append(STREAM, &message).unwrap();
+    }
+
+    /// A stream of 2,500 messages, one of them with an id.
+    fn filled(folder: &std::path::Path) -> SqliteStore {
+        let mut store = open(folder);
+        store.create_stream(STREAM, Sequence(1), b"stream").unwrap();
+        for sequence in 1..=2_500 {
+            append(&mut store, sequence, (sequence == 700).then_some(7));
+        }
+        store.commit().unwrap();
+        store
+    }
+
+    /// Pages that a connection read from the files so far.
+    #[allow(unsafe_code)] // rusqlite has no name for it
+    fn pages_read(store: &SqliteStore) -> i32 {
+        use rusqlite::ffi;
+        let (mut read, mut highest) = (0, 0);
+        // SAFETY: the connection is open and used by this thread alone; both numbers live through the call.
+        let code = unsafe {
+            let connection = store.db.connection.handle();
+            ffi::sqlite3_db_status(connection, ffi::SQLITE_DBSTATUS_CACHE_MISS, &raw mut read, &raw mut highest, 0)
+        };
+        assert_eq!(code, ffi::SQLITE_OK);
+        read
+    }
+
+    /// What a start does with the stream: opens the store and asks for the ids of the duplicate window.
+    fn pages_of_a_start(folder: &std::path::Path) -> i32 {
+        let mut store = open(folder);
+        let ids = store.recent_ids(STREAM, AgeMillis(0), 100).unwrap();
+        assert_eq!(ids.iter().map(|id| id.hash).collect::<Vec<_>>(), [7]);
+        pages_read(&store)
+    }
+
+    #[test]
+    fn a_start_does_not_walk_over_summaries_without_message_ids() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = filled(folder.path());
+        checkpoint::write(&mut store.db, &store.ring, store.streams.get_mut(&STREAM.0).unwrap()).unwrap();
+        store.db.commit().unwrap();
+        drop(store);
+        let few = pages_of_a_start(folder.path());
+        // As many summaries as ten million messages have; only how many there are matters.
+        let store = open(folder.path());
+        let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) INSERT INTO b16 SELECT -i, zeroblob(3000), NULL FROM n";
+        store.db.connection.execute_batch(many).unwrap();
+        drop(store);
+        let read = pages_of_a_start(folder.path());
+        assert!(read <= few + 20, "{read} pages with many summaries, {few} with few");
+    }
+
+    #[test]
+    fn a_start_after_a_kill_reads_no_more_than_one_after_an_orderly_end() {
+        let (killed, ended) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = filled(ended.path());
+        for name in ["store.db", "store.db-wal", "store.lock"] {
+            std::fs::copy(ended.path().join(name), killed.path().join(name)).unwrap();
+        }
+        drop(store);
+        assert_eq!(pages_of_a_start(killed.path()), pages_of_a_start(ended.path()));
+    }
+
+    #[test]
+    fn a_file_without_the_index_of_message_ids_gets_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = filled(folder.path());
+        store.db.connection.execute_batch("DROP INDEX i16").unwrap();
+        drop(store);
+        pages_of_a_start(folder.path());
+    }
 }

@@ -8,6 +8,8 @@ use std::path::Path;
 use crate::open::OpenError;
 
 const FILE: &str = "store.lock";
+/// Bytes of the text in it.
+const LENGTH: usize = 24;
 
 /// Held as long as the store is open.
 #[derive(Debug)]
@@ -35,14 +37,18 @@ impl FolderLock {
             Err(TryLockError::Error(source)) => return Err(unwritable(source)),
         }
         let mut lock = FolderLock { file, unclean: !holder.trim().is_empty() };
-        lock.write(&format!("process {}\n", std::process::id())).map_err(unwritable)?;
+        match lock.write(&format!("process {}", std::process::id())) {
+            // It is locked all the same, and a full disk keeps nobody from starting.
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {}
+            written => written.map_err(unwritable)?,
+        }
         Ok(lock)
     }
 
+    /// Always over what stands there: a block that was given back may be somebody else's when it is needed again.
     fn write(&mut self, text: &str) -> std::io::Result<()> {
-        self.file.set_len(0)?;
         self.file.rewind()?;
-        self.file.write_all(text.as_bytes())
+        self.file.write_all(format!("{text:LENGTH$}\n").as_bytes())
     }
 
     /// The store was closed in order.

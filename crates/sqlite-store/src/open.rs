@@ -1,6 +1,7 @@
 //! Opening: lock the folder, open or create the file, migrate it, load the streams. Whatever the file contains, it opens: what is damaged is set
 //! aside, what is readable in it carried over, and the report says what was lost.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use jetstream::store::StoreError;
 
-use crate::database::{Database, SUSPECT};
+use crate::database::{Database, SUSPECT, tells_damage};
 use crate::fetch::Slices;
 use crate::load::{self, StreamRow};
 use crate::lock::FolderLock;
@@ -18,7 +19,7 @@ use crate::salvage::{self, Salvaged};
 use crate::schema::{self, Identity, Synchronous};
 use crate::space::{FreeSpace, SpaceGuard, free_space};
 use crate::store::SqliteStore;
-use crate::wal::Wal;
+use crate::wal::{EarlySync, Wal};
 use crate::{clear, records, space};
 
 /// How a store is opened. [`Options::default`] is what the edge uses.
@@ -127,6 +128,35 @@ pub enum Damage {
     },
 }
 
+impl std::fmt::Display for Damage {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Damage::SetAside { file, reason, salvaged } => {
+                write!(out, "the file was damaged ({reason}) and is set aside as {}; {salvaged}", file.display())
+            }
+            Damage::Rows { stream, rows } => {
+                write!(out, "{rows} of the newest messages of stream number {stream} were damaged and are lost")
+            }
+            Damage::Rebuilt { stream } => write!(
+                out,
+                "counters and summaries of stream number {stream} were damaged and have been made anew from its messages"
+            ),
+            Damage::Description { stream, restored: true } => {
+                write!(
+                    out,
+                    "the configuration of stream number {stream} was damaged and has been restored from its copy"
+                )
+            }
+            Damage::Description { stream, restored: false } => {
+                write!(
+                    out,
+                    "the configuration of stream number {stream} is lost; its messages are kept as RECOVERED_{stream}"
+                )
+            }
+        }
+    }
+}
+
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenReport {
@@ -166,11 +196,15 @@ impl SqliteStore {
         std::fs::create_dir_all(folder).map_err(|source| OpenError::Unwritable { path: folder.to_owned(), source })?;
         let lock = FolderLock::take(folder)?;
         let mut report = OpenReport { unclean: lock.unclean, ..OpenReport::default() };
+        space::make_room(folder, &options.free_space);
         let path = folder.join(schema::FILE);
+        if let Some((file, salvaged)) = salvage::resume(folder, &path, &options)? {
+            let reason = "carrying over what is readable in it was interrupted".into();
+            report.damage.push(Damage::SetAside { file, reason, salvaged });
+        }
         let opened = match attempt(folder, &path, &options, &mut report) {
             Err(Trouble::Damaged(reason)) => {
                 let (file, salvaged) = salvage::set_aside(folder, &path, &options)?;
-                tracing::error!(file = %file.display(), reason, ?salvaged, "the store was damaged: it was set aside, and what was readable carried over");
                 report.damage.push(Damage::SetAside { file, reason, salvaged });
                 attempt(folder, &path, &options, &mut report)
             }
@@ -214,6 +248,7 @@ impl SqliteStore {
             deleting,
             erasing,
             unsettled: false,
+            told: 0,
             scratch: Vec::new(),
             lock,
         };
@@ -230,6 +265,8 @@ fn attempt(
     report: &mut OpenReport,
 ) -> Result<(Database, Wal, Ring, Loaded), Trouble> {
     let sort = |error: rusqlite::Error| sort_error(path, &error);
+    let synced = EarlySync::start(path)
+        .map_err(|error| Trouble::Fatal(StoreError::Failed(format!("the log can't be synced: {error}")).into()))?;
     let mut connection = schema::connect(path, options.cache_kib).map_err(sort)?;
     let identity = schema::identity(&connection).map_err(sort)?;
     schema::make_writer(&connection, options.synchronous).map_err(sort)?;
@@ -259,7 +296,7 @@ fn attempt(
     let ring = Ring::new(options.ring);
     db.next_chunk = db.number("SELECT max(id) FROM chunk", [])?.map_or(1, |id| id + 1);
     let loaded = load_streams(&mut db, &ring, folder.join(SUSPECT).exists(), report)?;
-    wal.opened(&db.connection).map_err(|error| Trouble::Fatal(StoreError::Failed(error.to_string()).into()))?;
+    wal.opened(&db.connection, synced).map_err(|error| Trouble::Fatal(StoreError::Failed(error.to_string()).into()))?;
     Ok((db, wal, ring, loaded))
 }
 
@@ -302,9 +339,13 @@ fn load_streams(db: &mut Database, ring: &Ring, suspect: bool, report: &mut Open
         }
         Ok(true)
     })?;
+    let indexed = indexed_streams(db)?;
     let mut streams = Vec::new();
     for mut row in rows {
         let id = row.id;
+        if !indexed.contains(&id) {
+            schema::index_ids(&db.connection, id).map_err(|error| db.health.failed(&error))?;
+        }
         row.erased = records::get(db, &clear::mark_key(id))?.map_or(0, |mark| clear::decode_mark(&mark));
         let key = description_key(id);
         match records::opened(&key, &row.description).map(<[u8]>::to_vec) {
@@ -327,6 +368,16 @@ fn load_streams(db: &mut Database, ring: &Ring, suspect: bool, report: &mut Open
     Ok((streams, deleting))
 }
 
+/// Streams whose summaries with message ids have an index.
+fn indexed_streams(db: &Database) -> Result<BTreeSet<u32>, StoreError> {
+    let mut streams = BTreeSet::new();
+    db.query("SELECT name FROM sqlite_master WHERE type = 'index'", [], |row| {
+        streams.extend(row.get_ref(0)?.as_str()?.strip_prefix('i').and_then(|id| id.parse::<u32>().ok()));
+        Ok(true)
+    })?;
+    Ok(streams)
+}
+
 /// Whose matter is an error met while opening?
 fn sort_error(path: &Path, error: &rusqlite::Error) -> Trouble {
     match error.sqlite_error_code() {
@@ -340,7 +391,9 @@ fn sort_error(path: &Path, error: &rusqlite::Error) -> Trouble {
         Some(ErrorCode::DiskFull) => {
             Trouble::Fatal(OpenError::Unwritable { path: path.to_owned(), source: io::Error::other("no space left") })
         }
-        _ => Trouble::Damaged(error.to_string()),
+        _ if tells_damage(error) => Trouble::Damaged(error.to_string()),
+        // Out of memory, a disk that can't be written: nothing of it is the file's fault.
+        _ => Trouble::Fatal(StoreError::Failed(error.to_string()).into()),
     }
 }
 

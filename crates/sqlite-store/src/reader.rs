@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 use jetstream::identity::Sequence;
 use jetstream::store::{MessageBuffer, StoredMessage};
@@ -110,6 +110,11 @@ impl Reader {
     pub(crate) fn poll(&self) -> Option<Done> {
         self.done.try_recv().ok()
     }
+
+    /// Waits for the next answer; `None`: the thread is gone.
+    pub(crate) fn wait(&self) -> Option<Done> {
+        self.done.recv().ok()
+    }
 }
 
 impl Drop for Reader {
@@ -149,7 +154,7 @@ impl Worker {
                     let result = fetch(&self.connection, stream, &wanted);
                     answer(Done::Fetched { ticket, result });
                 }
-                Ok(Job::Checkpoint) => answer(Done::Checkpointed(checkpoint(&self.connection))),
+                Ok(Job::Checkpoint) => answer(Done::Checkpointed(write_back(&self.connection))),
                 Ok(Job::Check(streams)) => self.check = Some(Check { streams, ..Check::default() }),
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(done) = self.check_slice() {
@@ -192,6 +197,30 @@ impl Worker {
 /// Writes the log back as far as readers allow.
 pub(crate) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+/// The same, and syncs what was written. SQLite does so only when nothing is left in the log; what it leaves would be synced by the writer, in its rest,
+/// while everybody waits.
+fn write_back(connection: &Connection) -> rusqlite::Result<()> {
+    checkpoint(connection)?;
+    sync_database(connection)
+}
+
+/// Syncs the database file by the descriptor that SQLite holds: closing another one would drop SQLite's locks.
+fn sync_database(connection: &Connection) -> rusqlite::Result<()> {
+    let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
+    // SAFETY: the connection stays open and nobody else uses it meanwhile; the file that SQLite names is its own and open as long as it is.
+    #[allow(unsafe_code)]
+    let code = unsafe {
+        let into = (&raw mut file).cast();
+        match ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, into) {
+            ffi::SQLITE_OK => {
+                (*(*file).pMethods).xSync.map_or(ffi::SQLITE_IOERR_FSYNC, |sync| sync(file, ffi::SQLITE_SYNC_NORMAL))
+            }
+            code => code,
+        }
+    };
+    if code == ffi::SQLITE_OK { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)) }
 }
 
 /// Reads a slice, in a transaction of its own.

@@ -5,6 +5,7 @@
 //! | `stream` | instance id | description, state (see `load`), and `deleted` |
 //! | `m<id>` | sequence | one message a row (`row`) |
 //! | `b<id>` | last sequence | one summary a row (`block`), and the hashes of its message ids |
+//! | `i<id>` | index | the summaries that have message ids |
 //! | `subjects` | stream · 2^24 + chunk · 2 + kind | chunks of the subject table (`subjects`): kind 0 texts, 1 states |
 //! | `removal` | stream · 2^32 + number | what was removed from closed blocks since the stream's last checkpoint (`removal`) |
 //! | `chunk` | id | pieces of payloads over 64 KiB (`row`) |
@@ -108,5 +109,11 @@ pub(crate) fn create_stream_tables(connection: &Connection, stream: u32) -> rusq
     connection.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS m{stream} (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
          CREATE TABLE IF NOT EXISTS b{stream} (last INTEGER PRIMARY KEY, data BLOB NOT NULL, ids BLOB);"
-    ))
+    ))?;
+    index_ids(connection, stream)
+}
+
+/// Creates the index of the summaries with message ids, which files of early builds lack.
+pub(crate) fn index_ids(connection: &Connection, stream: u32) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("CREATE INDEX IF NOT EXISTS i{stream} ON b{stream} (last) WHERE ids IS NOT NULL"))
 }

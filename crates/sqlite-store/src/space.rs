@@ -15,6 +15,10 @@ use crate::schema;
 
 /// Look again after so many bytes.
 const LOOK_EVERY: u64 = 256 * 1024;
+/// Free bytes below which the ballast is given back: a turn writes less.
+const ROOM_TO_WRITE: u64 = 1 << 20;
+/// Turns between two looks at the free space when nothing else asks for it.
+const WATCH_EVERY: u32 = 64;
 /// Name of the ballast.
 pub(crate) const BALLAST: &str = "store.ballast";
 
@@ -36,6 +40,8 @@ pub(crate) struct SpaceGuard {
     ballast_stands: Cell<bool>,
     /// Free pages of the database at the last look, in bytes.
     pages: Cell<u64>,
+    /// Calls of [`SpaceGuard::watch`].
+    turns: Cell<u32>,
 }
 
 impl std::fmt::Debug for SpaceGuard {
@@ -56,6 +62,7 @@ impl SpaceGuard {
             looked: false,
             ballast_stands: Cell::new(false),
             pages: Cell::new(0),
+            turns: Cell::new(0),
         }
     }
 
@@ -86,12 +93,32 @@ impl SpaceGuard {
     }
 
     fn look(&mut self, db: &Database) -> Result<(), StoreError> {
-        let free = (self.free_space)(&self.folder).unwrap_or(u64::MAX).saturating_sub(self.reserve);
+        let free = self.free_or_ballast().saturating_sub(self.reserve);
         self.pages.set(db.number("PRAGMA freelist_count", [])?.unwrap_or(0) * schema::PAGE);
         self.left = free.saturating_add(self.pages.get());
         self.promised = 0;
         self.looked = true;
         Ok(())
+    }
+
+    /// Free bytes. When they are nearly gone, the ballast is given back before a commit meets a full disk: acknowledgements and whatever makes room
+    /// still have to be written.
+    fn free_or_ballast(&self) -> u64 {
+        let free = (self.free_space)(&self.folder).unwrap_or(u64::MAX);
+        if free < ROOM_TO_WRITE && self.ballast_stands.get() {
+            self.release_ballast();
+        }
+        free
+    }
+
+    /// Call between turns: others fill disks, too, while nothing is published here.
+    pub(crate) fn watch(&self) {
+        let turns = self.turns.get().wrapping_add(1);
+        self.turns.set(turns);
+        if turns % WATCH_EVERY == 1 {
+            self.free_or_ballast();
+        }
+        self.restore_ballast();
     }
 
     /// What is known, with a fresh look at the files' sizes.
@@ -132,6 +159,14 @@ impl SpaceGuard {
             tracing::warn!(path = %path.display(), %error, "the store's ballast could not be allocated");
             let _ = std::fs::remove_file(&path);
         }
+    }
+}
+
+/// Call before a store is opened: a disk that is full to the last byte must not keep it from that.
+pub(crate) fn make_room(folder: &Path, free_space: &FreeSpace) {
+    if free_space(folder).is_some_and(|free| free < ROOM_TO_WRITE) && std::fs::remove_file(folder.join(BALLAST)).is_ok()
+    {
+        tracing::warn!(folder = %folder.display(), "the disk is full: the store's ballast was released to open it");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::open::description_key;
 use crate::reader::{self, Done, Job, Reader};
 use crate::ring::Ring;
 use crate::space::SpaceGuard;
-use crate::stream::{Stream, recent};
+use crate::stream::{Matcher, Stream, recent};
 use crate::wal::{Due, Wal, WalCut};
 use crate::{checkpoint, erase, load, records, removal, schema, search};
 
@@ -46,6 +46,8 @@ pub struct SqliteStore {
     pub(crate) erasing: Vec<u32>,
     /// The open transaction has a step of an erasure in it.
     pub(crate) unsettled: bool,
+    /// Damaged rows that the log was told of.
+    pub(crate) told: u64,
     pub(crate) scratch: Vec<u8>,
     pub(crate) lock: FolderLock,
 }
@@ -55,6 +57,18 @@ impl SqliteStore {
     #[must_use]
     pub fn damaged(&self) -> u64 {
         self.db.health.damaged.get()
+    }
+
+    /// Logs damaged rows met since the last time.
+    fn tell_damage(&mut self) {
+        let damaged = self.damaged();
+        if damaged > self.told {
+            let fresh = damaged - self.told;
+            tracing::error!(
+                "{fresh} damaged messages or records were met in the store and skipped, {damaged} since it was opened"
+            );
+            self.told = damaged;
+        }
     }
 
     /// Marks a stream as changed in this transaction.
@@ -72,25 +86,30 @@ impl SqliteStore {
     /// Takes in what the reader thread has done.
     pub(crate) fn poll_reader(&mut self) -> Result<(), StoreError> {
         while let Some(done) = self.reader.as_ref().and_then(Reader::poll) {
-            match done {
-                Done::Fetched { ticket, result: Ok(fetched) } => {
-                    self.db.health.damaged.set(self.db.health.damaged.get() + fetched.damaged);
-                    self.slices.arrived(ticket, fetched);
-                }
-                // Of a stream that was deleted meanwhile: nobody waits for it.
-                Done::Fetched { ticket, result: Err(error) } => {
-                    if self.slices.failed(ticket) {
-                        return Err(self.db.health.failed(&error));
-                    }
-                }
-                Done::Checkpointed(Ok(())) => self.wal.written_back(),
-                Done::Checkpointed(Err(error)) => self.log_not_written(&error)?,
-                Done::Checked { rows, damaged, error: None } => {
-                    self.db.health.damaged.set(self.db.health.damaged.get() + damaged);
-                    tracing::info!(rows, damaged, "the store was looked through after an unclean end");
-                }
-                Done::Checked { error: Some(error), .. } => return Err(self.db.health.failed(&error)),
+            self.take_in(done)?;
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, done: Done) -> Result<(), StoreError> {
+        match done {
+            Done::Fetched { ticket, result: Ok(fetched) } => {
+                self.db.health.damaged.set(self.db.health.damaged.get() + fetched.damaged);
+                self.take_slice(ticket, fetched)?;
             }
+            // Of a stream that was deleted meanwhile: nobody waits for it.
+            Done::Fetched { ticket, result: Err(error) } => {
+                if self.slices.failed(ticket) {
+                    return Err(self.db.health.failed(&error));
+                }
+            }
+            Done::Checkpointed(Ok(())) => self.wal.written_back(),
+            Done::Checkpointed(Err(error)) => self.log_not_written(&error)?,
+            Done::Checked { rows, damaged, error: None } => {
+                self.db.health.damaged.set(self.db.health.damaged.get() + damaged);
+                tracing::info!(rows, damaged, "the store was looked through after an unclean end");
+            }
+            Done::Checked { error: Some(error), .. } => return Err(self.db.health.failed(&error)),
         }
         Ok(())
     }
@@ -140,6 +159,13 @@ impl SqliteStore {
     }
 
     fn write_log_back(&mut self) -> Result<(), StoreError> {
+        // Only one connection can write it back at a time.
+        while self.wal.is_asked() {
+            match self.reader.as_ref().and_then(Reader::wait) {
+                Some(done) => self.take_in(done)?,
+                None => self.wal.not_asked(),
+            }
+        }
         match reader::checkpoint(&self.db.connection) {
             Ok(()) => self.wal.rest_done(),
             Err(error) => self.log_not_written(&error)?,
@@ -224,6 +250,10 @@ impl Store for SqliteStore {
 
     fn remove(&mut self, stream: StreamId, sequence: Sequence, erase: bool) -> Result<bool, StoreError> {
         self.remove_one(stream.0, sequence.0, erase)
+    }
+
+    fn remove_run(&mut self, stream: StreamId, first: Sequence, last: Sequence) -> Result<(), StoreError> {
+        self.remove_between(stream.0, first.0, last.0)
     }
 
     fn evict(&mut self, stream: StreamId, limits: &FrontLimits) -> Result<Evicted, StoreError> {
@@ -333,6 +363,24 @@ impl Store for SqliteStore {
         Ok(search::last(&mut self.db, stream, &matcher, up_to.0)?.map(Sequence))
     }
 
+    fn sequences(
+        &mut self,
+        stream: StreamId,
+        from: Sequence,
+        most: usize,
+        into: &mut Vec<Sequence>,
+    ) -> Result<(), StoreError> {
+        let Some(stream) = self.streams.get_mut(&stream.0) else { return Ok(()) };
+        let (mut at, mut left) = (from.0, most);
+        while left > 0 && at <= stream.state.last.0 {
+            let found = search::collect(&mut self.db, stream, at, &Matcher::All, left, 64)?;
+            into.extend(found.messages.iter().map(|(sequence, _)| Sequence(*sequence)));
+            left -= found.messages.len();
+            at = found.next;
+        }
+        Ok(())
+    }
+
     fn next_matching(
         &mut self,
         stream: StreamId,
@@ -428,10 +476,11 @@ impl Store for SqliteStore {
     fn maintain(&mut self) -> Result<bool, StoreError> {
         self.db.health.check()?;
         self.poll_reader()?;
+        self.tell_damage();
         if !self.db.in_transaction() && self.wal.rest_is_due() {
             self.write_log_back()?;
         }
-        self.space.restore_ballast();
+        self.space.watch();
         self.erase_step()
     }
 

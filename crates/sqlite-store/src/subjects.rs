@@ -23,6 +23,8 @@ const TEXTS: u8 = 1;
 const STATES: u8 = 2;
 /// No id.
 const NONE: u32 = u32::MAX;
+/// Slots of an index that holds anything.
+const SMALLEST_INDEX: usize = 16;
 
 /// One subject.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,7 +84,7 @@ impl Subjects {
             return None;
         }
         let mask = self.index.len() - 1;
-        let mut slot = self.hash.hash_one(subject) as usize & mask;
+        let mut slot = self.home(subject);
         loop {
             match self.index[slot] {
                 NONE => return None,
@@ -128,6 +130,15 @@ impl Subjects {
         self.entries.iter().enumerate().filter(|(_, entry)| entry.messages > 0).map(|(id, _)| id as u32)
     }
 
+    /// Makes room for so many subjects in all: the index is not made anew for them, which looks every one of them up again.
+    pub(crate) fn reserve(&mut self, subjects: usize) {
+        self.entries.reserve_exact(subjects.saturating_sub(self.entries.len()));
+        let size = (subjects * 4 / 3 + 1).next_power_of_two().max(SMALLEST_INDEX);
+        if size > self.index.len() {
+            self.rebuild_index(size);
+        }
+    }
+
     /// Gives a subject an id. It must be counted at once: an id without messages is free.
     pub(crate) fn insert(&mut self, subject: &[u8], sequence: u64) -> u32 {
         let id = self.free.pop().unwrap_or(self.entries.len() as u32);
@@ -135,20 +146,51 @@ impl Subjects {
         id
     }
 
-    /// Gives a subject a known id, which must not be in use.
+    /// Gives a subject a known id, which must not be in use. A text that stands already under another id stands twice then.
     pub(crate) fn insert_as(&mut self, id: u32, subject: &[u8], sequence: u64) {
+        self.make_room();
+        let mut slot = self.home(subject);
+        while self.index[slot] != NONE {
+            slot = (slot + 1) & (self.index.len() - 1);
+        }
+        self.put(id, slot, subject, sequence);
+    }
+
+    /// Gives a subject that is not there yet a known id; `false`: it is there. One look-up for both.
+    pub(crate) fn insert_new(&mut self, id: u32, subject: &[u8], sequence: u64) -> bool {
+        self.make_room();
+        let mut slot = self.home(subject);
+        while self.index[slot] != NONE {
+            if self.name(self.index[slot]) == subject {
+                return false;
+            }
+            slot = (slot + 1) & (self.index.len() - 1);
+        }
+        self.put(id, slot, subject, sequence);
+        true
+    }
+
+    fn make_room(&mut self) {
+        if (self.live + 1) * 4 > self.index.len() * 3 {
+            self.rebuild_index((self.index.len() * 2).max(SMALLEST_INDEX));
+        }
+    }
+
+    /// Where a text is looked for first.
+    fn home(&self, subject: &[u8]) -> usize {
+        self.hash.hash_one(subject) as usize & (self.index.len() - 1)
+    }
+
+    fn put(&mut self, id: u32, slot: usize, subject: &[u8], sequence: u64) {
         if id as usize >= self.entries.len() {
             self.entries.resize(id as usize + 1, Entry::default());
-        }
-        if (self.live + 1) * 4 > self.index.len() * 3 {
-            self.grow();
         }
         let offset = self.text.len() as u32;
         self.text.extend_from_slice(subject);
         self.entries[id as usize] = Entry { offset, length: subject.len() as u16, hint: sequence, ..Entry::default() };
         self.live += 1;
         self.mark(id, TEXTS | STATES);
-        self.link(id);
+        self.index[slot] = id;
     }
 
     /// `messages` more on it, the newest at `last`.
@@ -269,7 +311,7 @@ impl Subjects {
 
     fn link(&mut self, id: u32) {
         let mask = self.index.len() - 1;
-        let mut slot = self.hash.hash_one(self.name(id)) as usize & mask;
+        let mut slot = self.home(self.name(id));
         while self.index[slot] != NONE {
             slot = (slot + 1) & mask;
         }
@@ -278,7 +320,7 @@ impl Subjects {
 
     fn unlink(&mut self, id: u32) {
         let mask = self.index.len() - 1;
-        let mut hole = self.hash.hash_one(self.name(id)) as usize & mask;
+        let mut hole = self.home(self.name(id));
         while self.index[hole] != id {
             hole = (hole + 1) & mask;
         }
@@ -290,7 +332,7 @@ impl Subjects {
             if other == NONE {
                 break;
             }
-            let home = self.hash.hash_one(self.name(other)) as usize & mask;
+            let home = self.home(self.name(other));
             if (slot.wrapping_sub(home) & mask) >= (slot.wrapping_sub(hole) & mask) {
                 self.index[hole] = other;
                 hole = slot;
@@ -304,8 +346,7 @@ impl Subjects {
         self.mark(id, TEXTS);
     }
 
-    fn grow(&mut self) {
-        let size = (self.index.len() * 2).max(16);
+    fn rebuild_index(&mut self, size: usize) {
         self.index.clear();
         self.index.resize(size, NONE);
         for id in 0..self.entries.len() as u32 {

@@ -1,7 +1,8 @@
 //! The write-ahead log: kept at some 4 MiB and reused, never truncated (a growing log costs two flushes a commit, a reused one costs one).
 //!
-//! At 3 MiB the reader thread writes the log back (a passive checkpoint, while commits go on); when it is done the writer does the small rest itself,
-//! and its next transaction begins at the log's start again. Should readers keep that from happening, the writer tries again every MiB.
+//! At 3 MiB the reader thread writes the log back and syncs the database (a passive checkpoint, while commits go on); when it is done the writer does the
+//! small rest itself, between two turns, and its next transaction begins at the log's start again. Should readers keep that from happening, the writer tries
+//! again every MiB. At 16 MiB the writer waits for the reader thread: a log that grows faster than it is written back fills the disk.
 //!
 //! After a failed commit the tail of the log can't be believed: the page cache may hold frames with good checksums that never reached the disk.
 //! [`WalCut`] cuts them off once the connections are closed: what lies behind the last synced commit, or all of it when the log had just been
@@ -24,11 +25,15 @@ use crate::schema;
 const CHECKPOINT_PAGES: i32 = 768;
 /// Pages between two attempts of the writer.
 const RETRY_PAGES: i32 = 256;
-/// Pages at which the writer waits for nobody: 16 MiB.
+/// Pages of grace for the house-keeping to do the rest when no acknowledgement waits; an owner that does none has it done by its commits.
+const GRACE_PAGES: i32 = 256;
+/// Pages at which the writer waits for the reader thread: 16 MiB.
 const MOST_PAGES: i32 = 4096;
 /// SQLite's header of the log, and of each frame in it.
 const LOG_HEADER: u64 = 32;
 const FRAME: u64 = 24 + schema::PAGE;
+/// Where a frame repeats the header's salt.
+const FRAME_SALT: u64 = 8;
 
 /// State of the log as the writer sees it.
 #[derive(Debug)]
@@ -71,20 +76,16 @@ impl Wal {
             seen.store(pages, Ordering::Relaxed);
             Ok(())
         }))?;
-        let mut path = database.as_os_str().to_owned();
-        path.push("-wal");
-        Ok(Wal { path: path.into(), log: None, pages, seen: 0, asked: false, rest_at: None, good: Rc::default() })
+        Ok(Wal { path: log_of(database), log: None, pages, seen: 0, asked: false, rest_at: None, good: Rc::default() })
     }
 
-    /// Call once the store is opened: what was found in the log is synced, so that a failure of the very first commit has something to be cut back to.
-    pub(crate) fn opened(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    /// Call once the store is opened: what was found in the log is synced by then, so that a failure of the very first commit has something to be cut back to.
+    pub(crate) fn opened(&mut self, connection: &Connection, synced: EarlySync) -> rusqlite::Result<()> {
         let failed = |error: std::io::Error| {
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
             rusqlite::Error::SqliteFailure(code, Some(format!("the log can't be synced: {error}")))
         };
-        if let Ok(log) = File::open(&self.path) {
-            log.sync_data().map_err(failed)?;
-        }
+        synced.wait().map_err(failed)?;
         let pages: i32 = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
         self.seen = pages.max(0);
         let salt = self.salt();
@@ -109,7 +110,7 @@ impl Wal {
         }
         self.seen = pages;
         self.good.set(Good { known: salt.is_some(), pages, salt });
-        if self.rest_at.is_some_and(|at| pages >= at) || pages >= MOST_PAGES && pages % RETRY_PAGES < 16 {
+        if pages >= self.due_at() + GRACE_PAGES {
             return Due::Here;
         }
         if pages < CHECKPOINT_PAGES || self.asked || self.rest_at.is_some() {
@@ -135,7 +136,16 @@ impl Wal {
 
     /// Does the writer's rest wait?
     pub(crate) fn rest_is_due(&self) -> bool {
-        self.rest_at.is_some_and(|at| self.seen >= at)
+        self.seen >= self.due_at()
+    }
+
+    fn due_at(&self) -> i32 {
+        self.rest_at.unwrap_or(MOST_PAGES)
+    }
+
+    /// The reader thread is at it, or will be.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked
     }
 
     /// The writer did its part. The next transaction restarts the log, unless a reader is in it just then: so try again some pages later.
@@ -148,6 +158,34 @@ impl Wal {
     pub(crate) fn cut(&self, health: &Rc<Health>) -> WalCut {
         WalCut { path: self.path.clone(), good: Rc::clone(&self.good), health: Rc::clone(health) }
     }
+}
+
+/// The sync of a log that an earlier process left, on a thread of its own while the store is being opened: after a kill it waits for everything that
+/// process had written elsewhere in the file system's journal, too.
+#[derive(Debug)]
+pub(crate) struct EarlySync(Option<std::thread::JoinHandle<std::io::Result<()>>>);
+
+impl EarlySync {
+    /// Begins. To be called before anything is read from the log, and nothing but commits, which are synced themselves, may be written to it meanwhile.
+    pub(crate) fn start(database: &Path) -> std::io::Result<EarlySync> {
+        let Ok(log) = File::open(log_of(database)) else { return Ok(EarlySync(None)) };
+        let thread = std::thread::Builder::new().name("store-sync".into());
+        Ok(EarlySync(Some(thread.spawn(move || log.sync_data())?)))
+    }
+
+    /// Returns when it is synced.
+    fn wait(self) -> std::io::Result<()> {
+        match self.0 {
+            Some(thread) => thread.join().unwrap_or_else(|_| Err(std::io::Error::other("its thread panicked"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn log_of(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    path.into()
 }
 
 /// Cuts the log behind the last synced commit if the store was poisoned.
@@ -183,6 +221,19 @@ fn cut(path: &Path, good: Good) -> std::io::Result<()> {
 
 /// The salts in the log's header: other ones after each restart. Opening and closing the log is harmless; doing so with the database file would drop
 /// SQLite's locks.
+/// Pages in the log behind the first `known` ones that belong to the same round as its header: after an orderly end there are none, unless the log
+/// is damaged before them, which is where SQLite takes it to end.
+pub(crate) fn pages_behind(log: &File, known: u64) -> u64 {
+    let Some(salt) = salt_of(log) else { return 0 };
+    let length = log.metadata().map_or(0, |metadata| metadata.len());
+    let belongs = |page: &u64| {
+        let mut found = [0; 8];
+        let at = LOG_HEADER + page * FRAME + FRAME_SALT;
+        log.read_exact_at(&mut found, at).is_ok() && found == salt
+    };
+    (known..length.saturating_sub(LOG_HEADER) / FRAME).filter(belongs).count() as u64
+}
+
 fn salt_of(log: &File) -> Option<[u8; 8]> {
     let mut salt = [0; 8];
     log.read_exact_at(&mut salt, 16).ok()?;

@@ -34,8 +34,8 @@ pub struct Timings {
     pub refused_max_ms: u64,
     /// A link up for so long was a good one: pauses begin small again. Default 10 s.
     pub stable_after_ms: u64,
-    /// When the network changed under a link that is up, it must bring a byte within this time, or within four round trips if those are longer; else
-    /// it is dialled anew. Default 3 s.
+    /// When the network changed under a link that is up, it must bring a byte within four round trips, and this time at least; else it is dialled
+    /// anew: what waits in it would be repeated only after a pause as long as the outage. Three times as long where no round trip is known. Default 1 s.
     pub probe_ms: u64,
 }
 
@@ -56,7 +56,7 @@ impl Default for Timings {
             refused_ms: 1_000,
             refused_max_ms: 60_000,
             stable_after_ms: 10_000,
-            probe_ms: 3_000,
+            probe_ms: 1_000,
         }
     }
 }

@@ -16,6 +16,7 @@ mod connect;
 mod credentials;
 mod info;
 mod link;
+mod pool;
 mod status;
 
 #[cfg(test)]

@@ -24,11 +24,12 @@ use std::collections::VecDeque;
 
 use nats_proto::handshake::{LeafInfo, SubjectPermission};
 
-use crate::address::{Address, MAX_ADDRESS_LENGTH, Scheme};
+use crate::address::{Address, Scheme};
 use crate::backoff::{Backoff, Random};
 use crate::config::{Config, ConfigError};
 use crate::connect;
-use crate::info::{self, MAX_DISCOVERED, check_port};
+use crate::info::{self, check_port};
+use crate::pool::{Candidate, Pool};
 use crate::status::{PhaseName, Status};
 
 /// Pause after "Loop detected" and a cluster with our name.
@@ -136,14 +137,6 @@ struct Probe {
     until: u64,
 }
 
-/// An address of the pool.
-#[derive(Clone, Debug)]
-struct Candidate {
-    address: Address,
-    server_name: String,
-    discovered: bool,
-}
-
 /// Texts after which the same dial would soon end the same way: stock pauses for the first two, and lets the third go round for ever.
 const PAUSING: [&str; 3] =
     ["Loop detected", "remote leafnode has same cluster name", "Duplicate Remote LeafNode Connection"];
@@ -176,10 +169,7 @@ pub struct Uplink {
     random: Random,
     phase: Phase,
     since: u64,
-    candidates: Vec<Candidate>,
-    current: usize,
-    /// Dials of this round; when all candidates had one, the pause grows.
-    tried: usize,
+    pool: Pool,
     network: Backoff,
     refused: Backoff,
     blame: Blame,
@@ -199,22 +189,13 @@ impl Uplink {
     pub fn new(config: Config, seed: u64, now_ms: u64) -> Result<Uplink, ConfigError> {
         config.check()?;
         let mut random = Random::new(seed);
-        let mut candidates: Vec<Candidate> = config
-            .addresses
-            .iter()
-            .map(|address| Candidate { server_name: address.host.clone(), address: address.clone(), discovered: false })
-            .collect();
-        if !config.no_randomize {
-            random.shuffle(&mut candidates);
-        }
+        let pool = Pool::new(&config, &mut random);
         let times = config.timings;
         Ok(Uplink {
             random,
             phase: Phase::Idle { until: now_ms },
             since: now_ms,
-            candidates,
-            current: 0,
-            tried: 0,
+            pool,
             network: Backoff::new(&times, now_ms),
             refused: Backoff::growing(times.refused_ms.max(times.reconnect_ms), times.refused_max_ms),
             blame: Blame::Network,
@@ -301,7 +282,7 @@ impl Uplink {
                     self.actions.push_back(Action::Refreshed(peer.clone()));
                 }
                 self.phase = Phase::Up { peer, received: received.max(now_ms), pinged, probe };
-                self.discover(&info);
+                self.pool.discover(&self.config, &info, &mut self.random);
                 if info.ldm {
                     self.leave(now_ms);
                 }
@@ -309,7 +290,7 @@ impl Uplink {
             // A repeated INFO without `connect_info` refreshes URLs only. [07/H8]
             other => {
                 self.phase = other;
-                self.discover(&info);
+                self.pool.discover(&self.config, &info, &mut self.random);
             }
         }
     }
@@ -383,11 +364,20 @@ impl Uplink {
                 *until = earliest.max(now_ms).min(*until);
             }
             Phase::Up { pinged, probe: probe @ None, .. } => {
-                let patience = times.probe_ms.max(self.round_trip_micros.unwrap_or(0) / 1000 * 4);
+                let round_trips = self.round_trip_micros.map_or(times.probe_ms * 3, |one| one / 1000 * 4);
+                let patience = times.probe_ms.max(round_trips);
                 *probe = Some(Probe { asked: now_ms, until: now_ms + patience });
                 *pinged = Some(now_ms);
                 self.actions.push_back(Action::SendPing);
             }
+            Phase::TlsFirst { .. } | Phase::WaitInfo { .. } | Phase::Tls { .. } | Phase::WaitConnectInfo { .. }
+                if now_ms >= self.since + times.probe_ms =>
+            {
+                // Perhaps it goes to somebody else altogether, who answers on another network.
+                self.network.reset(now_ms);
+                self.give_up(now_ms, "the network changed during the handshake", None);
+            }
+            // A dial is repeated by itself; the other phases are young or over.
             _ => {}
         }
     }
@@ -467,7 +457,7 @@ impl Uplink {
     }
 
     fn candidate(&self) -> &Candidate {
-        &self.candidates[self.current]
+        self.pool.current()
     }
 
     fn note(&mut self, text: &str) {
@@ -480,7 +470,7 @@ impl Uplink {
 
     fn dial(&mut self, now_ms: u64) {
         self.attempts += 1;
-        self.tried += 1;
+        self.pool.dialled();
         self.blame = Blame::Network;
         self.last_dial = now_ms;
         let (timeout_ms, again_ms) = (self.config.timings.dial_ms, self.config.timings.dial_again_ms);
@@ -494,7 +484,7 @@ impl Uplink {
         if let Err(error) = check_port(&info) {
             return self.give_up(now_ms, &error.to_string(), None);
         }
-        self.discover(&info);
+        self.pool.discover(&self.config, &info, &mut self.random);
         let wanted = info.tls_required || self.config.wants_tls(&self.candidate().address);
         // A WebSocket's TLS is part of the dialling; `ws://` behind a terminating proxy has none on our side.
         if wanted && !secure && !self.candidate().address.scheme.is_websocket() {
@@ -524,7 +514,7 @@ impl Uplink {
 
     /// `first` is the greeting, `last` the INFO that completed the handshake; it wins where both say something.
     fn go_up(&mut self, now_ms: u64, first: &LeafInfo, last: &LeafInfo) {
-        self.discover(last);
+        self.pool.discover(&self.config, last, &mut self.random);
         let mut peer = Box::new(PeerInfo {
             name: String::new(),
             server_id: String::new(),
@@ -542,7 +532,7 @@ impl Uplink {
         self.actions.push_back(Action::Up(peer.clone()));
         self.sessions += 1;
         self.attempts = 0;
-        self.tried = 0;
+        self.pool.is_up();
         self.round_trip_micros = None;
         self.enter(now_ms, Phase::Up { peer, received: now_ms, pinged: None, probe: None });
         if last.ldm {
@@ -553,13 +543,13 @@ impl Uplink {
     /// The hub is about to stop: on to another one, if there is one, while this one still takes our farewell.
     fn leave(&mut self, now_ms: u64) {
         self.note("the hub is about to stop (lame duck mode)");
-        if self.candidates.len() < 2 {
+        if !self.pool.has_others() {
             return;
         }
         self.actions.push_back(Action::Down);
         self.actions.push_back(Action::Close { reset: false, error: None });
         self.session_ended(now_ms);
-        self.current = (self.current + 1) % self.candidates.len();
+        self.pool.leave();
         let until = now_ms + self.random.below(LEAVE_WITHIN_MS);
         self.enter(now_ms, Phase::Idle { until });
     }
@@ -607,54 +597,14 @@ impl Uplink {
 
     /// Chooses the next address and the pause before it.
     fn rest(&mut self, now_ms: u64) {
-        let was_up = self.tried == 0;
-        self.current = if was_up { self.current } else { (self.current + 1) % self.candidates.len() };
-        let round_is_over = was_up || self.tried >= self.candidates.len();
+        let round_is_over = self.pool.advance();
         let pause = match self.blame {
             Blame::Pause(pause) => pause + self.random.below(1_000),
             Blame::Refused => self.refused.next_pause(now_ms, &mut self.random),
             Blame::Network if round_is_over => self.network.next_pause(now_ms, &mut self.random),
             Blame::Network => NEXT_ADDRESS_MS / 2 + self.random.below(NEXT_ADDRESS_MS),
         };
-        if round_is_over {
-            self.tried = 0;
-            if !was_up && self.candidates.len() == 1 {
-                self.current = 0;
-            }
-        }
         self.enter(now_ms, Phase::Idle { until: now_ms + pause });
-    }
-
-    /// Takes over the addresses that the hub's INFO names: those no longer named go, the one in use stays.
-    fn discover(&mut self, info: &LeafInfo) {
-        if !self.config.use_discovered {
-            return;
-        }
-        let current = self.candidate().clone();
-        let scheme = current.address.scheme;
-        let named = if scheme.is_websocket() { Some(&info.ws_connect_urls) } else { info.leafnode_urls.as_ref() };
-        let Some(named) = named else { return };
-        let server_name = current.server_name.clone();
-        let mut fresh: Vec<Candidate> = Vec::new();
-        for text in named.iter().take(MAX_DISCOVERED).filter(|text| text.len() <= MAX_ADDRESS_LENGTH) {
-            let Ok(mut address) = Address::parse(text) else { continue };
-            address.scheme = scheme;
-            let configured = self.config.addresses.iter().any(|known| known.is_same_place(&address));
-            if !configured && !fresh.iter().any(|known| known.address.is_same_place(&address)) {
-                fresh.push(Candidate { address, server_name: server_name.clone(), discovered: true });
-            }
-        }
-        if !self.config.no_randomize {
-            self.random.shuffle(&mut fresh);
-        }
-        let is_current = |candidate: &Candidate| candidate.address.is_same_place(&current.address);
-        let mut pool = fresh; // discovered first, then configured
-        pool.extend(self.candidates.drain(..).filter(|candidate| !candidate.discovered));
-        if !pool.iter().any(is_current) {
-            pool.insert(0, current.clone());
-        }
-        self.current = pool.iter().position(is_current).unwrap_or(0);
-        self.candidates = pool;
     }
 }
 

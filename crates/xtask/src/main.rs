@@ -9,6 +9,7 @@
 mod bench;
 mod demo;
 mod deny;
+mod fuzz;
 mod metadata;
 mod peers;
 mod shell;
@@ -35,6 +36,8 @@ enum Verb {
     Demo(demo::Options),
     /// Ours beside the peers on the same machine and the same work, as ratios
     Bench(bench::Options),
+    /// Feeds every decoder with random input, on stable Rust, for minutes
+    Fuzz(fuzz::Options),
     /// Checks the architecture's invariants and prints the longest files and functions
     Tidy,
     /// Checks licences and duplicate versions of the dependencies against deny.toml
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Demo(options) => demo::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Tidy => tidy::run(),
         Verb::Deny => deny::run(),
         Verb::Peers(options) => peers::run(&options),

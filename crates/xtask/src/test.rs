@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use harness::peers::{Peer, WITHOUT, workspace};
 
-use crate::{deny, peers, shell, tidy};
+use crate::{deny, fuzz, peers, shell, tidy};
 
 /// What to leave out.
 #[derive(clap::Args)]
@@ -29,12 +29,16 @@ struct Step {
     quick: bool,
 }
 
-const STEPS: [Step; 8] = [
+/// How long each fuzz target runs here; `cargo xtask fuzz` does it for minutes.
+const FUZZ_SECONDS: u32 = 4;
+
+const STEPS: [Step; 9] = [
     Step { name: "format", run: format, quick: true },
     Step { name: "tidy", run: |_| tidy::run(), quick: true },
     Step { name: "lints", run: lints, quick: true },
     Step { name: "documentation", run: documentation, quick: false },
     Step { name: "dependencies", run: |_| deny::run(), quick: true },
+    Step { name: "fuzz", run: fuzz_all, quick: false },
     Step { name: "peers", run: install_peers, quick: false },
     Step { name: "binaries", run: binaries, quick: false },
     Step { name: "tests", run: tests, quick: true },
@@ -88,6 +92,10 @@ fn lints(_: &Options) -> Result<()> {
 fn documentation(_: &Options) -> Result<()> {
     let mut doc = shell::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
     shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn fuzz_all(_: &Options) -> Result<()> {
+    fuzz::run(&fuzz::Options { seconds: FUZZ_SECONDS, differential: false, targets: Vec::new() })
 }
 
 fn install_peers(options: &Options) -> Result<()> {

@@ -65,10 +65,12 @@ fn help_goes_out_with_zero() {
 fn our_own_commands() {
     let status = Task::Status { json: true, store_dir: Some("/d".to_owned()) };
     assert_eq!(parse("status --json --store-dir /d").unwrap().task, status);
-    assert_eq!(parse("store check").unwrap().task, Task::StoreCheck { store_dir: None });
-    let export = Task::StoreExport { store_dir: None, stream: "S".to_owned(), output: Some("f".to_owned()) };
+    assert_eq!(parse("store check").unwrap().task, Task::StoreCheck { json: false, store_dir: None });
+    let export = Task::StoreExport { store_dir: None, stream: "S".to_owned(), output: Some("f".to_owned()), from: 1 };
     assert_eq!(parse("store export S f").unwrap().task, export);
-    let adopt = Task::ForwardAdopt { store_dir: None, stream: "S".to_owned() };
+    let export = Task::StoreExport { store_dir: None, stream: "S".to_owned(), output: None, from: 9 };
+    assert_eq!(parse("store export --json --from 9 S").unwrap().task, export);
+    let adopt = Task::ForwardAdopt { json: false, store_dir: None, stream: "S".to_owned() };
     assert_eq!(parse("forward adopt S").unwrap().task, adopt);
     let signal = Signal { kind: SignalKind::LameDuck, target: Some("12".to_owned()) };
     assert_eq!(parse("--signal ldm=12").unwrap().task, Task::Signal(signal));

@@ -50,6 +50,16 @@ pub struct Remote {
     pub websocket_no_masking: bool,
 }
 
+impl Remote {
+    /// To the same hub, and there as the same user?
+    fn shares_a_link_with(&self, other: &Remote) -> bool {
+        self.urls.iter().any(|url| other.urls.contains(url))
+            && self.credentials == other.credentials
+            && self.nkey == other.nkey
+            && self.tls.as_ref().map(|tls| &tls.identity) == other.tls.as_ref().map(|tls| &tls.identity)
+    }
+}
+
 const SCHEMES: [&str; 5] = ["nats-leaf", "nats", "tls", "ws", "wss"];
 
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> LeafNodes {
@@ -62,7 +72,15 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> LeafNodes {
     }
     let dial_timeout = block.field(&["dial_timeout"]).and_then(|field| positive(&field, report));
     if let Some(remotes) = block.field(&["remotes"]).and_then(|field| field.list(report)) {
-        leafnodes.remotes = remotes.iter().filter_map(|remote| read_remote(remote, report)).collect();
+        for field in &remotes {
+            let Some(remote) = read_remote(field, report) else { continue };
+            // The hub would let each evict the other, for ever.
+            let same = |other: &Remote| other.shares_a_link_with(&remote);
+            if leafnodes.remotes.iter().any(same) {
+                report.error(field.position, "leafnode remote: another remote goes to the same hub as the same user");
+            }
+            leafnodes.remotes.push(remote);
+        }
     }
     for remote in &mut leafnodes.remotes {
         remote.dial_timeout = remote.dial_timeout.or(dial_timeout);

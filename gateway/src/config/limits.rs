@@ -98,8 +98,6 @@ pub struct MqttLimits {
     pub connect_timeout: Duration,
     /// `max_sessions`, connected or stored. Default: 10,000.
     pub max_sessions: u64,
-    /// `max_session_expiry`: a stored session goes so long after its connection. Default: none, sessions stay.
-    pub max_session_expiry: Option<Duration>,
 }
 
 impl Default for MqttLimits {
@@ -110,7 +108,6 @@ impl Default for MqttLimits {
             max_queued_bytes: 16 << 20,
             connect_timeout: Duration::from_secs(10),
             max_sessions: 10_000,
-            max_session_expiry: None,
         }
     }
 }
@@ -215,9 +212,8 @@ pub(super) fn read_mqtt(field: &Field<'_>, report: &mut Report) -> MqttLimits {
     if let Some(field) = block.field(&["connect_timeout"]) {
         set(&mut limits.connect_timeout, positive(&field, report));
     }
-    if let Some(field) = block.field(&["max_session_expiry"]) {
-        limits.max_session_expiry = positive(&field, report);
-    }
+    // Stored sessions stay until their client asks for a clean one.
+    block.refuse(&["max_session_expiry"], report);
     block.finish(report);
     limits
 }

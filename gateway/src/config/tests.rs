@@ -53,6 +53,7 @@ fn the_sample_file_is_valid_and_says_the_defaults() {
         ("SENSORS", "FLEET", "edge-1.>")
     );
     assert_eq!(forward.hold, Duration::from_secs(180));
+    assert_eq!((forward.batch, forward.reject_oversize), (::forward::Batch::default(), false));
     assert_eq!(config.streams[0].consumers[0].filter_subjects, ["sensors.*.temperature"]);
 }
 
@@ -265,6 +266,10 @@ fn remotes() {
          F:1:46: a leafnode remote needs at least one URL\n\
          F:1:60: remote leaf node configuration cannot have a mix of websocket and non-websocket urls\n\
          F:1:93: field \"hub\" is not supported: a gateway is never the hub of a link that it dials",
+    );
+    check_refused(
+        "leafnodes { remotes [ { url: \"a:1\" }, { url: \"a:1\" } ] }",
+        "F:1:39: leafnode remote: another remote goes to the same hub as the same user",
     );
 }
 

@@ -21,6 +21,9 @@ pub struct Uplink {
     pub ping_interval: Duration,
     /// `ping_max`: a link is dead after so many further intervals without a byte. Default: 2.
     pub ping_max: u32,
+    /// `stall_timeout`: what we sent and the other end's system does not acknowledge for so long after it was repeated ends the link. An idle link does
+    /// not notice; a slow one that acknowledges goes on. Default: 4 s.
+    pub stall_timeout: Duration,
     /// `reconnect { min }`: the first pause before a new dial; it doubles, with jitter. Default: 250 ms.
     pub reconnect_min: Duration,
     /// `reconnect { quick }`: the longest pause while the link was lost a short time ago. Default: 600 ms.
@@ -40,6 +43,7 @@ impl Default for Uplink {
             connect_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(5),
             ping_max: 2,
+            stall_timeout: Duration::from_secs(4),
             reconnect_min: Duration::from_millis(250),
             reconnect_quick: Duration::from_millis(600),
             reconnect_quick_for: Duration::from_secs(120),
@@ -64,6 +68,7 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Uplink {
         ("tls_timeout", &mut uplink.tls_timeout),
         ("connect_timeout", &mut uplink.connect_timeout),
         ("ping_interval", &mut uplink.ping_interval),
+        ("stall_timeout", &mut uplink.stall_timeout),
     ] {
         if let Some(field) = block.field(&[name]) {
             set(place, positive(&field, report));

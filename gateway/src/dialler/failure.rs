@@ -25,9 +25,10 @@ fn of_tls(error: &Error) -> String {
             | AlertDescription::CertificateUnknown
             | AlertDescription::CertificateExpired
             | AlertDescription::AccessDenied),
-        ) => {
-            format!("the hub does not take our certificate ({alert:?}): is it signed by the hub's CA, and still valid?")
-        }
+        ) => format!(
+            "the hub does not take our certificate, or misses one ({alert:?}): are \"cert_file\" and \"key_file\" of the remote's tls block those of \
+             a certificate that the hub's CA signed and that is still valid?"
+        ),
         Error::InvalidMessage(_) => format!("the hub answers no TLS ({error}): does it have a tls block?"),
         other => other.to_string(),
     }
@@ -35,7 +36,8 @@ fn of_tls(error: &Error) -> String {
 
 fn of_certificate(error: &CertificateError) -> String {
     match error {
-        CertificateError::UnknownIssuer => {
+        // Another CA of the same name, too.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the hub's certificate is signed by nobody we trust: set \"ca_file\" in the remote's tls block to the CA that signed it".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -62,6 +64,8 @@ mod tests {
         assert!(said(Error::InvalidCertificate(CertificateError::NotValidForName)).contains("URL"));
         assert!(said(Error::InvalidCertificate(CertificateError::Expired)).contains("clock"));
         assert!(said(Error::AlertReceived(AlertDescription::CertificateRequired)).contains("cert_file"));
+        // What hubs of some years ago say when there is none.
+        assert!(said(Error::AlertReceived(AlertDescription::BadCertificate)).contains("cert_file"));
         assert!(said(Error::AlertReceived(AlertDescription::UnknownCA)).contains("does not take our certificate"));
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert_eq!(explain(&refused), "connection refused");

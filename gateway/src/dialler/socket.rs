@@ -56,6 +56,8 @@ pub(super) struct Dial {
     pub(super) within: Duration,
     /// See [`connect`].
     pub(super) again: Duration,
+    /// What is not acknowledged for so long ends the connection.
+    pub(super) stall: Duration,
     /// TLS before the WebSocket's upgrade.
     pub(super) tls: Option<Arc<ClientConfig>>,
     /// WebSocket frames go unmasked where the hub agrees.
@@ -92,6 +94,9 @@ impl Dial {
     async fn run(self) -> io::Result<Stream> {
         let address = &self.target.address;
         let stream = connect(&address.host, address.port, self.again).await?;
+        // A kernel repeats what was lost after pauses that double, and so would take up a link again as late as it was away. A system that can't
+        // do this leaves it to the silence that `uplink` sees.
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(self.stall));
         if !address.scheme.is_websocket() {
             return Ok(Stream::Plain(stream));
         }

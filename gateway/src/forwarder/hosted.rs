@@ -455,7 +455,7 @@ fn nobodys() -> Ticket {
 }
 
 /// Where the position of a stream's forward is kept.
-pub(super) fn record_key(stream: &str) -> Vec<u8> {
+pub(crate) fn record_key(stream: &str) -> Vec<u8> {
     [&[record_space::FORWARD], stream.as_bytes()].concat()
 }
 

@@ -55,7 +55,7 @@ impl Refused<'_> {
         for (name, value) in own {
             headers.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
-        forward::headers::rename(&mut headers, self.headers);
+        rename_what_fits(&mut headers, self.headers);
         headers.extend_from_slice(b"\r\n");
         Command::Append(Append {
             stream: rejected,
@@ -65,6 +65,20 @@ impl Refused<'_> {
             payload: batch.add(self.payload),
             ..Append::default()
         })
+    }
+}
+
+/// Its own headers, renamed. Renaming makes them longer: what a stream can't hold any more is left out, and that is said.
+fn rename_what_fits(headers: &mut Vec<u8>, own: &[u8]) {
+    const CUT: &[u8] = b"Tributary-Rejected-Headers: cut\r\n";
+    let most = usize::from(u16::MAX) - b"\r\n".len();
+    let start = headers.len();
+    forward::headers::rename(headers, own);
+    if headers.len() > most {
+        let room = headers.get(start..most - CUT.len()).unwrap_or_default();
+        let whole = room.windows(2).rposition(|pair| pair == b"\r\n").map_or(0, |at| at + 2);
+        headers.truncate(start + whole);
+        headers.extend_from_slice(CUT);
     }
 }
 
@@ -92,6 +106,15 @@ mod tests {
             "NATS/1.0\r\nNats-Msg-Id: 16.7\r\nTributary-Rejected-Reason: too  large\r\nTributary-Rejected-Stream: S\r\n\
              Tributary-Rejected-Sequence: 7\r\nTributary-Origin-Rollup: all\r\nunit: C\r\n\r\n"
         );
+        let long = [b"NATS/1.0\r\n".to_vec(), b"Nats-A: 1\r\n".repeat(5_900), b"\r\n".to_vec()].concat();
+        let Command::Append(cut) =
+            (Refused { headers: &long, ..refused }).append(StreamId(20), Ticket(1, 2), &mut batch)
+        else {
+            panic!("append")
+        };
+        let cut = String::from_utf8(cut.headers.of(&batch.arena).to_vec()).unwrap();
+        assert!((65_000..65_536).contains(&cut.len()), "{}", cut.len());
+        assert!(cut.ends_with("Tributary-Origin-A: 1\r\nTributary-Rejected-Headers: cut\r\n\r\n"));
         assert!(config().subjects[0].matches(append.subject.of(&batch.arena)));
     }
 }

@@ -18,7 +18,7 @@ use crate::outbox::Outbox;
 use crate::subscription::{Interest, SubscriptionId};
 
 /// Subject and queue group (empty: none).
-type Key = (Filter, Box<[u8]>);
+pub(super) type Key = (Filter, Box<[u8]>);
 
 /// How many local rows there are for each subject and queue group, and what changed since the links were last told.
 #[derive(Debug, Default)]
@@ -102,6 +102,24 @@ impl Broker {
         for (key, count) in &self.local_interest.counts {
             if self.may_announce(id, &key.0) {
                 write_interest(key, *count, &mut lines);
+            }
+        }
+        out.append(id, &lines);
+    }
+
+    /// Subjects and groups that a link has been told, in order.
+    pub(super) fn announced(&self, id: ConnectionId) -> Vec<Key> {
+        self.local_interest.counts.keys().filter(|key| self.may_announce(id, &key.0)).cloned().collect()
+    }
+
+    /// What may be announced now and might not before, and the reverse.
+    pub(super) fn announce_difference(&self, id: ConnectionId, before: &[Key], out: &mut Outbox) {
+        let mut lines = Vec::new();
+        for (key, count) in &self.local_interest.counts {
+            match (before.binary_search(key).is_ok(), self.may_announce(id, &key.0)) {
+                (true, false) => write_interest(key, 0, &mut lines),
+                (false, true) => write_interest(key, *count, &mut lines),
+                _ => {}
             }
         }
         out.append(id, &lines);

@@ -5,7 +5,7 @@ use nats_proto::leaf::{Decoded, LeafMessage, LeafOp, decode, split_delivery};
 use subject::Filter;
 
 use super::deny::{is_api_of, is_own_business};
-use super::{LeafLink, MAX_HUB_INTEREST};
+use super::{LOOP_SETTLES_MICROS, LeafLink, MAX_HUB_INTEREST};
 use crate::broker::{Broker, Received};
 use crate::effect::{CloseReason, Notice};
 use crate::identity::{ConnectionId, Now};
@@ -15,6 +15,9 @@ use crate::subscription::{Interest, NewSubscription};
 
 /// Control lines of leaf links are this many times longer than those of clients (leafnode §2).
 const CONTROL_LINE_FACTOR: usize = 16;
+
+/// What loop tokens begin with.
+const LOOP_TOKEN: &[u8] = b"$LDS.";
 
 impl Broker {
     pub(crate) fn received_leaf(&mut self, now: Now, id: ConnectionId, bytes: &[u8], out: &mut Outbox) -> Received {
@@ -55,6 +58,9 @@ impl Broker {
     fn leaf_operation(&mut self, now: Now, id: ConnectionId, operation: &LeafOp<'_>, out: &mut Outbox) {
         match operation {
             LeafOp::Message(message) => self.leaf_message(now, id, message, out),
+            LeafOp::Subscribe { subject, queue: None } if subject.starts_with(LOOP_TOKEN) => {
+                self.loop_token_heard(now, id, subject, out);
+            }
             LeafOp::Subscribe { subject, queue } => self.hub_wants(id, subject, *queue, out),
             LeafOp::Unsubscribe { subject, queue } => self.hub_wants_no_more(id, subject, *queue, out),
             LeafOp::Ping => out.append(id, b"PONG\r\n"),
@@ -85,9 +91,6 @@ impl Broker {
     }
 
     fn hub_wants(&mut self, id: ConnectionId, subject: &[u8], queue: Option<(&[u8], u32)>, out: &mut Outbox) {
-        if subject.starts_with(b"$LDS.") {
-            return self.loop_token_heard(id, subject, out);
-        }
         let Ok(filter) = Filter::from_bytes(subject) else {
             // leafnode §6: the link stays.
             out.append(id, b"-ERR 'Invalid Subscription'\r\n");
@@ -127,11 +130,16 @@ impl Broker {
     }
 
     fn hub_wants_no_more(&mut self, id: ConnectionId, subject: &[u8], queue: Option<&[u8]>, out: &mut Outbox) {
-        if subject.starts_with(b"$LDS.") {
-            if let Some(link) = self.link_mut(id) {
+        if subject.starts_with(LOOP_TOKEN) {
+            let own = self.is_own_token(subject);
+            let Some(link) = self.link_mut(id) else { return };
+            if own {
+                link.looped = 0;
+            } else if link.tokens.iter().any(|token| **token == *subject) {
                 link.tokens.retain(|token| **token != *subject);
+                self.pass_on_token(id, subject, false, out);
             }
-            return self.pass_on_token(id, subject, false, out);
+            return;
         }
         let key = (Box::from(subject), Box::from(queue.unwrap_or_default()));
         let removed = self.link_mut(id).and_then(|link| link.wanted.remove(&key));
@@ -159,15 +167,29 @@ impl Broker {
         self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref())
     }
 
-    fn loop_token_heard(&mut self, id: ConnectionId, subject: &[u8], out: &mut Outbox) {
+    fn is_own_token(&self, subject: &[u8]) -> bool {
         let own = self.settings.leafnodes.as_ref().map(|settings| settings.loop_token.as_bytes());
-        if own == subject.strip_prefix(b"$LDS.") {
-            let account = &self.accounts[0].name;
-            let text =
-                format!("Loop detected for leafnode account=\"{account}\". Delaying attempt to reconnect for 30s");
-            out.append(id, format!("-ERR '{text}'\r\n").as_bytes());
-            self.notices.push_back(Notice::LeafError { id, text });
-            self.close(id, CloseReason::ProtocolViolation, out);
+        own.is_some() && own == subject.strip_prefix(LOOP_TOKEN)
+    }
+
+    /// Ends the link. The hub is told in stock's words, which make a dialling side wait.
+    pub(super) fn loop_found(&mut self, now: Now, id: ConnectionId, out: &mut Outbox) {
+        self.loop_broken = now.micros.max(1);
+        let account = &self.accounts[0].name;
+        let text = format!("Loop detected for leafnode account=\"{account}\". Delaying attempt to reconnect for 30s");
+        out.append(id, format!("-ERR '{text}'\r\n").as_bytes());
+        self.notices.push_back(Notice::LeafError { id, text });
+        self.close(id, CloseReason::ProtocolViolation, out);
+    }
+
+    fn loop_token_heard(&mut self, now: Now, id: ConnectionId, subject: &[u8], out: &mut Outbox) {
+        if self.is_own_token(subject) {
+            // One link less is enough to break a loop; without the other one the box would be cut off.
+            let just_broken = self.loop_broken != 0 && now.micros < self.loop_broken + LOOP_SETTLES_MICROS;
+            match self.link_mut(id) {
+                Some(link) if just_broken => link.looped = now.micros.max(1),
+                _ => self.loop_found(now, id, out),
+            }
             return;
         }
         let Some(link) = self.link_mut(id) else { return };

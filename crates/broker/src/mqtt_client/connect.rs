@@ -42,8 +42,6 @@ impl Broker {
             out.append(id, &bytes);
             return self.stop_mqtt(id, CloseReason::ProtocolViolation, out);
         }
-        // From here on it is we who take time.
-        self.set_deadline(id, 0);
         let verdict = self.judge_mqtt(id, connect);
         let (user, check) = match verdict {
             Verdict::Accepted(user) => (user, None),
@@ -63,6 +61,7 @@ impl Broker {
         }));
         let Some((hash, password)) = check else { return self.admit(now, id, out) };
         client.phase = Phase::Authenticating;
+        self.set_deadline(id, now.after(self.settings.mqtt.connect_timeout));
         out.effect(Effect::CheckPassword { id, password, hash });
         Flow::Pause
     }
@@ -93,6 +92,8 @@ impl Broker {
 
     /// The client may; the sessions must be known before it can be answered.
     fn admit(&mut self, now: Now, id: ConnectionId, out: &mut Outbox) -> Flow {
+        // From here on it is we who take time.
+        self.set_deadline(id, 0);
         if self.settings.jetstream.is_some() && !self.mqtt.is_loaded() {
             self.load_mqtt_sessions();
             self.mqtt.waiting.push(id);

@@ -43,7 +43,7 @@ use mqtt_proto::record::WillRecord;
 use mqtt_proto::{DecodeError, PacketId, Version};
 
 use crate::broker::{Broker, NewConnection, Received};
-use crate::connection::{Connection, Kind, SubscriptionNames};
+use crate::connection::{Connection, Flow, Kind, SubscriptionNames};
 use crate::effect::{CloseReason, Effect};
 use crate::identity::{ConnectionId, Now};
 use crate::outbox::{Frame, Outbox, Traffic};
@@ -113,19 +113,6 @@ struct Acknowledgement {
     id: PacketId,
     /// It may leave as soon as those before it have.
     due: bool,
-}
-
-/// What to do after a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
-    /// The next one.
-    Go,
-    /// Leave this one and what follows until the reader is woken.
-    Wait,
-    /// Stop after this one until the reader is woken.
-    Pause,
-    /// Ignore the rest.
-    Stop,
 }
 
 /// What a committed command is for: the second half of a [`Ticket`], above the packet id.
@@ -267,14 +254,14 @@ impl Broker {
     pub(crate) fn tick_mqtt(&mut self, now: Now, id: ConnectionId, out: &mut Outbox) {
         let Some(client) = self.mqtt_client(id) else { return };
         match client.phase {
-            Phase::AwaitingConnect => self.close(id, CloseReason::AuthenticationTimeout, out),
+            Phase::AwaitingConnect | Phase::Authenticating => self.close(id, CloseReason::AuthenticationTimeout, out),
             Phase::Ready if client.paused => self.set_keep_alive(now, id),
             Phase::Ready => match keep_alive_deadline(client) {
                 Some(deadline) if deadline <= now.micros => self.close(id, CloseReason::StaleConnection, out),
                 Some(deadline) => self.set_deadline(id, deadline),
                 None => {}
             },
-            Phase::Authenticating | Phase::AwaitingSessions | Phase::Opening | Phase::Over => {}
+            Phase::AwaitingSessions | Phase::Opening | Phase::Over => {}
         }
     }
 

@@ -217,6 +217,12 @@ impl MqttSide {
 }
 
 impl Broker {
+    /// The client identifier of a stored session.
+    #[must_use]
+    pub fn mqtt_client_of(&self, session: SessionId) -> Option<&str> {
+        self.mqtt.sessions.get(&session).map(|session| &*session.client_id)
+    }
+
     /// Reads the stored MQTT sessions; to be called once, when the store is open. Clients that connect before they are read wait.
     pub fn load_mqtt_sessions(&mut self) {
         if self.mqtt.loading == Loading::NotYet {

@@ -93,6 +93,7 @@ fn refusal(err_code: u16) -> Refusal {
         10054 => "message size exceeds maximum allowed",
         10059 => "stream not found",
         10060 => "expected stream does not match",
+        10097 => "header size exceeds maximum allowed of 64k",
         10077 => "maximum messages exceeded",
         10109 => "invalid operation on sealed stream",
         10177 => "atomic publish unsupported header used: Nats-Msg-Id",
@@ -198,6 +199,17 @@ impl Hub {
         self.stream.as_ref()?.ids.get(id).copied()
     }
 
+    fn check_size(&self, frame: &Frame) -> Result<(), Refusal> {
+        let most = self.stream.as_ref().and_then(|stream| stream.max_size);
+        if most.is_some_and(|most| frame.headers.len() + frame.payload.len() > most) {
+            return Err(refusal(10054));
+        }
+        if frame.headers.len() > usize::from(u16::MAX) {
+            return Err(refusal(10097));
+        }
+        Ok(())
+    }
+
     /// Expectations and limits, as a plain publish has them checked. `ahead`: messages of the same batch before it.
     fn check(&self, frame: &Frame, with_fence: bool, ahead: u64) -> Result<(), Refusal> {
         let stream = self.stream.as_ref().ok_or_else(|| refusal(10059))?;
@@ -208,9 +220,7 @@ impl Hub {
         if stream.sealed {
             return Err(refusal(10109));
         }
-        if stream.max_size.is_some_and(|most| frame.headers.len() + frame.payload.len() > most) {
-            return Err(refusal(10054));
-        }
+        self.check_size(frame)?;
         if let Some(expected) = text("Nats-Expected-Last-Subject-Sequence").filter(|_| with_fence) {
             // Before 2.11 the `-Subject` header is ignored.
             let filter = if Version::parse(&self.version).knows_fence() {
@@ -265,6 +275,12 @@ impl Hub {
         let mut answers = Vec::new();
         let is_allowed = self.stream.as_ref().is_some_and(|stream| stream.allow_batched);
         assert!(is_allowed && Version::parse(&self.version).knows_fast_ingest(), "fast ingest where it is not known");
+        // What a message is in itself is looked at before a batch begins.
+        if operation == "0"
+            && let Err((code, err_code, text)) = self.check_size(frame)
+        {
+            return vec![say(error(code, err_code, &text))];
+        }
         if operation == "0" {
             self.fast.insert(id.into(), Batch { next: 1, count: 0, last: 0, flow });
             answers.push(say(format!(r#"{{"type":"ack","seq":0,"msgs":{flow}}}"#)));

@@ -78,7 +78,9 @@ impl Script {
         let mut args = command.consume_args();
         let size: usize = args.take_key("size").unwrap_or("0").parse()?;
         let subject = args.take_key("subject").unwrap_or("s").to_owned();
-        let header = args.take_key("header").map(|line| format!("NATS/1.0\r\n{line}\r\n\r\n")).unwrap_or_default();
+        let padding: usize = args.take_key("header_size").unwrap_or("0").parse()?;
+        let header = args.take_key("header").map(|line| format!("NATS/1.0\r\n{line}{}\r\n\r\n", "x".repeat(padding)));
+        let header = header.unwrap_or_default();
         let count: u64 = args.next_pos().unwrap_or("1").parse()?;
         for _ in 0..count {
             self.appended += 1;
@@ -295,6 +297,7 @@ cases![
     atomic,
     clock_jump,
     create,
+    cut_after_the_ack,
     cut_after_the_hub_stores,
     cut_before_the_hub_stores,
     entry_in_doubt_commits_late,
@@ -316,6 +319,7 @@ cases![
     per_subject_limited,
     permission_withdrawn,
     reflash,
+    refused_header,
     refusal_in_a_batch,
     restored_image,
     second_box,

@@ -324,6 +324,17 @@ impl Store for MemoryStore {
         Ok(newest_first.find(|(_, row)| filter.matches(&row.subject)).map(|(sequence, _)| Sequence(*sequence)))
     }
 
+    fn sequences(
+        &mut self,
+        stream: StreamId,
+        from: Sequence,
+        most: usize,
+        into: &mut Vec<Sequence>,
+    ) -> Result<(), StoreError> {
+        into.extend(self.stream(stream)?.rows.range(from.0..).take(most).map(|(sequence, _)| Sequence(*sequence)));
+        Ok(())
+    }
+
     fn next_matching(
         &mut self,
         stream: StreamId,

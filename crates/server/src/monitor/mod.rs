@@ -22,9 +22,11 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use crate::core_loop::{Core, CoreHandle};
+use crate::operations::Operations;
 use crate::status::{SharedStatus, Status};
 pub(crate) use connz::Closed;
 use query::Query;
+pub use text::timestamp;
 
 /// Paths are counted by name (`http_req_stats`); `/` and these.
 const PATHS: [&str; 14] = [
@@ -53,6 +55,7 @@ pub struct Monitor {
     /// What stands before every path (`http_base_path`).
     base: Rc<str>,
     status_page: bool,
+    operations: Option<Rc<dyn Operations>>,
 }
 
 /// An answer.
@@ -78,7 +81,8 @@ impl Page {
         Page { status: 200, content_type: JSON, body }
     }
 
-    fn text(status: u16, text: impl Into<String>) -> Page {
+    /// Plain text.
+    pub fn text(status: u16, text: impl Into<String>) -> Page {
         Page { status, content_type: PLAIN, body: text.into().into_bytes() }
     }
 }
@@ -92,7 +96,25 @@ impl Monitor {
     pub fn new(core: CoreHandle, status: SharedStatus, base_path: &str) -> Monitor {
         let base = base_path.trim_matches('/');
         let base = if base.is_empty() { String::new() } else { format!("/{base}") };
-        Monitor { core, status, requests: Rc::default(), base: base.into(), status_page: false }
+        Monitor { core, status, requests: Rc::default(), base: base.into(), status_page: false, operations: None }
+    }
+
+    /// The same, with what is done on request; only on the socket in the store folder.
+    #[must_use]
+    pub fn with_operations(&self, operations: Rc<dyn Operations>) -> Monitor {
+        Monitor { operations: Some(operations), ..self.clone() }
+    }
+
+    /// Answers a POST; `None`: nothing is done here.
+    pub(crate) async fn operation(&self, path: &str, query: &str) -> Option<Page> {
+        let operations = self.operations.as_ref().filter(|_| self.status_page)?;
+        Some(match Query::parse(query) {
+            Ok(query) => operations
+                .call(path, &query.into_map())
+                .await
+                .unwrap_or_else(|| Page::text(404, "this gateway knows no such operation\n")),
+            Err(bad) => Page::text(400, bad),
+        })
     }
 
     /// The same, and `/status` too.

@@ -18,6 +18,11 @@ impl Query {
         pairs.collect::<Option<Vec<_>>>().map(Query).ok_or_else(|| "invalid URL escape in the query".to_owned())
     }
 
+    /// By name; of several with one name the last.
+    pub(super) fn into_map(self) -> std::collections::BTreeMap<String, String> {
+        self.0.into_iter().collect()
+    }
+
     /// The value, unless it is empty or absent.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         let pair = self.0.iter().find(|(key, _)| key == name)?;

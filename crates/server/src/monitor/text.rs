@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `2026-01-02T15:04:05.000000001Z`, trailing zeroes of the fraction left out, as Go does.
-pub(super) fn timestamp(wall_ns: i64) -> String {
+pub fn timestamp(wall_ns: i64) -> String {
     let (year, month, day, hour, minute, second) = crate::log::civil(wall_ns.div_euclid(1_000_000_000));
     let fraction = format!("{:09}", wall_ns.rem_euclid(1_000_000_000));
     let fraction = fraction.trim_end_matches('0');

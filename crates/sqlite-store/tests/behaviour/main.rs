@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod erasing;
+mod log;
 mod model;
 mod room;
 

@@ -16,6 +16,7 @@ enum Step {
     Append { stream: u8, subject: u8, size: u16, gap: u8, id: bool },
     Burst { stream: u8, count: u16, subjects: u8 },
     Remove { stream: u8, at: u16, erase: bool },
+    RemoveRun { stream: u8, at: u16, count: u16 },
     Evict { stream: u8, keep: u16, limit: u16 },
     Purge { stream: u8, filter: u8, below: Option<u16>, keep: u8, limit: u16 },
     Trim { stream: u8, subject: u8, keep: u8 },
@@ -36,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u8, 0..8u8).prop_map(|(stream, subject)| Step::Append { stream, subject, size: 65_535, gap: 0, id: false }),
         2 => (0..3u8, 1..700u16, 1..60u8).prop_map(|(stream, count, subjects)| Step::Burst { stream, count, subjects }),
         5 => (0..3u8, any::<u16>(), any::<bool>()).prop_map(|(stream, at, erase)| Step::Remove { stream, at, erase }),
+        3 => (0..3u8, any::<u16>(), 0..300u16).prop_map(|(stream, at, count)| Step::RemoveRun { stream, at, count }),
         2 => (0..3u8, 0..900u16, 1..600u16).prop_map(|(stream, keep, limit)| Step::Evict { stream, keep, limit }),
         2 => (0..3u8, 0..4u8, prop::option::of(any::<u16>()), 0..9u8, 1..300u16)
             .prop_map(|(stream, filter, below, keep, limit)| Step::Purge { stream, filter, below, keep, limit }),
@@ -138,6 +140,13 @@ impl Pair {
                 let state = self.model.state(stream);
                 let sequence = Sequence(state.first.0 + u64::from(at) % (state.last.0 + 2 - state.first.0));
                 self.both(|store| store.remove(stream, sequence, erase).unwrap());
+            }
+            Step::RemoveRun { stream, at, count } => {
+                let stream = StreamId(self.ids[usize::from(stream)]);
+                let state = self.model.state(stream);
+                let first = Sequence(state.first.0 + u64::from(at) % (state.last.0 + 2 - state.first.0));
+                let last = Sequence(first.0 + u64::from(count));
+                self.both(|store| store.remove_run(stream, first, last).unwrap());
             }
             Step::Evict { stream, keep, limit } => {
                 let limits = FrontLimits {
@@ -263,6 +272,12 @@ impl Pair {
                 let two = [filter.clone(), Filter::parse("t1.*").unwrap()];
                 self.both(|store| store.last_matching(stream, &filter, at).unwrap());
                 self.both(|store| store.next_matching(stream, at, &two).unwrap());
+                self.both(|store| {
+                    let mut sequences = Vec::new();
+                    store.sequences(stream, at, 3, &mut sequences).unwrap();
+                    store.sequences(stream, at, 5000, &mut sequences).unwrap();
+                    sequences
+                });
                 self.both(|store| store.count_matching(stream, at, &two).unwrap());
                 self.both(|store| store.count_matching(stream, at, std::slice::from_ref(&filter)).unwrap());
                 self.both(|store| {

@@ -64,3 +64,27 @@ fn the_ballast_stands_while_there_is_room() {
     assert_eq!(std::fs::metadata(&ballast).unwrap().len(), MIB);
     assert!(!store.maintain().unwrap());
 }
+
+#[test]
+fn the_ballast_is_given_back_before_a_commit_meets_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let ballast = folder.path().join("store.ballast");
+    let free = Arc::new(AtomicU64::new(100 * MIB));
+    let probe = Arc::clone(&free);
+    let free_space: sqlite_store::FreeSpace = Box::new(move |_| Some(probe.load(Ordering::Relaxed)));
+    let (mut store, _) =
+        SqliteStore::open(folder.path(), Options { ballast: MIB, reserve: 10 * MIB, free_space, ..options() }).unwrap();
+    store.create_stream(STREAM, Sequence(1), b"stream").unwrap();
+    store.commit().unwrap();
+    assert!(ballast.exists());
+    free.store(0, Ordering::Relaxed);
+    assert!(matches!(append(&mut store, 1, "s.a", 100), Err(StoreError::Full)));
+    assert!(!ballast.exists());
+    free.store(100 * MIB, Ordering::Relaxed);
+    store.maintain().unwrap();
+    assert!(ballast.exists());
+    // Nobody publishes: found out all the same.
+    free.store(0, Ordering::Relaxed);
+    (0..200).for_each(|_| _ = store.maintain().unwrap());
+    assert!(!ballast.exists());
+}

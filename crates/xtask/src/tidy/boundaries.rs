@@ -42,8 +42,8 @@ const DIRECTION: [(&str, &[&str]); 18] = [
         ],
     ),
     ("simulator", &PURE),
-    // The suites speak to the binaries through sockets, as a user does.
-    ("tests", &[]),
+    // The suites speak to the binaries through sockets, as a user does; `power-cut` is preloaded into one that faults strike.
+    ("tests", &["power-cut"]),
     ("bench", &["nats-proto", "mqtt-proto", "tests"]),
     ("xtask", &["tests"]),
 ];

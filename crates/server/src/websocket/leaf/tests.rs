@@ -1,3 +1,5 @@
+//! A link against a hub that is played byte by byte.
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
