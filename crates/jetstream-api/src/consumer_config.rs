@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Fields of stock that this version does not build, besides those that have an error of their own.
-const UNSUPPORTED: [&str; 3] = ["priority_groups", "priority_policy", "priority_timeout"];
+const UNSUPPORTED: [&str; 4] = ["sample_freq", "priority_groups", "priority_policy", "priority_timeout"];
 
 /// How often a consumer that a source acknowledges by flow control tells that it lives, nanoseconds.
 const SOURCE_HEARTBEAT: u64 = 1_000_000_000;
@@ -99,7 +99,6 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     let push = read_push(&mut body)?;
     config.direct = body.flag("direct")?;
     config.sourcing = body.flag("sourcing")?;
-    config.sample_frequency = body.text_or_empty("sample_freq")?.into();
     config.replay_original = body.word("replay_policy", &[("instant", false), ("original", true)])?;
     let pause_until = body.text("pause_until")?;
     for key in UNSUPPORTED {
@@ -198,11 +197,6 @@ impl Draft {
     /// Push or pull, and what goes with either.
     fn finish_push(&mut self) -> Result<(), ApiError> {
         self.config.pause_until = self.pause_until.as_deref().map(pause_until).transpose()?.flatten();
-        let sample = self.config.sample_frequency.trim_end_matches('%');
-        if !self.config.sample_frequency.is_empty() && sample.parse::<u32>().is_err() {
-            let text = format_args!("strconv.Atoi: parsing {sample:?}: invalid syntax");
-            return Err(api_error::consumer_invalid_sampling(text));
-        }
         let by_flow_control = self.config.ack_policy == AckPolicy::FlowControl;
         if by_flow_control {
             self.push.flow_control = true;
@@ -391,8 +385,6 @@ pub(crate) struct WireConsumerConfig<'a> {
     replay_policy: &'static str,
     #[serde(skip_serializing_if = "is_zero")]
     rate_limit_bps: u64,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    sample_freq: &'a str,
     #[serde(skip_serializing_if = "is_zero")]
     max_waiting: i64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -462,7 +454,6 @@ impl<'a> WireConsumerConfig<'a> {
             filter_subjects,
             replay_policy: if config.replay_original { "original" } else { "instant" },
             rate_limit_bps: push.map_or(0, |push| push.rate_limit),
-            sample_freq: &config.sample_frequency,
             max_waiting: config.max_waiting,
             max_ack_pending: config.max_ack_pending,
             flow_control: push.is_some_and(|push| push.flow_control),

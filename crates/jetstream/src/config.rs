@@ -177,8 +177,6 @@ pub struct ConsumerConfig {
     pub push: Option<Push>,
     /// Messages are delivered with the pauses between them that they were stored with.
     pub replay_original: bool,
-    /// Share of acknowledgements that are reported, as it was given: `30` or `30%`; empty: none.
-    pub sample_frequency: Box<str>,
     /// Nothing is delivered before.
     pub pause_until: Option<Timestamp>,
     /// A server's own, for a source or mirror.
@@ -212,7 +210,6 @@ impl ConsumerConfig {
             metadata: BTreeMap::new(),
             push: None,
             replay_original: false,
-            sample_frequency: "".into(),
             pause_until: None,
             direct: false,
             sourcing: false,

@@ -122,7 +122,6 @@ fn put_sending(out: &mut Vec<u8>, config: &ConsumerConfig) {
         put(out, push.rate_limit);
     }
     out.push(u8::from(config.replay_original));
-    put_text(out, &config.sample_frequency);
     put_signed(out, config.pause_until.map_or(0, |until| until.0));
     out.push(u8::from(config.direct));
     out.push(u8::from(config.sourcing));
@@ -140,7 +139,6 @@ fn read_sending(from: &mut Reader<'_>, config: &mut ConsumerConfig) -> Result<()
         });
     }
     config.replay_original = from.flag()?;
-    config.sample_frequency = from.text()?.into();
     config.pause_until = Some(from.signed()?).filter(|until| *until != 0).map(Timestamp);
     config.direct = from.flag()?;
     config.sourcing = from.flag()?;
