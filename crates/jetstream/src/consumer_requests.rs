@@ -32,6 +32,11 @@ impl JetStream {
         if let Err(error) = consumer_check::check(&config) {
             return Ok(Err(error));
         }
+        let deliver_subject = config.push.as_ref().map(|push| push.subject.as_bytes());
+        let captures = |subject| stream.config.subjects.iter().any(|filter| filter.matches(subject));
+        if deliver_subject.is_some_and(captures) {
+            return Ok(Err(api_error::CONSUMER_DELIVER_CYCLE));
+        }
         if let Some(id) = known {
             return self.update_consumer(turn, id, config, action);
         }
