@@ -55,3 +55,40 @@ fn users_with_plain_and_hashed_passwords() -> Result<()> {
     ensure!(hasty.expect_close()?.contains("-ERR 'Authorization Violation'"));
     Ok(())
 }
+
+/// What a CONNECT with these fields is answered; `None`: welcome.
+fn connect(gateway: &Server, fields: &str) -> Result<Option<String>> {
+    let mut client = RawNats::dial(gateway.address("nats"))?;
+    ensure!(client.info()?["auth_required"] == true);
+    client.send(format!("CONNECT {{\"verbose\":false,{fields}}}\r\nPING\r\n"))?;
+    let line = client.line()?;
+    Ok(if line == "PONG" { None } else { Some(line) })
+}
+
+const VIOLATION: Option<&str> = Some("-ERR 'Authorization Violation'");
+
+#[test]
+fn one_token_plain_and_hashed() -> Result<()> {
+    let hash = bcrypt::hash("secret", 4)?;
+    for token in ["secret", &hash] {
+        let gateway = Gateway::start(&format!("{}authorization {{ token: \"{token}\" }}\n", Gateway::PLAIN))?;
+        assert_eq!(connect(&gateway, r#""auth_token":"secret""#)?, None);
+        assert_eq!(connect(&gateway, r#""auth_token":"other""#)?.as_deref(), VIOLATION);
+        assert_eq!(connect(&gateway, r#""user":"secret""#)?.as_deref(), VIOLATION);
+        // An MQTT client has no field for it: it comes as the password.
+        assert_eq!(mqtt_login(&gateway, "anybody", "secret")?, 0);
+        assert_eq!(mqtt_login(&gateway, "anybody", "other")?, 5);
+    }
+    Ok(())
+}
+
+#[test]
+fn one_user_without_a_list() -> Result<()> {
+    let gateway = Gateway::start(&format!("{}authorization {{ user: ann, password: secret }}\n", Gateway::PLAIN))?;
+    assert_eq!(connect(&gateway, r#""user":"ann","pass":"secret""#)?, None);
+    assert_eq!(connect(&gateway, r#""user":"ann""#)?.as_deref(), VIOLATION);
+    assert_eq!(connect(&gateway, r#""user":"bob","pass":"secret""#)?.as_deref(), VIOLATION);
+    assert_eq!(mqtt_login(&gateway, "ann", "secret")?, 0);
+    assert_eq!(mqtt_login(&gateway, "ann", "other")?, 5);
+    Ok(())
+}

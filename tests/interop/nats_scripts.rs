@@ -31,3 +31,15 @@ fn nats_js_by_tcp_and_websocket() -> Result<()> {
     assert_eq!(said, "core\nstream\nconsumer\nremoved\n".repeat(2));
     Ok(())
 }
+
+#[test]
+fn nats_py_is_told_what_it_may_not() -> Result<()> {
+    if !peers::available(Peer::NatsPy) {
+        return Ok(());
+    }
+    let users = "authorization { users: [ { user: u, password: p, permissions { publish: \"open.>\", subscribe: \"open.>\" } } ] }\n";
+    let gateway = Gateway::start(&format!("{}{users}", Gateway::PLAIN))?;
+    let said = python::run("edge_permissions.py", &[&gateway.url()], LIMIT)?.success()?;
+    assert_eq!(said, "refused and still there\n");
+    Ok(())
+}

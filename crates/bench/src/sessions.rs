@@ -13,7 +13,7 @@ use crate::side::Side;
 use crate::stopwatch;
 use crate::usage::Usage;
 
-/// Sessions at scale 1, each with one filter of quality 1.
+/// Sessions at scale 1, as many as ours takes by default, each with one filter of quality 1. nats-server refuses subscriptions before that.
 const SESSIONS: f64 = 10_000.0;
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,15 +25,15 @@ pub(crate) fn sleeping(side: Side, scale: f64) -> Result<Outcome> {
     let mut server = side.start()?;
     leave(&server, 0)?;
     let before = Usage::of(&server)?;
-    let count = (SESSIONS * scale).max(1.0) as u64;
-    for number in 1..=count {
+    let last = (SESSIONS * scale).max(2.0) as u64 - 1;
+    for number in 1..=last {
         leave(&server, number)?;
     }
     thread::sleep(SETTLE);
-    let each = Usage::of(&server)?.rss.saturating_sub(before.rss) as f64 / count as f64;
+    let each = Usage::of(&server)?.rss.saturating_sub(before.rss) as f64 / last as f64;
     server.terminate()?;
     let (address, begin) = (server.address("mqtt"), stopwatch::now());
-    let watcher = thread::spawn(move || come_back(address, count, begin));
+    let watcher = thread::spawn(move || come_back(address, last, begin));
     server.restart()?;
     let came = watcher.join().map_err(|_| anyhow!("the watcher panicked"))??;
     thread::sleep(SETTLE);

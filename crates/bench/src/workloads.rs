@@ -26,6 +26,8 @@ const NATS: &[Side] = &[Side::Ours, Side::Stock];
 const DURABLE: &[Side] = &[Side::Ours, Side::Stock, Side::StockAlways];
 const MQTT: &[Side] = &[Side::Ours, Side::Mosquitto, Side::Stock];
 
+const SESSIONS: &[Side] = &[Side::Ours, Side::Mosquitto];
+
 const fn work(name: &'static str, sides: &'static [Side], run: fn(Side, f64) -> Result<Outcome>) -> Workload {
     Workload { name, table: Table::Work, sides, run }
 }
@@ -58,7 +60,7 @@ pub(crate) const WORKLOADS: [Workload; 26] = [
     single("idle MQTT connection, stored session", MQTT, |side, scale| {
         connections::run(side, Speaks::MqttSession, scale)
     }),
-    single("10,000 stored MQTT sessions, nobody connected", MQTT, sessions::sleeping),
+    single("10,000 stored MQTT sessions, nobody connected", SESSIONS, sessions::sleeping),
     single("idle WebSocket connection", NATS, |side, scale| connections::run(side, Speaks::WebSocket, scale)),
     single("idle TLS connection", NATS, |side, scale| connections::run(side, Speaks::Tls, scale)),
     single("1 M messages, 100 k subjects stored", NATS, stored::memory),

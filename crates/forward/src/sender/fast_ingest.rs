@@ -86,7 +86,8 @@ impl Forward {
 
     /// Appends one message. False when there is none at hand, or it has to wait for the end of the batch.
     fn append(&mut self, buffer: &mut SendBuffer) -> bool {
-        let fence = self.fence();
+        let is_first = matches!(&self.session, Session::FastIngest(batch) if batch.sent == 0);
+        let fence = if is_first { self.fence() } else { None };
         let max_payload = self.max_payload();
         let (Session::FastIngest(batch), Some(message)) = (&mut self.session, self.backlog.peek()) else {
             return false;
@@ -99,7 +100,7 @@ impl Forward {
             incarnations: &self.incarnations,
             max_payload,
         };
-        let conditions = Conditions { fence: fence.filter(|_| number == 1), batch: None };
+        let conditions = Conditions { fence, batch: None };
         let inbox = &self.config.inbox;
         let composed = composer
             .write(buffer, &message, conditions, |out| reply(out, inbox, &batch.id, batch.flow, number, operation));
