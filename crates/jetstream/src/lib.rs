@@ -37,6 +37,7 @@ mod queue_blocks;
 mod record;
 mod requests;
 mod room;
+mod sources;
 pub mod store;
 mod stored_config;
 mod stream;

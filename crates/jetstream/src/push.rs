@@ -53,6 +53,13 @@ impl Pushing {
         }
     }
 
+    /// Sends one message, and no more until it is answered.
+    pub(crate) fn begin_with_one(&mut self) {
+        if let Some(flow) = &mut self.flow {
+            flow.window = 0;
+        }
+    }
+
     /// The receiver has to answer before more is sent.
     pub(crate) fn is_stalled(&self) -> bool {
         self.flow.as_ref().is_some_and(|flow| flow.unanswered > flow.window)
@@ -88,7 +95,7 @@ impl Pushing {
         let Some(flow) = &mut self.flow else { return false };
         let Some((_, covered)) = flow.asked.take_if(|(asked, _)| **asked == *subject) else { return false };
         flow.unanswered = flow.unanswered.saturating_sub(covered);
-        flow.window = (flow.window * 2).min(LARGEST_WINDOW);
+        flow.window = (flow.window * 2).clamp(FIRST_WINDOW, LARGEST_WINDOW);
         true
     }
 
@@ -146,6 +153,17 @@ mod tests {
         assert!(!pushing.answered(&asked), "an answer counts once");
         let second = pushing.sent(FIRST_WINDOW, now(0)).expect("asks again, the window has doubled");
         assert_ne!(second, asked);
+    }
+
+    #[test]
+    fn one_message_goes_first_when_it_is_doubtful() {
+        let mut pushing = pushing(true, 0);
+        pushing.begin_with_one();
+        assert!(!pushing.is_stalled());
+        let asked = pushing.sent(1, now(0)).expect("asks behind it");
+        assert!(pushing.is_stalled());
+        assert!(pushing.answered(&asked) && !pushing.is_stalled());
+        assert_eq!(pushing.sent(FIRST_WINDOW / 2, now(0)), None, "a window as at first");
     }
 
     #[test]
