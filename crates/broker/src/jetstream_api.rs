@@ -27,7 +27,7 @@ impl Broker {
         self.change_row(GLOBAL, &api, Target::Service(Service::JetStreamApi), true);
     }
 
-    /// leafnode §17.1: the API, and the data subjects of buckets, which are reached below it. One wildcard is announced for all of them.
+    /// The API, and the data subjects of buckets, which are reached below it as in nats-server. One wildcard is announced for all of them.
     fn map_domain(&mut self, domain: &Filter, api: &Filter) {
         let account = &mut self.accounts[GLOBAL as usize];
         account.map_prefix(domain, api);
