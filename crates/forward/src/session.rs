@@ -11,7 +11,7 @@
 //!                    └── timer ─ Stopped{reason, until} ◄── no answer, unknown code ┘
 //! ```
 //!
-//! The first message after `Asking` is always a plain one (forward §3.3). Nothing is sent in `Asking`, `Parking` and `Stopped`.
+//! The first message after `Asking` is always a plain one, which the fence holds for. Nothing is sent in `Asking`, `Parking` and `Stopped`.
 
 use std::collections::VecDeque;
 
@@ -314,7 +314,7 @@ impl Forward {
         self.drive();
     }
 
-    /// Whether the hub has interest in [`Forward::filter`]: without it nothing is answered on a leaf link (forward §2).
+    /// Whether the hub has interest in [`Forward::filter`]: without it nothing is answered on a leaf link.
     pub fn handle_interest(&mut self, now_ms: u64, wanted: bool) {
         self.tick(now_ms);
         // After cuts right behind our messages the interest of a fresh link proves nothing.

@@ -1,4 +1,4 @@
-//! Golden scripts: each row of the failure table (forward §6) is a file whose first comment says why.
+//! Golden scripts: each row of the table in `testing.rs` is a file whose first comment says why.
 
 use std::collections::BTreeMap;
 use std::error::Error;
