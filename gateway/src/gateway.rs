@@ -256,7 +256,7 @@ fn say_how_to_try(urls: &[(&str, Vec<String>)]) {
     }
 }
 
-/// The signals that a server knows (drop-in §3).
+/// The signals that a server knows.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

@@ -1,4 +1,4 @@
-//! HUP: the configuration is read again, and taken over all or not at all. drop-in §6
+//! HUP: the configuration is read again, and taken over all or not at all, as nats-server does.
 
 use crate::config::Config;
 

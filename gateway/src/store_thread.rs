@@ -1,7 +1,7 @@
 //! The store thread: `committer` with a clock, a mailbox and SQLite around it.
 //!
 //! The store is opened, and what the configuration declares is brought about, before the thread runs: a mistake ends the start with a message. From
-//! then on a failed store is dropped, opened anew and reported (design §4); the gateway lives on.
+//! then on a failed store is dropped, opened anew and reported; the gateway lives on.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -278,7 +278,7 @@ impl Opened {
         }
     }
 
-    /// Reference forward §1: an incarnation begins at every opening of the store, and is durable before anything is forwarded.
+    /// An incarnation begins at every opening of the store, and is durable before anything is forwarded.
     fn forward_rows(&mut self, plan: &StorePlan, clock: Clock) -> anyhow::Result<ForwardRows> {
         let mut rows = ForwardRows::default();
         for event in &self.events {

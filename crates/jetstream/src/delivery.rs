@@ -15,7 +15,7 @@ use crate::push::Pushing;
 use crate::store::{MessageBuffer, Read, Store, StoreError, StoredMessage, undamaged};
 use crate::stream::Stream;
 
-/// Bytes on their way to one consumer's subscribers, until their connections have drained (design §3).
+/// Bytes on their way to one consumer's subscribers, until their connections have drained.
 pub(crate) const CREDIT: i64 = 256 << 10;
 /// One look into the store.
 const SLICE: usize = 64 << 10;

@@ -500,7 +500,7 @@ pub mod record_space {
     pub const SESSION: u8 = b's';
     /// Positions of forwards; their meaning is `forward`'s.
     pub const FORWARD: u8 = b'f';
-    /// Incarnations of the store (reference: forward §1).
+    /// Incarnations of the store; their meaning is `forward`'s as well.
     pub const INCARNATION: u8 = b'i';
     /// The age clock and other single values.
     pub const SINGLE: u8 = b'v';

@@ -1,4 +1,4 @@
-//! Defaults are filled in, and options that don't go together are found: stock's texts, which have no position (drop-in §1).
+//! Defaults are filled in, and options that don't go together are found: stock's texts, which have no position.
 
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 //!
 //! One file per block. Every mistake is found and reported at once, with its place: unknown keys, keys of nats-server that we lack
 //! ("not supported"), values out of range, files that are missing, and options that don't go together, which stock finds only
-//! when it starts (drop-in §1). Flags override the file. What stock takes and means nothing here is taken with a notice.
+//! when it starts. Flags override the file. What stock takes and means nothing here is taken with a notice.
 //!
 //! With no configuration at all everything listens on loopback and the store is in the platform's state folder.
 
@@ -96,7 +96,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Listeners that other machines can reach and that ask nobody who they are: to be warned of, loudly (design §7).
+    /// Listeners that other machines can reach and that ask nobody who they are: to be warned of, loudly.
     pub fn open_to_everybody(&self) -> Vec<(&'static str, &Listen)> {
         let shared = &self.authorization;
         let mqtt = self.mqtt.as_ref().map(|mqtt| ("mqtt", &mqtt.listen, mqtt.authorization.as_ref()));

@@ -14,7 +14,7 @@ use super::rejected::Refused;
 use super::ticket::{Asked, ticket};
 use crate::config;
 
-/// Bytes that may wait at the link before more is sent: about what a slow one drains in a second (forward §5).
+/// Bytes that may wait at the link before more is sent: about what a slow one drains in a second.
 const MAX_PENDING: usize = 256 * 1024;
 /// Most samples of "this sequence was stored at this age".
 const MAX_SAMPLES: usize = 1024;
