@@ -1,7 +1,7 @@
 //! The store thread: `committer` with a clock, a mailbox and SQLite around it.
 //!
-//! The store is opened, and what the configuration declares is brought about, before the thread runs: a mistake ends the start with a message. From
-//! then on a failed store is dropped, opened anew and reported; the gateway lives on.
+//! The store is opened, and what the configuration declares is brought about, before the thread runs. From then on a failed store is dropped, opened
+//! anew and reported; the gateway lives on.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use committer::Committer;
 use forward::{Incarnation, IncarnationId, Incarnations};
+use jetstream::api_error::ApiError;
 use jetstream::clock::AgeClock;
 use jetstream::command::{Answer, Batch, Command, Event, Outcome, Request, Turn};
 use jetstream::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
@@ -245,12 +246,15 @@ fn open(plan: &StorePlan, clock: Clock, handle: &StoreHandle, rows: &Mutex<Forwa
 }
 
 impl Opened {
-    /// Streams and consumers of the configuration: created, or brought to what it says.
+    /// Streams and consumers of the configuration: created, or brought to what it says. What can't be is told and left as it is: a box whose streams
+    /// were changed over the API still serves, after a restart as well.
     fn declare(&mut self, plan: &StorePlan, clock: Clock) -> anyhow::Result<()> {
         for (place, declaration) in &plan.declared {
-            let mut refused = None;
+            let mut refused: Option<ApiError> = None;
             for request in declaration.requests() {
                 match self.ask(clock, request)? {
+                    // There is nothing to update: it is the refused creation that tells why.
+                    Answer::Error(error) if error.code == 404 && refused.is_some() => {}
                     Answer::Error(error) => refused = Some(error),
                     _ => {
                         refused = None;
@@ -259,7 +263,11 @@ impl Opened {
                 }
             }
             if let Some(error) = refused {
-                anyhow::bail!("{place}: {}: {} ({})", declaration.what(), error.description, error.err_code);
+                let (what, code) = (declaration.what(), error.err_code);
+                tracing::error!(
+                    "{place}: {what} is not as declared: {} ({code}); change the file, or what is in its way",
+                    error.description
+                );
             }
         }
         Ok(())
