@@ -381,6 +381,8 @@ fn deleted_list(store: &mut dyn Store, info: &StreamInfo) -> Result<Vec<Sequence
         there.clear();
         store.sequences(info.id, from, SEQUENCES_PER_LOOK, &mut there)?;
         if there.is_empty() {
+            let behind_all = (from.0..=info.state.last.0).map(Sequence);
+            list.extend(behind_all.take(MOST_DELETED_LISTED - list.len()));
             break;
         }
         for sequence in &there {

@@ -68,7 +68,9 @@ impl JetStream {
         let state = turn.store.state(id);
         match retention {
             Retention::Interest => {
-                self.sweep_later(turn.store, id, Sweep { next: state.first, last: state.last, only_matched: true })
+                self.sweep_later(turn.store, id, Sweep { next: state.first, last: state.last, only_matched: true })?;
+                // The answer shows what a first step has made of it.
+                self.sweep(turn)
             }
             Retention::Limits | Retention::WorkQueue => self.end_sweep(turn.store, id),
         }
