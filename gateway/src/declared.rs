@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jetstream::command::{ConsumerAction, Request};
-use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
+use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Retention, Storage, StreamConfig};
 use jetstream::identity::{Sequence, Timestamp};
 use subject::Filter;
 
@@ -59,6 +59,15 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
     StreamConfig {
         description: stream.description.clone().unwrap_or_default().into(),
         subjects: filters(&stream.subjects),
+        retention: match stream.retention {
+            config::Retention::Limits => Retention::Limits,
+            config::Retention::Interest => Retention::Interest,
+            config::Retention::WorkQueue => Retention::WorkQueue,
+        },
+        storage: match stream.storage {
+            config::Storage::File => Storage::File,
+            config::Storage::Memory => Storage::Memory,
+        },
         max_messages: limit(stream.max_messages),
         max_bytes: limit(stream.max_bytes),
         max_age_ns: stream.max_age.map_or(0, nanoseconds),

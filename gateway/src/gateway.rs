@@ -127,6 +127,7 @@ fn start_store(config: &Config, clock: Clock) -> anyhow::Result<StoreThread> {
         limits: Limits {
             max_streams: u32::try_from(config.memory.max_streams).unwrap_or(u32::MAX),
             max_file_store: jetstream.max_file,
+            max_memory_store: Some(jetstream.max_memory),
             max_queued_messages: config.mqtt_limits.max_queued_messages,
             max_queued_bytes: config.mqtt_limits.max_queued_bytes,
             seed: (getrandom::u64()?, getrandom::u64()?),
@@ -152,7 +153,7 @@ fn first_status(config: &Config, clock: &Clock, sockets: &Sockets) -> SharedStat
         jetstream: config.jetstream.as_ref().map(|jetstream| JetStreamFacts {
             store_dir: jetstream.store_dir.display().to_string(),
             domain: jetstream.domain.clone(),
-            max_memory: whole(jetstream.max_memory),
+            max_memory: whole(Some(jetstream.max_memory)),
             max_storage: whole(jetstream.max_file),
         }),
         ..Status::default()

@@ -103,6 +103,33 @@ fn a_stream_from_add_to_remove() -> Result<()> {
 }
 
 #[test]
+fn queues_and_interest() -> Result<()> {
+    let Some((_gateway, cli)) = start()? else { return Ok(()) };
+    let add = |name: &str, more: &[&str]| {
+        let subjects = format!("{name}.>");
+        cli.run(&[&["stream", "add", name, "--subjects", &subjects, "--defaults"], more].concat())?.success()
+    };
+    let messages = |name: &str| -> Result<u64> {
+        Ok(cli.json(&["stream", "info", name, "--json"])?["state"]["messages"].as_u64().unwrap_or(u64::MAX))
+    };
+    add("jobs", &["--retention", "work"])?;
+    add("news", &["--retention", "interest", "--storage", "memory"])?;
+    cli.run(&["consumer", "add", "jobs", "worker", "--pull", "--ack", "explicit", "--defaults"])?.success()?;
+    for subject in ["jobs.a", "jobs.b", "news.a"] {
+        cli.run(&["pub", "--jetstream", subject, subject])?.success()?;
+    }
+    assert_eq!((messages("jobs")?, messages("news")?), (2, 0), "nobody has interest in news");
+    cli.run(&["consumer", "next", "jobs", "worker", "--ack"])?.success()?;
+    assert_eq!(messages("jobs")?, 1);
+    let second = cli.run(&["consumer", "add", "jobs", "second", "--pull", "--ack", "explicit", "--defaults"])?;
+    let said = second.stdout + &second.stderr;
+    ensure!(said.contains("multiple non-filtered consumers"), "{said}");
+    let info = cli.json(&["stream", "info", "news", "--json"])?;
+    assert_eq!((&info["config"]["retention"], &info["config"]["storage"]), (&"interest".into(), &"memory".into()));
+    Ok(())
+}
+
+#[test]
 fn a_consumer_from_add_to_remove() -> Result<()> {
     let Some((_gateway, cli)) = start()? else { return Ok(()) };
     cli.run(&["stream", "add", "ORDERS", "--subjects", "orders.>", "--defaults"])?.success()?;

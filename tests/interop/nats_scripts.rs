@@ -21,6 +21,17 @@ fn nats_py() -> Result<()> {
 }
 
 #[test]
+fn nats_py_works_off_queues() -> Result<()> {
+    if !peers::available(Peer::NatsPy) {
+        return Ok(());
+    }
+    let gateway = Gateway::start(Gateway::PLAIN)?;
+    let said = python::run("edge_queues.py", &[&gateway.url()], LIMIT)?.success()?;
+    assert_eq!(said, "work queue\ninterest\nmemory\n");
+    Ok(())
+}
+
+#[test]
 fn nats_js_by_tcp_and_websocket() -> Result<()> {
     if !peers::available(Peer::NatsJs) {
         return Ok(());

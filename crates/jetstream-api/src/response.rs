@@ -220,14 +220,14 @@ struct WireApi {
 impl<'a> WireAccount<'a> {
     fn new(info: &AccountInfo, server: &Server<'a>) -> WireAccount<'a> {
         WireAccount {
-            memory: 0,
+            memory: info.memory,
             storage: info.storage,
             reserved_memory: 0,
             reserved_storage: 0,
             streams: info.streams,
             consumers: info.consumers,
             limits: WireLimits {
-                max_memory: -1,
+                max_memory: info.max_memory,
                 max_storage: info.max_storage,
                 max_streams: info.max_streams,
                 max_consumers: -1,

@@ -5,7 +5,7 @@ use crate::json::Object;
 use crate::stream_check;
 use crate::wire::is_zero;
 use jetstream::api_error::{self, ApiError};
-use jetstream::config::{Discard, StreamConfig};
+use jetstream::config::{Discard, Retention, Storage, StreamConfig};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -58,6 +58,11 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.max_message_size = if max_message_size > 0 { max_message_size } else { -1 };
     let max_age = body.duration("max_age")?;
     let duplicate_window = body.duration("duplicate_window")?;
+    config.retention = body.word(
+        "retention",
+        &[("limits", Retention::Limits), ("interest", Retention::Interest), ("workqueue", Retention::WorkQueue)],
+    )?;
+    config.storage = body.word("storage", &[("file", Storage::File), ("memory", Storage::Memory)])?;
     config.discard = body.word("discard", &[("old", Discard::Old), ("new", Discard::New)])?;
     config.discard_new_per_subject = body.flag("discard_new_per_subject")?;
     config.deny_delete = body.flag("deny_delete")?;
@@ -75,10 +80,6 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
 }
 
 fn read_unsupported(body: &mut Object) -> Result<(), ApiError> {
-    let retention = body.word("retention", &[("limits", false), ("interest", true), ("workqueue", true)])?;
-    body.refuse_value("retention", retention);
-    let storage = body.word("storage", &[("file", false), ("memory", true)])?;
-    body.refuse_value("storage", storage);
     let unknown = |_| api_error::invalid_json("unknown compression algorithm");
     let compression = body.word("compression", &[("none", false), ("s2", true)]).map_err(unknown)?;
     body.refuse_value("compression", compression);
@@ -180,7 +181,11 @@ impl<'a> WireStreamConfig<'a> {
             name: &config.name,
             description: &config.description,
             subjects: config.subjects.iter().map(subject::Filter::as_str).collect(),
-            retention: "limits",
+            retention: match config.retention {
+                Retention::Limits => "limits",
+                Retention::Interest => "interest",
+                Retention::WorkQueue => "workqueue",
+            },
             max_consumers: config.max_consumers,
             max_msgs: config.max_messages,
             max_bytes: config.max_bytes,
@@ -191,7 +196,10 @@ impl<'a> WireStreamConfig<'a> {
                 Discard::Old => "old",
                 Discard::New => "new",
             },
-            storage: "file",
+            storage: match config.storage {
+                Storage::File => "file",
+                Storage::Memory => "memory",
+            },
             num_replicas: 1,
             duplicate_window: config.duplicate_window_ns,
             compression: "none",

@@ -420,6 +420,8 @@ pub enum Answer {
 /// `$JS.API.INFO`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountInfo {
+    /// Bytes kept in memory.
+    pub memory: u64,
     /// Bytes stored in files.
     pub storage: u64,
     /// Streams, not counting our own.
@@ -430,6 +432,8 @@ pub struct AccountInfo {
     pub api_total: u64,
     /// Of those, refused.
     pub api_errors: u64,
+    /// Limits: bytes in memory, -1 unlimited.
+    pub max_memory: i64,
     /// Limits: bytes of files, -1 unlimited.
     pub max_storage: i64,
     /// Limits: streams.

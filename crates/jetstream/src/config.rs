@@ -14,7 +14,29 @@ pub enum Discard {
     New,
 }
 
-/// A stream. Limits retention, file storage, one replica: what this version builds. -1 means no limit, as in the API.
+/// When a message leaves its stream, apart from the limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retention {
+    /// By the limits only.
+    #[default]
+    Limits,
+    /// When every consumer it matches has acknowledged it; at once if it matches none.
+    Interest,
+    /// When it is acknowledged. It matches one consumer at most.
+    WorkQueue,
+}
+
+/// Where messages are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// On disk.
+    #[default]
+    File,
+    /// In memory: the stream and its consumers are gone after a restart.
+    Memory,
+}
+
+/// A stream, of one replica. -1 means no limit, as in the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamConfig {
     /// Its name: no blank, `.`, `*`, `>`, path separators or control characters; at most 255 bytes.
@@ -23,6 +45,10 @@ pub struct StreamConfig {
     pub description: Box<str>,
     /// Captured subjects; the stream's name when none was given.
     pub subjects: Vec<Filter>,
+    /// When messages leave.
+    pub retention: Retention,
+    /// Where they are kept.
+    pub storage: Storage,
     /// Most messages.
     pub max_messages: i64,
     /// Most bytes, by [`crate::store::message_size`].
@@ -67,6 +93,8 @@ impl StreamConfig {
             name: name.into(),
             description: "".into(),
             subjects: Filter::parse(name).into_iter().collect(),
+            retention: Retention::Limits,
+            storage: Storage::File,
             max_messages: -1,
             max_bytes: -1,
             max_age_ns: 0,

@@ -121,6 +121,8 @@ pub(crate) struct Delivering {
     pub(crate) recounted: AgeMillis,
     /// Flow control and rate of a push consumer.
     pub(crate) pushing: Option<Pushing>,
+    /// A heartbeat said that an answer is waited for: the next empty one may be to that.
+    pub(crate) told_stalled: bool,
     /// Nothing is delivered before.
     pub(crate) not_before: Option<AgeMillis>,
     /// For a replay with the original pauses: when the last message was sent, and when it had been stored.
@@ -140,6 +142,7 @@ impl Delivering {
             last_active: now,
             recounted: AgeMillis(0),
             pushing: None,
+            told_stalled: false,
             not_before: None,
             replayed: None,
         }
@@ -154,6 +157,7 @@ impl Delivering {
     pub(crate) fn unbind(&mut self) {
         self.waiting.clear();
         self.replayed = None;
+        self.told_stalled = false;
         self.credit = CREDIT;
         if let Some(pushing) = &mut self.pushing {
             pushing.forget();
@@ -248,8 +252,12 @@ impl Consumer {
             return Ok(());
         }
         let received = entry.map_or(0, |entry| entry.received());
+        if self.is_exhausted(received) {
+            self.give_up(sequence);
+            return Ok(());
+        }
         buffer.clear();
-        let there = !self.is_exhausted(received) && undamaged(store, self.stream, sequence, buffer)?;
+        let there = undamaged(store, self.stream, sequence, buffer)?;
         let Some(message) = buffer.get(0).filter(|_| there) else {
             self.pending.remove(sequence);
             self.dirty = true;
@@ -349,7 +357,9 @@ impl Consumer {
         self.count_taken(1);
         self.delivered += 1;
         self.next = message.sequence.next();
-        if self.config.ack_policy != AckPolicy::None {
+        if self.config.ack_policy == AckPolicy::None {
+            self.sent_for_good(message.sequence);
+        } else {
             self.pending.insert(message.sequence, self.delivered, self.due(now, 1));
         }
         true
@@ -431,8 +441,9 @@ impl Consumer {
         if let Some((interval, at)) = &mut waiting.heartbeat {
             *at = AgeMillis(now.age.0.saturating_add(*interval));
         }
+        let ask = self.wants_confirmation();
         if let Some(pushing) = &mut self.delivering.pushing
-            && let Some(reply) = pushing.sent(size as u64, now)
+            && let Some(reply) = pushing.sent(size as u64, message.sequence, ask, now)
             && let Some(push) = &self.config.push
         {
             ask_for_flow(deliveries, push.subject.as_bytes(), &reply);
@@ -465,6 +476,7 @@ impl Consumer {
             waiting.end(deliveries, "408 Request Timeout");
         }
         let (delivered, last) = (self.delivered, self.next.0.saturating_sub(1));
+        let mut told = false;
         let stalled = self.delivering.pushing.as_ref().and_then(Pushing::waits_for).map(String::from_utf8_lossy);
         let stalled = stalled.map_or(String::new(), |subject| format!("Nats-Consumer-Stalled: {subject}\r\n"));
         for waiting in &mut self.delivering.waiting {
@@ -475,7 +487,18 @@ impl Consumer {
                     "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: {delivered}\r\nNats-Last-Stream: {last}\r\n{stalled}\r\n"
                 );
                 send_status(deliveries, &waiting.inbox, &text);
+                told |= waiting.is_push;
             }
+        }
+        self.delivering.told_stalled |= told && !stalled.is_empty();
+        // What is confirmed by answers must not wait for a window to fill.
+        if told
+            && self.is_unconfirmed()
+            && let Some(pushing) = &mut self.delivering.pushing
+            && let Some(reply) = pushing.ask(Sequence(last))
+            && let Some(push) = &self.config.push
+        {
+            ask_for_flow(deliveries, push.subject.as_bytes(), &reply);
         }
     }
 }

@@ -11,6 +11,14 @@ impl StreamId {
     pub const QUEUED: StreamId = StreamId(1);
     /// Where the ids of users' streams begin.
     pub const FIRST: StreamId = StreamId(16);
+    /// Set in the ids of streams that are kept in memory.
+    pub(crate) const VOLATILE: u32 = 1 << 31;
+
+    /// Kept in memory, not in the store: gone after a restart.
+    #[must_use]
+    pub fn is_volatile(self) -> bool {
+        self.0 & StreamId::VOLATILE != 0
+    }
 }
 
 /// One instance of a consumer, unique within a store.

@@ -36,12 +36,15 @@ mod queue;
 mod queue_blocks;
 mod record;
 mod requests;
+mod retention;
+mod retention_check;
 mod room;
 pub mod store;
 mod stored_config;
 mod stream;
 mod stream_check;
 mod stream_requests;
+mod sweep;
 
 #[cfg(test)]
 mod properties;

@@ -20,7 +20,7 @@ const DISK_STEP: u64 = 256 * 1024;
 
 /// What the engine is likely to need for a message, and some pages.
 pub(crate) fn room_needed(message: &Incoming<'_>) -> u64 {
-    message.size() * 2 + DISK_STEP
+    message.size(StreamId::NONE) * 2 + DISK_STEP
 }
 
 impl JetStream {

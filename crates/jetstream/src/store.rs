@@ -9,6 +9,7 @@
 use crate::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
 use subject::Filter;
 
+pub(crate) mod layers;
 pub mod memory;
 pub mod subject_table;
 
@@ -50,6 +51,15 @@ pub struct StreamState {
 pub fn message_size(subject: usize, headers: usize, payload: usize) -> u64 {
     let fixed = if headers == 0 { 22 } else { 26 };
     (fixed + subject + headers + payload + 8) as u64
+}
+
+/// Size of a message in a stream: nats-server's memory store counts less for each than its file store.
+pub(crate) fn message_size_in(stream: StreamId, subject: usize, headers: usize, payload: usize) -> u64 {
+    if stream.is_volatile() {
+        (subject + headers + payload + 16) as u64
+    } else {
+        message_size(subject, headers, payload)
+    }
 }
 
 /// What is known of one subject of a stream.

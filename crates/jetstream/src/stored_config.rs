@@ -1,11 +1,12 @@
 //! How configurations are stored: a stream's description, and the first record of a consumer.
 
-use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, StreamConfig};
+use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, Retention, Storage, StreamConfig};
 use crate::identity::{Sequence, StreamId, Timestamp};
 use crate::record::{Reader, put, put_filters, put_map, put_signed, put_text};
 use crate::store::StoreError;
 
-const STREAM_VERSION: u8 = 1;
+/// Version 1 ended with the metadata: limits, in files.
+const STREAM_VERSION: u8 = 2;
 /// Version 1 ended with the metadata.
 const CONSUMER_VERSION: u8 = 2;
 
@@ -32,6 +33,12 @@ pub(crate) fn encode_stream(config: &StreamConfig, created: Timestamp) -> Vec<u8
     out.push(u8::from(config.sealed));
     put(&mut out, config.first_sequence);
     put_map(&mut out, &config.metadata);
+    out.push(match config.retention {
+        Retention::Limits => 0,
+        Retention::Interest => 1,
+        Retention::WorkQueue => 2,
+    });
+    out.push(u8::from(config.storage == Storage::Memory));
     out
 }
 
@@ -43,9 +50,11 @@ pub fn stream_name(description: &[u8]) -> Option<Box<str>> {
 
 /// The reverse of [`encode_stream`].
 pub(crate) fn decode_stream(bytes: &[u8]) -> Result<(StreamConfig, Timestamp), StoreError> {
-    let mut from = Reader::new(bytes, STREAM_VERSION, "description of a stream")?;
+    let what = "description of a stream";
+    let version = bytes.first().copied().unwrap_or_default().clamp(1, STREAM_VERSION);
+    let mut from = Reader::new(bytes, version, what)?;
     let created = Timestamp(from.signed()?);
-    let config = StreamConfig {
+    let mut config = StreamConfig {
         name: from.text()?.into(),
         description: from.text()?.into(),
         subjects: from.filters()?,
@@ -65,7 +74,17 @@ pub(crate) fn decode_stream(bytes: &[u8]) -> Result<(StreamConfig, Timestamp), S
         sealed: from.flag()?,
         first_sequence: from.number()?,
         metadata: from.map()?,
+        ..StreamConfig::named("")
     };
+    if version > 1 {
+        config.retention = match from.byte()? {
+            0 => Retention::Limits,
+            1 => Retention::Interest,
+            2 => Retention::WorkQueue,
+            _ => return Err(StoreError::Damaged(format!("{what}: unknown retention"))),
+        };
+        config.storage = if from.flag()? { Storage::Memory } else { Storage::File };
+    }
     Ok((config, created))
 }
 
@@ -201,7 +220,7 @@ pub(crate) fn decode_consumer(bytes: &[u8]) -> Result<(ConsumerConfig, StreamId,
 #[cfg(test)]
 mod tests {
     use super::{decode_consumer, decode_stream, encode_consumer, encode_stream};
-    use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, StreamConfig};
+    use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, Retention, StreamConfig};
     use crate::identity::{Sequence, StreamId, Timestamp};
     use subject::Filter;
 
@@ -213,12 +232,22 @@ mod tests {
             max_message_size: 77,
             discard: Discard::New,
             sealed: true,
+            retention: Retention::Interest,
             metadata: [("k".to_owned(), "v".to_owned())].into(),
             ..StreamConfig::named("S")
         };
         let bytes = encode_stream(&config, Timestamp(-5));
         assert_eq!(decode_stream(&bytes).expect("readable"), (config, Timestamp(-5)));
         assert!(decode_stream(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn a_stream_of_version_1_is_read() {
+        let config = StreamConfig { max_bytes: 5, ..StreamConfig::named("S") };
+        let mut bytes = encode_stream(&config, Timestamp(5));
+        bytes.truncate(bytes.len() - 2);
+        bytes[0] = 1;
+        assert_eq!(decode_stream(&bytes).expect("readable"), (config, Timestamp(5)));
     }
 
     #[test]

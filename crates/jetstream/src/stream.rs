@@ -17,7 +17,7 @@ use crate::message_id::IdKey;
 use crate::publish_header::{PublishHeaders, sequence};
 use crate::store::{
     Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StoredMessage, StreamState, SubjectState,
-    message_size, undamaged,
+    message_size_in, undamaged,
 };
 
 /// Messages removed by one call of the store; a longer removal is done in steps.
@@ -36,8 +36,8 @@ pub(crate) struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    pub(crate) fn size(&self) -> u64 {
-        message_size(self.subject.len(), self.headers.len(), self.payload.len())
+    pub(crate) fn size(&self, stream: StreamId) -> u64 {
+        message_size_in(stream, self.subject.len(), self.headers.len(), self.payload.len())
     }
 }
 
@@ -45,6 +45,8 @@ impl Incoming<'_> {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Stored(Sequence),
+    /// Nobody has interest in it: it got a sequence, and nothing else is kept.
+    Passed(Sequence),
     Duplicate(Sequence),
     Refused(ApiError),
 }
@@ -166,8 +168,14 @@ impl Stream {
                 return Ok(Verdict::Refused(refusal));
             }
         }
+        if let Some(refusal) = self.size_refusal(message) {
+            return Ok(Verdict::Refused(refusal));
+        }
+        if self.has_no_interest(message.subject) {
+            return self.pass(store, now, message, (&headers, id_hash, ids.most), removed);
+        }
         let on_subject = self.limited_subject(store, message.subject);
-        if let Some(refusal) = self.size_and_limits(store, message, &headers, &state, on_subject)? {
+        if let Some(refusal) = self.limit_refusal(store, message, &headers, &state, on_subject)? {
             return Ok(Verdict::Refused(refusal));
         }
         let new = NewMessage {
@@ -183,12 +191,32 @@ impl Stream {
             Err(StoreError::Full) => return Ok(Verdict::Refused(api_error::STORAGE_RESOURCES_EXCEEDED)),
             Err(error) => return Err(error),
         }
-        self.count(&new, &headers, ids.most);
+        self.count(&new);
+        self.remember(id_hash, &headers, new.sequence, now.age, ids.most);
         self.trim_subject(store, message, on_subject, removed)?;
         if let Some(rollup) = headers.rollup {
-            self.roll_up(store, rollup, message.subject, new.sequence, removed)?;
+            self.roll_up(store, rollup, message.subject, new.sequence, 1, removed)?;
         }
         Ok(Verdict::Stored(new.sequence))
+    }
+
+    /// Gives a message that nobody has interest in its sequence. Its id is remembered, and what it rolls up goes.
+    fn pass(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        message: &Incoming<'_>,
+        (headers, id_hash, most_ids): (&PublishHeaders<'_>, Option<u128>, usize),
+        removed: &mut Vec<Removal>,
+    ) -> Result<Verdict, StoreError> {
+        let state = store.state(self.id);
+        let sequence = state.last.next();
+        store.skip_to(self.id, sequence, Now { wall: now.wall.max(state.last_time), age: now.age })?;
+        self.remember(id_hash, headers, sequence, now.age, most_ids);
+        if let Some(rollup) = headers.rollup {
+            self.roll_up(store, rollup, message.subject, sequence, 0, removed)?;
+        }
+        Ok(Verdict::Passed(sequence))
     }
 
     /// What the limits of number, bytes and age remove. `true` when more waits for the next turn.
@@ -341,7 +369,16 @@ impl Stream {
         store.subject_state(self.id, subject)
     }
 
-    fn size_and_limits(
+    fn size_refusal(&self, message: &Incoming<'_>) -> Option<ApiError> {
+        let size = (message.headers.len() + message.payload.len()) as u64;
+        let exceeds_hubs = self.forwarded.largest.is_some_and(|max| size > max);
+        if exceeds_hubs || u64::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
+            return Some(api_error::STREAM_MESSAGE_EXCEEDS_MAXIMUM);
+        }
+        (message.headers.len() > LONGEST_HEADERS).then_some(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM)
+    }
+
+    fn limit_refusal(
         &self,
         store: &mut dyn Store,
         message: &Incoming<'_>,
@@ -349,17 +386,9 @@ impl Stream {
         state: &StreamState,
         on_subject: Option<SubjectState>,
     ) -> Result<Option<ApiError>, StoreError> {
-        let size = (message.headers.len() + message.payload.len()) as u64;
-        let exceeds_hubs = self.forwarded.largest.is_some_and(|max| size > max);
-        if exceeds_hubs || u64::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
-            return Ok(Some(api_error::STREAM_MESSAGE_EXCEEDS_MAXIMUM));
-        }
-        if message.headers.len() > LONGEST_HEADERS {
-            return Ok(Some(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM));
-        }
         if self.config.discard == Discard::Old {
             // Stock stores it and evicts it at once; an acknowledged message that is gone helps nobody.
-            let never_fits = message.size() > limit(self.config.max_bytes);
+            let never_fits = message.size(self.id) > limit(self.config.max_bytes);
             return Ok(never_fits.then(|| api_error::stream_store_failed("maximum bytes exceeded")));
         }
         let per_subject = limit(self.config.max_messages_per_subject);
@@ -370,9 +399,9 @@ impl Stream {
         if state.messages >= limit(self.config.max_messages) && !replaces {
             return Ok(Some(api_error::stream_store_failed("maximum messages exceeded")));
         }
-        if state.bytes + message.size() > limit(self.config.max_bytes) {
+        if state.bytes + message.size(self.id) > limit(self.config.max_bytes) {
             let given_up = on_subject.filter(|_| replaces).map(|found| self.oldest_size(store, message.subject, found));
-            if given_up.transpose()?.is_none_or(|size| size < message.size()) {
+            if given_up.transpose()?.is_none_or(|size| size < message.size(self.id)) {
                 return Ok(Some(api_error::stream_store_failed("maximum bytes exceeded")));
             }
         }
@@ -390,18 +419,28 @@ impl Stream {
             undamaged(store, self.id, oldest, &mut buffer)?;
         }
         let size = |message: StoredMessage<'_>| {
-            message_size(message.subject.len(), message.headers.len(), message.payload.len())
+            message_size_in(self.id, message.subject.len(), message.headers.len(), message.payload.len())
         };
         Ok(buffer.get(0).map_or(0, size))
     }
 
-    fn count(&mut self, new: &NewMessage<'_>, headers: &PublishHeaders<'_>, most_ids: usize) {
+    fn count(&mut self, new: &NewMessage<'_>) {
         self.appended += 1;
         for tally in &mut self.tallies {
             tally.matched += u64::from(tally.filters.iter().any(|filter| filter.matches(new.subject)));
         }
-        if let Some(hash) = new.message_id {
-            self.duplicates.insert(hash, new.sequence, new.now.age, most_ids);
+    }
+
+    fn remember(
+        &mut self,
+        id_hash: Option<u128>,
+        headers: &PublishHeaders<'_>,
+        sequence: Sequence,
+        age: AgeMillis,
+        most_ids: usize,
+    ) {
+        if let Some(hash) = id_hash {
+            self.duplicates.insert(hash, sequence, age, most_ids);
         }
         if let Some(last_id) = &mut self.last_id {
             last_id.clear();
@@ -441,13 +480,14 @@ impl Stream {
         rollup: &[u8],
         subject: &[u8],
         new: Sequence,
+        keep: u64,
         removed: &mut Vec<Removal>,
     ) -> Result<(), StoreError> {
         if rollup.eq_ignore_ascii_case(b"all") {
             return self.remove_below(store, new, removed).map(drop);
         }
         let Ok(filter) = Filter::from_bytes(subject) else { return Ok(()) };
-        self.purge(store, &filter, None, 1, removed).map(drop)
+        self.purge(store, &filter, None, keep, removed).map(drop)
     }
 
     /// Removes everything, at once however much it is; answers how many that were.

@@ -1,7 +1,7 @@
 //! Is a stream's configuration possible? The rules and texts are nats-server's.
 
 use crate::api_error::{self, ApiError};
-use crate::config::{Discard, StreamConfig};
+use crate::config::{Discard, Retention, StreamConfig};
 use crate::identity::HIGHEST_SEQUENCE;
 use subject::Filter;
 
@@ -25,6 +25,12 @@ pub(crate) fn check_update(old: &StreamConfig, new: &StreamConfig) -> Result<(),
     check(new)?;
     let text = if new.name != old.name {
         "stream configuration name must match original"
+    } else if new.storage != old.storage {
+        "stream configuration update can not change storage type"
+    } else if new.retention != old.retention
+        && (new.retention == Retention::WorkQueue || old.retention == Retention::WorkQueue)
+    {
+        "stream configuration update can not change retention policy to/from workqueue"
     } else if old.sealed && !new.sealed {
         "stream configuration update can not unseal a sealed stream"
     } else if old.deny_delete && !new.deny_delete {

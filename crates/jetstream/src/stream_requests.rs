@@ -6,7 +6,7 @@ use subject::Filter;
 
 use crate::api_error::{self, ApiError};
 use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
-use crate::config::StreamConfig;
+use crate::config::{Storage, StreamConfig};
 use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
 use crate::purging::Purging;
@@ -48,7 +48,7 @@ impl JetStream {
         if let Err(error) = self.may_create(&config) {
             return Ok(Err(error));
         }
-        let id = self.new_stream_id(turn.store)?;
+        let id = self.new_stream_id(turn.store, config.storage)?;
         let created = turn.now.wall;
         let first = Sequence(config.first_sequence.max(1));
         turn.store.create_stream(id, first, &stored_config::encode_stream(&config, created))?;
@@ -65,8 +65,12 @@ impl JetStream {
             return Err(api_error::MAXIMUM_STREAMS_LIMIT);
         }
         let too_large = |max: u64| u64::try_from(config.max_bytes).is_ok_and(|bytes| bytes > max);
-        if self.limits.max_file_store.is_some_and(too_large) {
-            return Err(api_error::STORAGE_RESOURCES_EXCEEDED);
+        let (max, error) = match config.storage {
+            Storage::File => (self.limits.max_file_store, api_error::STORAGE_RESOURCES_EXCEEDED),
+            Storage::Memory => (self.limits.max_memory_store, api_error::MEMORY_RESOURCES_EXCEEDED),
+        };
+        if max.is_some_and(too_large) {
+            return Err(error);
         }
         self.no_overlap(config)
     }
@@ -97,9 +101,13 @@ impl JetStream {
             self.trim_all_subjects(turn, id, config.max_messages_per_subject as u64)?;
         }
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let other_retention = stream.config.retention != config.retention;
         stream.config = config;
         stream.scheduled = None;
         turn.events.push(stream_up(stream, turn.store));
+        if other_retention {
+            self.retention_changed(turn, id)?;
+        }
         self.settle(turn, id)?;
         Ok(self.streams.get(&id).map(|stream| self.describe(turn, stream, false)).ok_or(api_error::STREAM_NOT_FOUND))
     }
@@ -187,8 +195,10 @@ impl JetStream {
             self.remove_consumer(turn, consumer)?;
         }
         turn.store.delete_stream(id)?;
+        self.end_sweep(turn.store, id)?;
         if let Some(stream) = self.streams.remove(&id) {
-            self.stored_bytes -= stream.counted_bytes;
+            let total = if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes };
+            *total -= stream.counted_bytes;
         }
         turn.events.push(Event::StreamDown { stream: id });
         Ok(Ok(Answer::Deleted))
@@ -297,11 +307,13 @@ impl JetStream {
 
     pub(crate) fn account_info(&self) -> AccountInfo {
         AccountInfo {
+            memory: self.memory_bytes,
             storage: self.stored_bytes,
             streams: self.streams.len() as u64,
             consumers: self.consumers.len() as u64,
             api_total: self.api_total,
             api_errors: self.api_errors,
+            max_memory: self.limits.max_memory_store.map_or(-1, |max| max as i64),
             max_storage: self.limits.max_file_store.map_or(-1, |max| max as i64),
             max_streams: i64::from(self.limits.max_streams),
         }
@@ -369,6 +381,8 @@ fn deleted_list(store: &mut dyn Store, info: &StreamInfo) -> Result<Vec<Sequence
         there.clear();
         store.sequences(info.id, from, SEQUENCES_PER_LOOK, &mut there)?;
         if there.is_empty() {
+            let behind_all = (from.0..=info.state.last.0).map(Sequence);
+            list.extend(behind_all.take(MOST_DELETED_LISTED - list.len()));
             break;
         }
         for sequence in &there {

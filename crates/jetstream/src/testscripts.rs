@@ -13,7 +13,7 @@ use crate::command::{
     Ack, Answer, Append, Batch, Command, ConsumerAction, ConsumerInfo, Deliveries, Event, Forwarded, MessageGet,
     Outcome, Pull, QueueFor, Recipient, Request, Span, StreamInfo,
 };
-use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, StreamConfig};
+use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, Retention, Storage, StreamConfig};
 use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -394,6 +394,7 @@ impl Runner {
             match key {
                 "queued" => self.limits.max_queued_messages = value.parse()?,
                 "queued_bytes" => self.limits.max_queued_bytes = value.parse()?,
+                "memory" => self.limits.max_memory_store = Some(value.parse()?),
                 "store" => self.limits.max_file_store = Some(value.parse()?),
                 "streams" => self.limits.max_streams = value.parse()?,
                 "capacity" => self.store.set_capacity(value.parse().ok()),
@@ -501,6 +502,14 @@ fn stream_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<StreamCo
     while let Some((key, value)) = args.next_key() {
         match key {
             "subjects" => config.subjects = filters(value)?,
+            "retention" => {
+                config.retention = match value {
+                    "interest" => Retention::Interest,
+                    "workqueue" => Retention::WorkQueue,
+                    _ => Retention::Limits,
+                }
+            }
+            "storage" => config.storage = if value == "memory" { Storage::Memory } else { Storage::File },
             "max_messages" => config.max_messages = value.parse()?,
             "max_bytes" => config.max_bytes = value.parse()?,
             "max_age" => config.max_age_ns = value.parse::<u64>()? * 1_000_000,
@@ -558,6 +567,8 @@ fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<Consum
             "max_batch" => config.max_request_batch = value.parse()?,
             "max_expires" => config.max_request_expires_ns = value.parse::<u64>()? * 1_000_000,
             "memory" => config.memory_storage = value.parse()?,
+            "direct" => config.direct = value.parse()?,
+            "sourcing" => config.sourcing = value.parse()?,
             "push" => push(&mut config).subject = value.into(),
             "flow" => push(&mut config).flow_control = value.parse()?,
             "heartbeat" => push(&mut config).heartbeat_ns = value.parse::<u64>()? * 1_000_000,
@@ -610,9 +621,10 @@ fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
         Answer::ConsumerNames { names, total, .. } => writeln!(out, "{total} consumers: {}", names.join(" "))?,
         Answer::Statistics(statistics) => {
             let (account, queued, dropped) = (statistics.account, statistics.queued, statistics.queue_dropped);
+            let memory = if account.memory > 0 { format!(", {} in memory", account.memory) } else { String::new() };
             writeln!(
                 out,
-                "{} streams, {} consumers, {} bytes; {queued} queued, {dropped} dropped",
+                "{} streams, {} consumers, {} bytes{memory}; {queued} queued, {dropped} dropped",
                 account.streams, account.consumers, account.storage
             )?;
         }

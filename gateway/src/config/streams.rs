@@ -21,6 +21,10 @@ pub struct Stream {
     pub subjects: Vec<String>,
     /// `description`. Default: none.
     pub description: Option<String>,
+    /// `retention`: when messages leave, apart from the limits. Default: limits.
+    pub retention: Retention,
+    /// `storage`: memory is empty after each start. Default: file.
+    pub storage: Storage,
     /// `max_bytes`. Default: none (-1).
     pub max_bytes: Option<u64>,
     /// `max_msgs`. Default: none (-1).
@@ -45,6 +49,26 @@ pub struct Stream {
     pub metadata: BTreeMap<String, String>,
     /// `consumers`, in the order of the file.
     pub consumers: Vec<Consumer>,
+}
+
+/// When messages leave their stream, apart from the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// Not before a limit is reached.
+    Limits,
+    /// When every consumer they match has acknowledged them.
+    Interest,
+    /// When they are acknowledged.
+    WorkQueue,
+}
+
+/// Where messages are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// On disk.
+    File,
+    /// In memory.
+    Memory,
 }
 
 /// Which message goes when a limit is reached.
@@ -178,6 +202,8 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         position: field.position.clone(),
         subjects: vec![name],
         description: text(&mut block, "description", report),
+        retention: Retention::Limits,
+        storage: Storage::File,
         max_bytes: limit(&mut block, "max_bytes", report),
         max_messages: limit(&mut block, "max_msgs", report),
         max_age: age(&mut block, "max_age", report),
@@ -202,8 +228,14 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         set(&mut stream.discard, field.choice(&[("old", Discard::Old), ("new", Discard::New)], report));
     }
     duplicate_window(&mut block, &mut stream, report);
-    fixed(&mut block, "retention", "limits", report);
-    fixed(&mut block, "storage", "file", report);
+    if let Some(field) = block.field(&["retention"]) {
+        let words =
+            [("limits", Retention::Limits), ("interest", Retention::Interest), ("workqueue", Retention::WorkQueue)];
+        set(&mut stream.retention, field.choice(&words, report));
+    }
+    if let Some(field) = block.field(&["storage"]) {
+        set(&mut stream.storage, field.choice(&[("file", Storage::File), ("memory", Storage::Memory)], report));
+    }
     fixed(&mut block, "compression", "none", report);
     fixed_one(&mut block, "num_replicas", report);
     block.refuse(&STREAM_FIELDS_LACKING, report);

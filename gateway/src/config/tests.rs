@@ -275,17 +275,24 @@ fn remotes() {
 
 #[test]
 fn streams_and_consumers() {
-    let text = "streams { S { max_msgs: 10, max_age: \"1m\", discard: new, metadata { owner: me }
+    let text = "streams { S { retention: interest, storage: memory, max_msgs: 10, max_age: \"1m\", discard: new, metadata { owner: me }
         consumers { C { ack_policy: all, backoff: [\"1s\", \"5s\"], max_deliver: 3, deliver_policy: by_start_sequence, opt_start_seq: 5 } } } }";
     let config = config(text);
     let stream = &config.streams[0];
     assert_eq!((stream.subjects.as_slice(), stream.discard), (["S".to_owned()].as_slice(), Discard::New));
+    assert_eq!((stream.retention, stream.storage), (Retention::Interest, Storage::Memory));
     assert_eq!(stream.duplicate_window, Duration::from_secs(60), "never longer than the messages live");
     assert_eq!(stream.consumers[0].deliver_policy, DeliverPolicy::FromSequence(5));
     assert!(config.jetstream.is_some(), "a declared stream needs JetStream, and nobody said no");
     check_refused(
-        "streams { S { retention: workqueue } }",
-        "F:1:15: field \"retention\": \"workqueue\" is not supported, only \"limits\"",
+        "streams { S { retention: odd } }",
+        "F:1:15: field \"retention\": expected limits or interest or workqueue, but got the string \"odd\"",
+    );
+    check_refused(
+        "streams { S { retention: workqueue } }
+        leafnodes { remotes [ { url: \"hub:7422\" } ] }
+        forward { S { to: T, prefix: p } }",
+        "F:3:19: forward: stream \"S\": a stream that is forwarded keeps its messages: \"retention: limits\" and \"storage: file\"",
     );
     check_refused("streams { S { sources: [] } }", "F:1:15: field \"sources\" is not supported");
     check_refused(
