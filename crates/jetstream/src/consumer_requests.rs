@@ -28,8 +28,10 @@ impl JetStream {
         let known = stream.consumers.get(&config.name).copied();
         // Who updates a durable consumer by its name alone does not make it one that goes away when nobody uses it.
         config.durable |= known.and_then(|id| self.consumers.get(&id)).is_some_and(|known| known.config.durable);
-        consumer_check::complete(&mut config);
-        if let Err(error) = consumer_check::check(&config) {
+        let limits = &stream.config.consumer_limits;
+        consumer_check::complete(&mut config, limits);
+        let checked = consumer_check::check(&config).and_then(|()| consumer_check::check_limits(&config, limits));
+        if let Err(error) = checked {
             return Ok(Err(error));
         }
         let deliver_subject = config.push.as_ref().map(|push| push.subject.as_bytes());

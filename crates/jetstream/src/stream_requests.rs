@@ -7,6 +7,7 @@ use subject::Filter;
 use crate::api_error::{self, ApiError};
 use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
 use crate::config::StreamConfig;
+use crate::consumer::Consumer;
 use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
 use crate::purging::Purging;
@@ -68,7 +69,8 @@ impl JetStream {
         if self.limits.max_file_store.is_some_and(too_large) {
             return Err(api_error::STORAGE_RESOURCES_EXCEEDED);
         }
-        self.no_overlap(config)
+        self.no_overlap(config)?;
+        self.no_republish_loop(config)
     }
 
     fn no_overlap(&self, config: &StreamConfig) -> Result<(), ApiError> {
@@ -79,14 +81,34 @@ impl JetStream {
         if overlap { Err(api_error::STREAM_SUBJECT_OVERLAP) } else { Ok(()) }
     }
 
+    /// Do the consumers that are there fit into limits that are new?
+    fn limits_hold(&self, stream: &Stream, config: &StreamConfig) -> Result<(), ApiError> {
+        let (old, new) = (stream.config.consumer_limits, config.consumer_limits);
+        let violates = |consumer: &&Consumer| {
+            let (config, inactive, pending) = (&consumer.config, new.inactive_threshold_ns, new.max_ack_pending);
+            (inactive > 0 && config.inactive_threshold_ns > inactive)
+                || (pending > 0 && config.max_ack_pending > pending)
+        };
+        let all = stream.consumers.values().filter_map(|id| self.consumers.get(id));
+        let names: Vec<&str> = all.filter(violates).map(|consumer| &*consumer.config.name).collect();
+        if old == new || names.is_empty() {
+            return Ok(());
+        }
+        let text = format!("change to limits violates consumers: {}", names.join(", "));
+        Err(api_error::stream_update(text))
+    }
+
     pub(crate) fn update_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
         let mut config = config.clone();
         stream_check::seal(&mut config);
         let Some(stream) = self.stream_named(&config.name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let id = stream.id;
         config.first_sequence = stream.config.first_sequence;
-        if let Err(error) = stream_check::check_update(&stream.config, &config).and_then(|()| self.no_overlap(&config))
-        {
+        let checked = stream_check::check_update(&stream.config, &config)
+            .and_then(|()| self.limits_hold(stream, &config))
+            .and_then(|()| self.no_overlap(&config))
+            .and_then(|()| self.no_republish_loop(&config));
+        if let Err(error) = checked {
             return Ok(Err(error));
         }
         let fewer_per_subject = config.max_messages_per_subject > 0
@@ -97,7 +119,7 @@ impl JetStream {
             self.trim_all_subjects(turn, id, config.max_messages_per_subject as u64)?;
         }
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
-        stream.config = config;
+        stream.configure(config);
         stream.scheduled = None;
         turn.events.push(stream_up(stream, turn.store));
         self.settle(turn, id)?;
@@ -189,6 +211,9 @@ impl JetStream {
         turn.store.delete_stream(id)?;
         if let Some(stream) = self.streams.remove(&id) {
             self.stored_bytes -= stream.counted_bytes;
+            if stream.next_end.is_some() {
+                self.forgotten.push(id);
+            }
         }
         turn.events.push(Event::StreamDown { stream: id });
         Ok(Ok(Answer::Deleted))
@@ -250,6 +275,14 @@ impl JetStream {
             MessageGet::NextBySubject(from, filter) => {
                 let Ok(filter) = Filter::parse(filter) else { return Ok(Err(api_error::NO_MESSAGE_FOUND)) };
                 turn.store.next_matching(id, (*from).min(HIGHEST_SEQUENCE), &[filter])?
+            }
+            MessageGet::FromTime(time, filter) => {
+                let first = turn.store.first_at(id, *time)?;
+                match filter.as_deref().map(Filter::parse) {
+                    None => Some(first),
+                    Some(Ok(filter)) => turn.store.next_matching(id, first, &[filter])?,
+                    Some(Err(_)) => None,
+                }
             }
         };
         let mut buffer = Box::new(MessageBuffer::default());
