@@ -109,8 +109,8 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
             let page = Page::new(*total, *offset, LIST_LIMIT);
             envelope(kind, &WireConsumerList { page, consumers }, into);
         }
-        // The first two are never asked for over the API; the third is no answer yet.
-        Answer::Records(_) | Answer::Statistics(_) | Answer::Later { .. } => {
+        // The first two are never asked for over the API; the third is not answered with JSON; the last is no answer yet.
+        Answer::Records(_) | Answer::Statistics(_) | Answer::Direct(_) | Answer::Later { .. } => {
             encode_error(kind, &api_error::BAD_REQUEST, into)
         }
     }

@@ -5,6 +5,7 @@
 
 use crate::api_error::ApiError;
 use crate::config::{ConsumerConfig, StreamConfig};
+use crate::direct_get::{DirectGet, DirectPiece};
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
 use crate::store::{MessageBuffer, Space, StreamState};
 
@@ -276,6 +277,11 @@ pub enum Request {
         name: Box<str>,
         get: MessageGet,
     },
+    /// Several messages as they are: a piece of them now, see [`crate::direct_get::DirectEnd::More`].
+    DirectGet {
+        name: Box<str>,
+        get: Box<DirectGet>,
+    },
     MessageDelete {
         name: Box<str>,
         sequence: Sequence,
@@ -325,6 +331,8 @@ pub enum MessageGet {
     LastBySubject(Box<str>),
     /// The first at or after a sequence that matches a filter.
     NextBySubject(Sequence, Box<str>),
+    /// The first stored at or after a time, that matches a filter if there is one.
+    FromTime(Timestamp, Option<Box<str>>),
 }
 
 /// What a consumer create request insists on.
@@ -402,6 +410,8 @@ pub enum Answer {
     },
     /// One message in the buffer.
     Message(Box<MessageBuffer>),
+    /// A piece of what [`Request::DirectGet`] asks for.
+    Direct(Box<DirectPiece>),
     Consumer(Box<ConsumerInfo>),
     ConsumerNames {
         names: Vec<Box<str>>,

@@ -81,6 +81,41 @@ pub struct StreamConfig {
     pub first_sequence: u64,
     /// Free key-value pairs; those that begin with `_nats.` are the server's.
     pub metadata: BTreeMap<String, String>,
+    /// The subject that a message is stored under, where that is another than the one it was published on.
+    pub subject_transform: Option<SubjectTransform>,
+    /// Where what was stored is published again.
+    pub republish: Option<Republish>,
+    /// Defaults and bounds of its consumers.
+    pub consumer_limits: ConsumerLimits,
+    /// `Nats-TTL` is honoured.
+    pub allow_message_ttl: bool,
+}
+
+/// From a filter to a destination, in the language of [`subject::Transform`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubjectTransform {
+    /// What it applies to; empty: everything.
+    pub source: Box<str>,
+    /// What becomes of it; empty: nothing else.
+    pub destination: Box<str>,
+}
+
+/// Messages that were stored are published again, for subscribers that need no consumer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Republish {
+    /// Which, and under what subject.
+    pub subjects: SubjectTransform,
+    /// Without their bodies.
+    pub headers_only: bool,
+}
+
+/// What consumers of a stream may ask for, and get when they ask for nothing. 0: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerLimits {
+    /// Longest inactivity, nanoseconds.
+    pub inactive_threshold_ns: u64,
+    /// Most unacknowledged messages.
+    pub max_ack_pending: i64,
 }
 
 impl StreamConfig {
@@ -111,6 +146,10 @@ impl StreamConfig {
             sealed: false,
             first_sequence: 0,
             metadata: BTreeMap::new(),
+            subject_transform: None,
+            republish: None,
+            consumer_limits: ConsumerLimits::default(),
+            allow_message_ttl: false,
         }
     }
 }
@@ -181,7 +220,7 @@ pub struct ConsumerConfig {
     pub backoff_ns: Vec<u64>,
     /// At most so many deliveries of a message; -1: no limit.
     pub max_deliver: i64,
-    /// At most so many unacknowledged messages; -1: no limit.
+    /// At most so many unacknowledged messages; -1: no limit. 0 in a request: what the stream or the server has for it.
     pub max_ack_pending: i64,
     /// At most so many pull requests waiting.
     pub max_waiting: i64,

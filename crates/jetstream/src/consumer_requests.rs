@@ -32,8 +32,9 @@ impl JetStream {
         retention_check::keep_start(&mut config, known_config);
         // Who updates a durable consumer by its name alone does not make it one that goes away when nobody uses it.
         config.durable |= known_config.is_some_and(|known| known.durable);
-        consumer_check::complete(&mut config);
-        let checked = consumer_check::check(&config);
+        let limits = &stream.config.consumer_limits;
+        consumer_check::complete(&mut config, limits);
+        let checked = consumer_check::check(&config).and_then(|()| consumer_check::check_limits(&config, limits));
         if let Err(error) = checked.and_then(|()| retention_check::check(&config, stream.config.retention)) {
             return Ok(Err(error));
         }

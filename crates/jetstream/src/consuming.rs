@@ -414,7 +414,7 @@ fn nak_delay(arguments: &[u8]) -> Option<u64> {
 }
 
 /// A duration as Go writes it (`1h2m3.5s`, `250ms`), in milliseconds.
-fn parse_duration(text: &str) -> Option<u64> {
+pub(crate) fn parse_duration(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut millis = 0.0;
     while !rest.is_empty() {
@@ -438,7 +438,7 @@ fn parse_duration(text: &str) -> Option<u64> {
 }
 
 /// A duration as Go prints it.
-fn duration(nanos: u64) -> String {
+pub(crate) fn duration(nanos: u64) -> String {
     let (hours, minutes) = (nanos / 3_600_000_000_000, nanos / 60_000_000_000 % 60);
     let rest = nanos % 60_000_000_000;
     let fraction = |unit: u64, name: &str| {

@@ -104,6 +104,8 @@ pub struct JetStream {
     /// Scratch: messages read, sequences due.
     pub(crate) buffer: MessageBuffer,
     pub(crate) due: Vec<Sequence>,
+    /// Scratch: the subject that a message gets.
+    subject: Vec<u8>,
     pub(crate) timers: BTreeSet<(AgeMillis, Timer)>,
     /// Streams with something new in this turn.
     pub(crate) touched: Vec<StreamId>,
@@ -135,6 +137,8 @@ pub struct JetStream {
     pub(crate) purges: VecDeque<Purging>,
     /// Number of the newest of them.
     pub(crate) purge_number: u64,
+    /// Streams that are gone, some records of which are still there.
+    pub(crate) forgotten: Vec<StreamId>,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -162,6 +166,7 @@ impl JetStream {
             waiting_bytes: 0,
             buffer: MessageBuffer::default(),
             due: Vec::new(),
+            subject: Vec::new(),
             timers: BTreeSet::new(),
             touched: Vec::new(),
             stored_bytes: 0,
@@ -181,6 +186,7 @@ impl JetStream {
             again: false,
             purges: VecDeque::new(),
             purge_number: 0,
+            forgotten: Vec::new(),
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -191,6 +197,7 @@ impl JetStream {
         }
         let mut events = Vec::new();
         jetstream.load_streams(store, now, &mut events)?;
+        jetstream.find_forgotten(store)?;
         jetstream.load_consumers(store, now, &mut events)?;
         jetstream.load_sweeps(store)?;
         jetstream.queues = Queues::load(store)?;
@@ -318,6 +325,7 @@ impl JetStream {
         self.remove_released(turn)?;
         self.fire_timers(turn)?;
         self.continue_purge(turn)?;
+        self.forget(turn)?;
         self.sweep(turn)?;
         for stream in std::mem::take(&mut self.touched) {
             self.settle(turn, stream)?;
@@ -371,24 +379,54 @@ impl JetStream {
     }
 
     fn append(&mut self, turn: &mut Context<'_>, append: &Append) -> Result<Outcome, StoreError> {
-        let message = turn.message(append);
+        let published = turn.message(append);
         if append.stream == StreamId::NONE {
-            return self.append_to_queues(turn, append, &message);
+            return self.append_to_queues(turn, append, &published);
         }
-        if self.is_over_limit(turn, append.stream, &message)? {
+        let mut subject = std::mem::take(&mut self.subject);
+        subject.clear();
+        let outcome = match self.rename(append.stream, published.subject, &mut subject) {
+            Ok(false) => self.append_to_stream(turn, append, &published),
+            Ok(true) => {
+                // Sessions asked for the subject that it was published on.
+                let here = Append { queues: (0, 0), ..*append };
+                match self.append_to_stream(turn, &here, &Incoming { subject: &subject, ..published })? {
+                    stored @ Outcome::Appended { duplicate: false, .. } => {
+                        match self.append_to_queues(turn, append, &published)? {
+                            Outcome::Appended { .. } => Ok(stored),
+                            refused => Ok(refused),
+                        }
+                    }
+                    other => Ok(other),
+                }
+            }
+            Err(error) => Ok(Outcome::Refused(error)),
+        };
+        self.subject = subject;
+        outcome
+    }
+
+    fn append_to_stream(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        message: &Incoming<'_>,
+    ) -> Result<Outcome, StoreError> {
+        if self.is_over_limit(turn, append.stream, message)? {
             return Ok(Outcome::Refused(api_error::INSUFFICIENT_RESOURCES));
         }
+        let before = self.before_republish(turn, append.stream, message.subject);
         let ids = Ids { key: self.key, most: duplicates::share(self.streams.len()) };
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
         };
-        let mut verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        let mut verdict = stream.append(turn.store, turn.now, message, &ids, &mut self.removed)?;
         if let Verdict::Refused(error) = &verdict
             && *error == api_error::STORAGE_RESOURCES_EXCEEDED
-            && self.make_room(turn, room_needed(&message))?
+            && self.make_room(turn, room_needed(message))?
             && let Some(stream) = self.streams.get_mut(&append.stream)
         {
-            verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+            verdict = stream.append(turn.store, turn.now, message, &ids, &mut self.removed)?;
         }
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
@@ -406,6 +444,9 @@ impl JetStream {
                 // What leaves by acknowledgement, or with the process, is kept for sessions by itself.
                 let is_kept = stream.config.retention == Retention::Limits && !volatile;
                 self.set_full(turn, false);
+                if let Some(before) = before {
+                    self.republish(turn, append.stream, message, sequence, before);
+                }
                 if !self.removed.is_empty() {
                     self.account_removed(turn, append.stream);
                 }
@@ -561,9 +602,12 @@ impl JetStream {
     pub(crate) fn settle(&mut self, turn: &mut Context<'_>, id: StreamId) -> Result<(), StoreError> {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.touched = false;
-        let more = stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
-        let due = stream.next_expiry(turn.store)?;
-        if stream.scheduled.is_none_or(|at| at <= turn.now.age) {
+        let mut more = stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
+        more |= stream.end_messages(turn.store, turn.now, &mut self.removed)?;
+        let next_end = stream.next_end.filter(|_| !stream.config.sealed);
+        let due = stream.next_expiry(turn.store)?.into_iter().chain(next_end).min();
+        // A time to live may end before what was planned.
+        if stream.scheduled.is_none_or(|at| at <= turn.now.age || next_end.is_some_and(|end| end < at)) {
             // Never at once: what is due now and still there waits for the next step, or is the store's to explain.
             stream.scheduled = due.map(|at| at.max(AgeMillis(turn.now.age.0 + 1)));
             self.timers.extend(stream.scheduled.map(|at| (at, Timer::Stream(id))));

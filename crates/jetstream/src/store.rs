@@ -512,6 +512,8 @@ pub mod record_space {
     pub const FORWARD: u8 = b'f';
     /// Incarnations of the store; their meaning is `forward`'s as well.
     pub const INCARNATION: u8 = b'i';
+    /// When messages end that have a time to live.
+    pub const TIME_TO_LIVE: u8 = b't';
     /// The age clock and other single values.
     pub const SINGLE: u8 = b'v';
 }

@@ -13,7 +13,9 @@ use crate::command::Forwarded;
 use crate::config::{Discard, StreamConfig};
 use crate::duplicates::Duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
+use crate::mapping::Mapping;
 use crate::message_id::IdKey;
+use crate::message_ttl::TimeToLive;
 use crate::publish_header::{PublishHeaders, sequence};
 use crate::store::{
     Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StoredMessage, StreamState, SubjectState,
@@ -89,6 +91,8 @@ pub(crate) struct Tally {
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) config: StreamConfig,
+    /// The transforms of the configuration.
+    pub(crate) mapping: Mapping,
     pub(crate) created: Timestamp,
     /// All consumers on it, by name.
     pub(crate) consumers: BTreeMap<Box<str>, ConsumerId>,
@@ -104,6 +108,8 @@ pub(crate) struct Stream {
     pub(crate) touched: bool,
     /// The one entry it has in the timers.
     pub(crate) scheduled: Option<AgeMillis>,
+    /// When the first message ends that has a time to live.
+    pub(crate) next_end: Option<AgeMillis>,
     /// How far it is forwarded.
     pub(crate) forwarded: Forwarded,
     duplicates: Duplicates,
@@ -116,6 +122,7 @@ impl Stream {
     pub(crate) fn new(id: StreamId, config: StreamConfig, created: Timestamp) -> Stream {
         Stream {
             id,
+            mapping: Mapping::new(&config),
             config,
             created,
             consumers: BTreeMap::new(),
@@ -125,10 +132,17 @@ impl Stream {
             counted_bytes: 0,
             touched: false,
             scheduled: None,
+            next_end: None,
             forwarded: Forwarded::default(),
             duplicates: Duplicates::default(),
             last_id: None,
         }
+    }
+
+    /// Takes another configuration.
+    pub(crate) fn configure(&mut self, config: StreamConfig) {
+        self.mapping = Mapping::new(&config);
+        self.config = config;
     }
 
     /// Reads the ids of the duplicate window.
@@ -136,7 +150,7 @@ impl Stream {
         let ids = store.recent_ids(self.id, self.window_start(now), most_ids)?;
         self.duplicates = Duplicates::load(&ids);
         self.counted_bytes = store.state(self.id).bytes;
-        Ok(())
+        self.load_ends(store)
     }
 
     /// Judges and stores a publish. What a per-subject limit or a roll-up removes is added to `removed`.
@@ -193,6 +207,9 @@ impl Stream {
         }
         self.count(&new);
         self.remember(id_hash, &headers, new.sequence, now.age, ids.most);
+        if let Some(Ok(TimeToLive::Millis(millis))) = headers.time_to_live.map(TimeToLive::parse) {
+            self.ends_after(store, now, new.sequence, millis)?;
+        }
         self.trim_subject(store, message, on_subject, removed)?;
         if let Some(rollup) = headers.rollup {
             self.roll_up(store, rollup, message.subject, new.sequence, 1, removed)?;
@@ -298,8 +315,10 @@ impl Stream {
         if headers.expected_stream.is_some_and(|wanted| wanted != self.config.name.as_bytes()) {
             return Ok(Some(api_error::STREAM_NOT_MATCH));
         }
-        if let Some(time_to_live) = headers.time_to_live {
-            return Ok(refused_time_to_live(time_to_live));
+        if let Some(value) = headers.time_to_live
+            && let Some(refusal) = self.refused_time_to_live(value)
+        {
+            return Ok(Some(refusal));
         }
         match (headers.expected_subject_sequence, headers.expected_subject) {
             (Some(wanted), among) => {
@@ -315,6 +334,19 @@ impl Stream {
             return Ok(Some(api_error::stream_wrong_last_sequence(state.last.0)));
         }
         Ok(refused_feature(headers))
+    }
+
+    fn refused_time_to_live(&self, value: &[u8]) -> Option<ApiError> {
+        match TimeToLive::parse(value) {
+            Ok(TimeToLive::Unlimited) => None,
+            Ok(_) if !self.config.allow_message_ttl => Some(api_error::MESSAGE_TTL_DISABLED),
+            Ok(TimeToLive::Never) if self.config.max_age_ns > 0 => {
+                // The age limit takes the front of the stream and leaves nothing out.
+                Some(api_error::stream_store_failed("Nats-TTL: never is not supported in a stream with max_age"))
+            }
+            Ok(_) => None,
+            Err(error) => Some(error),
+        }
     }
 
     /// The last sequence on a subject or filter; 0 when there is none.
@@ -568,19 +600,6 @@ fn refused_increment(increment: &[u8]) -> ApiError {
         api_error::MESSAGE_INCR_DISABLED
     } else {
         api_error::MESSAGE_INCR_INVALID
-    }
-}
-
-/// `Nats-TTL` is a number of seconds, a duration, or `never`; 0 is as good as none.
-fn refused_time_to_live(value: &[u8]) -> Option<ApiError> {
-    let is_duration = value.first().is_some_and(u8::is_ascii_digit)
-        && value.iter().all(|byte| byte.is_ascii_digit() || b".hmsun".contains(byte));
-    if value == b"0" {
-        None
-    } else if value == b"never" || is_duration {
-        Some(api_error::MESSAGE_TTL_DISABLED)
-    } else {
-        Some(api_error::MESSAGE_TTL_INVALID)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::api_error::{self, ApiError};
 use crate::config::{Discard, Retention, StreamConfig};
 use crate::identity::HIGHEST_SEQUENCE;
+use crate::mapping;
 use subject::Filter;
 
 const LONGEST_NAME: usize = 255;
@@ -15,7 +16,7 @@ const SHORTEST_TIME_NS: u64 = 100_000_000;
 /// Checks a configuration by itself.
 pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
     match problem(config) {
-        None => Ok(()),
+        None => mapping::check(config),
         Some(text) => Err(api_error::stream_invalid_config(text)),
     }
 }
@@ -37,6 +38,8 @@ pub(crate) fn check_update(old: &StreamConfig, new: &StreamConfig) -> Result<(),
         "stream configuration update can not cancel deny message deletes"
     } else if old.deny_purge && !new.deny_purge {
         "stream configuration update can not cancel deny purge"
+    } else if old.allow_message_ttl && !new.allow_message_ttl {
+        "message TTL status can not be disabled"
     } else {
         return Ok(());
     };

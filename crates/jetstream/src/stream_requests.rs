@@ -7,6 +7,7 @@ use subject::Filter;
 use crate::api_error::{self, ApiError};
 use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
 use crate::config::{Storage, StreamConfig};
+use crate::consumer::Consumer;
 use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
 use crate::purging::Purging;
@@ -72,7 +73,8 @@ impl JetStream {
         if max.is_some_and(too_large) {
             return Err(error);
         }
-        self.no_overlap(config)
+        self.no_overlap(config)?;
+        self.no_republish_loop(config)
     }
 
     fn no_overlap(&self, config: &StreamConfig) -> Result<(), ApiError> {
@@ -83,14 +85,34 @@ impl JetStream {
         if overlap { Err(api_error::STREAM_SUBJECT_OVERLAP) } else { Ok(()) }
     }
 
+    /// Do the consumers that are there fit into limits that are new?
+    fn limits_hold(&self, stream: &Stream, config: &StreamConfig) -> Result<(), ApiError> {
+        let (old, new) = (stream.config.consumer_limits, config.consumer_limits);
+        let violates = |consumer: &&Consumer| {
+            let (config, inactive, pending) = (&consumer.config, new.inactive_threshold_ns, new.max_ack_pending);
+            (inactive > 0 && config.inactive_threshold_ns > inactive)
+                || (pending > 0 && config.max_ack_pending > pending)
+        };
+        let all = stream.consumers.values().filter_map(|id| self.consumers.get(id));
+        let names: Vec<&str> = all.filter(violates).map(|consumer| &*consumer.config.name).collect();
+        if old == new || names.is_empty() {
+            return Ok(());
+        }
+        let text = format!("change to limits violates consumers: {}", names.join(", "));
+        Err(api_error::stream_update(text))
+    }
+
     pub(crate) fn update_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
         let mut config = config.clone();
         stream_check::seal(&mut config);
         let Some(stream) = self.stream_named(&config.name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let id = stream.id;
         config.first_sequence = stream.config.first_sequence;
-        if let Err(error) = stream_check::check_update(&stream.config, &config).and_then(|()| self.no_overlap(&config))
-        {
+        let checked = stream_check::check_update(&stream.config, &config)
+            .and_then(|()| self.limits_hold(stream, &config))
+            .and_then(|()| self.no_overlap(&config))
+            .and_then(|()| self.no_republish_loop(&config));
+        if let Err(error) = checked {
             return Ok(Err(error));
         }
         let fewer_per_subject = config.max_messages_per_subject > 0
@@ -102,7 +124,7 @@ impl JetStream {
         }
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let other_retention = stream.config.retention != config.retention;
-        stream.config = config;
+        stream.configure(config);
         stream.scheduled = None;
         turn.events.push(stream_up(stream, turn.store));
         if other_retention {
@@ -199,6 +221,9 @@ impl JetStream {
         if let Some(stream) = self.streams.remove(&id) {
             let total = if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes };
             *total -= stream.counted_bytes;
+            if stream.next_end.is_some() {
+                self.forgotten.push(id);
+            }
         }
         turn.events.push(Event::StreamDown { stream: id });
         Ok(Ok(Answer::Deleted))
@@ -260,6 +285,14 @@ impl JetStream {
             MessageGet::NextBySubject(from, filter) => {
                 let Ok(filter) = Filter::parse(filter) else { return Ok(Err(api_error::NO_MESSAGE_FOUND)) };
                 turn.store.next_matching(id, (*from).min(HIGHEST_SEQUENCE), &[filter])?
+            }
+            MessageGet::FromTime(time, filter) => {
+                let first = turn.store.first_at(id, *time)?;
+                match filter.as_deref().map(Filter::parse) {
+                    None => Some(first),
+                    Some(Ok(filter)) => turn.store.next_matching(id, first, &[filter])?,
+                    Some(Err(_)) => None,
+                }
             }
         };
         let mut buffer = Box::new(MessageBuffer::default());

@@ -13,7 +13,10 @@ use crate::command::{
     Ack, Answer, Append, Batch, Command, ConsumerAction, ConsumerInfo, Deliveries, Event, Forwarded, MessageGet,
     Outcome, Pull, QueueFor, Recipient, Request, Span, StreamInfo,
 };
-use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, Retention, Storage, StreamConfig};
+use crate::config::{
+    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, Retention, Storage, StreamConfig, SubjectTransform,
+};
+use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectPiece, DirectStart, DirectWanted};
 use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -279,9 +282,59 @@ impl Runner {
             ("seq", sequence) => MessageGet::Sequence(Sequence(sequence.parse()?)),
             ("last", filter) => MessageGet::LastBySubject(filter.into()),
             ("next", filter) => MessageGet::NextBySubject(from, filter.into()),
+            ("since", ms) => {
+                let time = Timestamp((START_WALL + ms.parse::<i64>()?) * 1_000_000);
+                MessageGet::FromTime(time, args.take_key("filter").map(Into::into))
+            }
             _ => return Err("which?".into()),
         };
         self.request(Request::MessageGet { name, get })
+    }
+
+    /// Several messages as they are, piece by piece.
+    fn direct(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let name: Box<str> = args.next_pos().ok_or("stream?")?.into();
+        let number = |text: Option<&str>| text.map(str::parse::<u64>).transpose();
+        let from = Sequence(number(args.take_key("from"))?.unwrap_or(0));
+        let since = args.take_key("since").map(str::parse::<i64>).transpose()?;
+        let time = |ms: i64| Timestamp((START_WALL + ms) * 1_000_000);
+        let wanted = match args.take_key("newest") {
+            Some(list) => DirectWanted::Newest {
+                filters: list.split(',').map(Box::from).collect(),
+                from,
+                up_to: match (number(args.take_key("up_to"))?, args.take_key("before")) {
+                    (Some(sequence), _) => DirectEdge::Sequence(Sequence(sequence)),
+                    (None, Some(ms)) => DirectEdge::Time(time(ms.parse()?)),
+                    (None, None) => DirectEdge::Now,
+                },
+            },
+            None => DirectWanted::Following {
+                from: since.map_or(DirectStart::Sequence(from), |ms| DirectStart::Time(time(ms))),
+                filter: args.take_key("next").map(Into::into),
+            },
+        };
+        let (batch, max_bytes) = (number(args.take_key("batch"))?, number(args.take_key("max_bytes"))?.unwrap_or(0));
+        args.reject_next()?;
+        let mut out = String::new();
+        let mut next = Some(DirectGet { wanted, batch, max_bytes, progress: None });
+        while let Some(get) = next.take() {
+            let mut batch = Batch::default();
+            let request = Request::DirectGet { name: name.clone(), get: Box::new(get) };
+            batch.commands.push(Command::Request(Box::new(request)));
+            let now = self.now();
+            let (mut outcomes, mut deliveries, mut events) = (Vec::new(), Deliveries::default(), Vec::new());
+            self.jetstream.apply(&mut self.store, now, &batch, &mut outcomes, &mut deliveries, &mut events)?;
+            for outcome in outcomes {
+                write_outcome(&mut out, &outcome)?;
+                if let Outcome::Answer(answer) = outcome
+                    && let Answer::Direct(piece) = *answer
+                    && let DirectEnd::More(more) = piece.end
+                {
+                    next = Some(more);
+                }
+            }
+        }
+        Ok(out)
     }
 
     fn consumer(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
@@ -418,6 +471,7 @@ impl goldenscript::Runner for Runner {
             "publish" => self.publish(&mut args),
             "stream" => self.stream(&mut args),
             "get" => self.get(&mut args),
+            "direct" => self.direct(&mut args),
             "erase" => {
                 let name = args.next_pos().ok_or("stream?")?.into();
                 let sequence = Sequence(args.next_pos().ok_or("sequence?")?.parse()?);
@@ -524,10 +578,22 @@ fn stream_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<StreamCo
             "rollup" => config.allow_rollup = value.parse()?,
             "sealed" => config.sealed = value.parse()?,
             "first" => config.first_sequence = value.parse()?,
+            "stored_as" => config.subject_transform = Some(transform(value)),
+            "republish" => config.republish.get_or_insert_default().subjects = transform(value),
+            "headers_only" => config.republish.get_or_insert_default().headers_only = value.parse()?,
+            "ttl" => config.allow_message_ttl = value.parse()?,
+            "limit_pending" => config.consumer_limits.max_ack_pending = value.parse()?,
+            "limit_inactive" => config.consumer_limits.inactive_threshold_ns = value.parse::<u64>()? * 1_000_000,
             _ => return Err(format!("unknown {key}").into()),
         }
     }
     Ok(config)
+}
+
+/// `source:destination`
+fn transform(text: &str) -> SubjectTransform {
+    let (source, destination) = text.split_once(':').unwrap_or((text, ""));
+    SubjectTransform { source: source.into(), destination: destination.into() }
 }
 
 fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<ConsumerConfig> {
@@ -617,6 +683,7 @@ fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
                 writeln!(out, "{} {} {payload:?}", message.sequence.0, String::from_utf8_lossy(message.subject))?;
             }
         }
+        Answer::Direct(piece) => write_piece(out, piece)?,
         Answer::Consumer(info) => write_consumer(out, info)?,
         Answer::ConsumerNames { names, total, .. } => writeln!(out, "{total} consumers: {}", names.join(" "))?,
         Answer::Statistics(statistics) => {
@@ -629,6 +696,25 @@ fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
             )?;
         }
         other => writeln!(out, "{other:?}")?,
+    }
+    Ok(())
+}
+
+fn write_piece(out: &mut String, piece: &DirectPiece) -> Result<()> {
+    let mut last = piece.last;
+    for (message, pending) in piece.messages.iter().zip(&piece.pending) {
+        let (sequence, subject) = (message.sequence.0, String::from_utf8_lossy(message.subject));
+        let payload = short(&String::from_utf8_lossy(message.payload));
+        writeln!(out, "{sequence} {subject} {payload:?}, after {}, {pending} to come", last.0)?;
+        last = message.sequence;
+    }
+    match &piece.end {
+        DirectEnd::More(_) => writeln!(out, "…")?,
+        DirectEnd::Done { pending, last, up_to } => {
+            let up_to = up_to.map_or_else(String::new, |up_to| format!(", up to {}", up_to.0));
+            writeln!(out, "end after {}, {pending} to come{up_to}", last.0)?;
+        }
+        DirectEnd::Status(line) => writeln!(out, "{line}")?,
     }
     Ok(())
 }

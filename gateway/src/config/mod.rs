@@ -40,7 +40,7 @@ pub use limits::{ClientLimits, LameDuck, MemoryLimits, MqttLimits};
 pub use listeners::{ClientListener, Listen, Monitoring, Mqtt, WebSocket};
 pub use log::Log;
 pub use secret::{Password, Secret};
-pub use streams::{AckPolicy, Consumer, DeliverPolicy, Discard, Retention, Storage, Stream};
+pub use streams::{AckPolicy, Consumer, DeliverPolicy, Discard, Mapping, Retention, Storage, Stream};
 pub use tls::{HandshakeFirst, RemoteTls, Tls};
 pub use uplink::Uplink;
 

@@ -45,6 +45,14 @@ pub struct Stream {
     pub deny_delete: bool,
     /// `deny_purge`. Default: false.
     pub deny_purge: bool,
+    /// `allow_rollup_hdrs`. Default: false.
+    pub allow_rollup: bool,
+    /// `allow_msg_ttl`. Default: false.
+    pub allow_message_ttl: bool,
+    /// `subject_transform { src, dest }`: under which subject a message is stored. Default: its own.
+    pub subject_transform: Option<Mapping>,
+    /// `republish { src, dest, headers_only }`. Default: none.
+    pub republish: Option<Mapping>,
     /// `metadata`.
     pub metadata: BTreeMap<String, String>,
     /// `consumers`, in the order of the file.
@@ -69,6 +77,17 @@ pub enum Storage {
     File,
     /// In memory.
     Memory,
+}
+
+/// From one subject to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// `src`. Default: `>`.
+    pub source: String,
+    /// `dest`, in the language of NATS transforms.
+    pub destination: String,
+    /// `headers_only`, of a republish. Default: false.
+    pub headers_only: bool,
 }
 
 /// Which message goes when a limit is reached.
@@ -150,14 +169,10 @@ pub enum AckPolicy {
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// Fields of JetStream that this version lacks, with the only value that is taken for what is there anyway.
-const STREAM_FIELDS_LACKING: [&str; 20] = [
+const STREAM_FIELDS_LACKING: [&str; 16] = [
     "mirror",
     "sources",
-    "republish",
-    "subject_transform",
     "placement",
-    "allow_rollup_hdrs",
-    "allow_msg_ttl",
     "allow_msg_counter",
     "allow_msg_schedules",
     "allow_atomic",
@@ -214,6 +229,10 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         duplicate_window: DUPLICATE_WINDOW,
         deny_delete: flag(&mut block, "deny_delete", report),
         deny_purge: flag(&mut block, "deny_purge", report),
+        allow_rollup: flag(&mut block, "allow_rollup_hdrs", report),
+        allow_message_ttl: flag(&mut block, "allow_msg_ttl", report),
+        subject_transform: mapping(&mut block, "subject_transform", false, report),
+        republish: mapping(&mut block, "republish", true, report),
         metadata: metadata(&mut block, report),
         consumers: Vec::new(),
     };
@@ -248,6 +267,20 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
     }
     block.finish(report);
     Some(stream)
+}
+
+/// A transform from one subject to another, checked.
+fn mapping(block: &mut Block<'_>, name: &str, may_omit_body: bool, report: &mut Report) -> Option<Mapping> {
+    let field = block.field(&[name])?;
+    let mut block = field.block(report)?;
+    let source = text(&mut block, "src", report).unwrap_or_else(|| ">".to_owned());
+    let destination = text(&mut block, "dest", report).unwrap_or_default();
+    let headers_only = may_omit_body && flag(&mut block, "headers_only", report);
+    block.finish(report);
+    if let Err(error) = subject::Transform::parse(&source, &destination) {
+        report.error(field.position, error.to_string());
+    }
+    Some(Mapping { source, destination, headers_only })
 }
 
 fn duplicate_window(block: &mut Block<'_>, stream: &mut Stream, report: &mut Report) {

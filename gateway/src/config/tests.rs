@@ -284,6 +284,17 @@ fn streams_and_consumers() {
     assert_eq!(stream.duplicate_window, Duration::from_secs(60), "never longer than the messages live");
     assert_eq!(stream.consumers[0].deliver_policy, DeliverPolicy::FromSequence(5));
     assert!(config.jetstream.is_some(), "a declared stream needs JetStream, and nobody said no");
+    let text = "streams { S { subjects: s.*, allow_msg_ttl: true, subject_transform { src: s.*, dest: \"t.$1\" }, republish { dest: u.>, headers_only: true } } }";
+    let stream = &self::config(text).streams[0];
+    let mapping = |source: &str, destination: &str, headers_only| {
+        Some(Mapping { source: source.into(), destination: destination.into(), headers_only })
+    };
+    assert_eq!(stream.subject_transform, mapping("s.*", "t.$1", false));
+    assert_eq!((&stream.republish, stream.allow_message_ttl), (&mapping(">", "u.>", true), true));
+    check_refused(
+        "streams { S { republish { src: a.*, dest: \"b.$2\" } } }",
+        "F:1:15: `$2` refers to a wildcard that the source does not have",
+    );
     check_refused(
         "streams { S { retention: odd } }",
         "F:1:15: field \"retention\": expected limits or interest or workqueue, but got the string \"odd\"",
