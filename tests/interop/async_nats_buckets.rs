@@ -56,7 +56,7 @@ async fn a_bucket_of_values() -> Result<()> {
         names.push(key?);
     }
     assert_eq!(names, ["a"]);
-    assert_eq!(bucket.status().await?.values(), 3);
+    assert_eq!(bucket.status().await?.history(), 3);
     jetstream.delete_key_value("B").await?;
     ensure!(jetstream.get_key_value("B").await.is_err(), "a removed bucket was found");
     Ok(())
@@ -210,7 +210,8 @@ async fn an_ordered_consumer_goes_on_after_the_gateway_was_killed() -> Result<()
         within(again.publish("s", number.to_string().into()).await?).await??;
     }
     while next <= MESSAGES + 50 {
-        let message = within(messages.next()).await?.context("the consumer ended")??;
+        // It says that it missed heartbeats, and makes the consumer anew.
+        let Ok(message) = within(messages.next()).await?.context("the consumer ended")? else { continue };
         assert_eq!(message.payload, next.to_string());
         next += 1;
     }

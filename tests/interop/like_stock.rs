@@ -241,7 +241,7 @@ fn messages_are_renamed_and_published_again() -> Result<()> {
     both.api("STREAM.CREATE.S", config)?;
     let mut heard: Vec<Vec<String>> = Vec::new();
     for client in [&mut both.ours, &mut both.stock] {
-        client.send("SUB again.> 9\r\nHPUB s.a.in 20 23\r\nNATS/1.0\r\nA: b\r\n\r\none\r\nPUB s.a.in 3\r\ntwo\r\nPUB s.b 3\r\nnot\r\n")?;
+        client.send("SUB again.> 9\r\nHPUB s.a.in 18 21\r\nNATS/1.0\r\nA: b\r\n\r\none\r\nPUB s.a.in 3\r\ntwo\r\nPUB s.b 3\r\nnot\r\n")?;
         let mut lines = Vec::new();
         for _ in 0..2 {
             let message = client.message()?;

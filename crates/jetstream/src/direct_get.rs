@@ -194,7 +194,9 @@ fn choose_newest(
     let state = store.state(id);
     let through = match up_to {
         DirectEdge::Now => state.last,
-        DirectEdge::Sequence(sequence) => sequence.min(HIGHEST_SEQUENCE),
+        // There was no such state yet; stock finds nothing in it.
+        DirectEdge::Sequence(sequence) if sequence > state.last => return Ok(Err(NO_RESULTS)),
+        DirectEdge::Sequence(sequence) => sequence,
         DirectEdge::Time(time) => match store.first_at(id, time)? {
             first if first <= state.first => return Ok(Err(NO_RESULTS)),
             first => Sequence(first.0 - 1),

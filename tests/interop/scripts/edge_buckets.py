@@ -5,8 +5,8 @@ import hashlib
 import sys
 
 import nats
-from nats.js.api import ObjectLink, ObjectMeta, ObjectMetaOptions, RePublish
-from nats.js.errors import APIError, BucketNotFoundError, KeyDeletedError, KeyWrongLastSequenceError
+from nats.js.api import RePublish
+from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.errors import NoKeysError, ObjectNotFoundError
 
 
@@ -28,7 +28,7 @@ async def values(js) -> None:
     try:
         await kv.get("b")
         raise AssertionError("a deleted key was found")
-    except KeyDeletedError:
+    except KeyNotFoundError:
         pass
     assert await kv.create("b", b"4") == 5
     history = [(entry.revision, entry.operation) for entry in await kv.history("b")]
@@ -109,9 +109,8 @@ async def objects(js) -> None:
     watcher = await store.watch()
     names = {(await watcher.updates()).name, (await watcher.updates()).name}
     assert names == {"large", "other"} and await watcher.updates() is None, names
-    link = ObjectMeta(name="link", options=ObjectMetaOptions(link=ObjectLink(bucket="O", name="large")))
-    await store.put("link", b"", meta=link)
-    assert (await watcher.updates()).name == "link"
+    await store.put("third", b"3")
+    assert (await watcher.updates()).name == "third"
     await store.delete("other")
     assert (await watcher.updates()).deleted
     await watcher.stop()
@@ -139,7 +138,7 @@ async def main(url: str) -> None:
     await watch(js)
     await republished(client, js)
     await objects(js)
-    await client.drain()
+    await client.close()
 
 
 asyncio.run(main(sys.argv[1]))
