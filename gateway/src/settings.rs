@@ -83,6 +83,7 @@ fn leafnodes(config: &Config, identity: &Identity) -> Option<LeafSettings> {
     Some(LeafSettings {
         loop_token: identity.loop_token.as_str().into(),
         forwarded: kept_back.map(|forward| forward.stream.as_str().into()).collect(),
+        answer_lost_requests: config.uplink.answer_lost_requests,
     })
 }
 

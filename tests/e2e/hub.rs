@@ -18,18 +18,26 @@ pub(crate) struct Linked {
 impl Linked {
     /// A gateway that forwards its stream TELEMETRY (`load.>`) to FLEET at the hub, as `edge1.load.>`.
     pub(crate) fn start() -> Result<Linked> {
+        Linked::with(
+            r#"
+streams { TELEMETRY { subjects: ["load.>"] } }
+forward { TELEMETRY { to: FLEET, prefix: edge1, create { subjects: ["edge1.>"] } } }
+"#,
+        )
+    }
+
+    /// A gateway with these blocks beside what the link needs.
+    pub(crate) fn with(blocks: &str) -> Result<Linked> {
         let hub = StockHub::start(StockHub::PLAIN)?;
         let link = Proxy::start(hub.address("leaf"))?;
-        let blocks = format!(
+        let link_blocks = format!(
             r#"
 leafnodes {{ remotes: [ {{ url: "nats-leaf://{}", ignore_discovered_servers: true }} ] }}
 uplink {{ ping_interval: "300ms", ping_max: 2, reconnect {{ min: "50ms", max: "300ms" }} }}
-streams {{ TELEMETRY {{ subjects: ["load.>"] }} }}
-forward {{ TELEMETRY {{ to: FLEET, prefix: edge1, create {{ subjects: ["edge1.>"] }} }} }}
 "#,
             link.address()
         );
-        let gateway = Gateway::start(&format!("{}{blocks}", Gateway::PLAIN))?;
+        let gateway = Gateway::start(&format!("{}{link_blocks}{blocks}", Gateway::PLAIN))?;
         let linked = Linked { gateway, link, hub };
         linked
             .wait("the link is up", || Ok(http::get_json(linked.hub.address("http"), "/leafz")?["leafnodes"] == 1))?;

@@ -24,6 +24,7 @@ mod load;
 mod mqtt_sessions;
 mod operations;
 mod permissions;
+mod pulled;
 mod signals;
 mod status;
 mod store;

@@ -65,6 +65,7 @@ impl Broker {
             if let Some((_, told)) = self.audiences.consumers.get_mut(consumer).filter(|(_, told)| *told != is_there) {
                 *told = is_there;
                 let consumer = *consumer;
+                self.pullers.heard(consumer, is_there);
                 self.store.push(|_| Command::Interest { consumer, is_there });
             }
         }

@@ -30,6 +30,7 @@ use crate::leaf::LocalInterest;
 use crate::mqtt_client::MqttSide;
 use crate::outbox::{Frame, Outbox, OutboxLimits, Traffic};
 use crate::plan::PlanCache;
+use crate::pullers::Pullers;
 use crate::routing::Random;
 use crate::settings::Settings;
 use crate::subscription::{Interest, NewSubscription, Subscription, SubscriptionId, Subscriptions};
@@ -116,6 +117,7 @@ pub struct Broker {
     pub(crate) plans: PlanCache,
     pub(crate) store: StoreSide,
     pub(crate) audiences: Audiences,
+    pub(crate) pullers: Pullers,
     pub(crate) mqtt: MqttSide,
     timers: Timers,
     /// When the outbox's idle buffers were last trimmed.
@@ -199,6 +201,7 @@ impl Broker {
             plans: PlanCache::new(seed),
             store: StoreSide::default(),
             audiences: Audiences::default(),
+            pullers: Pullers::default(),
             mqtt: MqttSide::default(),
             timers: Timers::default(),
             trimmed: 0,
@@ -337,10 +340,8 @@ impl Broker {
     /// When [`Broker::tick`] is to be called, in microseconds of [`Now::micros`].
     #[must_use]
     pub fn poll_timeout(&self, out: &Outbox) -> Option<u64> {
-        [self.timers.first(), self.store.poll_timeout(), self.mqtt.poll_timeout(), out.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        let sides = [self.store.poll_timeout(), self.mqtt.poll_timeout(), self.pullers.poll_timeout()];
+        sides.into_iter().chain([self.timers.first(), out.poll_timeout()]).flatten().min()
     }
 
     /// Handles the deadlines that have passed.
@@ -359,6 +360,7 @@ impl Broker {
             }
         }
         self.tick_store(now, out);
+        self.tick_pullers(now, out);
         self.tick_crowding(now, out);
         out.tick(now.micros);
         if now.micros.saturating_sub(self.trimmed) >= TRIM_MICROS {

@@ -478,8 +478,11 @@ impl Broker {
                 self.forwarded_changed();
             }
             Event::StreamDown { stream } => self.stream_down(stream),
-            Event::ConsumerUp { consumer, stream, name, deliver_subject } => {
+            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source } => {
                 self.consumer_down(consumer);
+                if is_source {
+                    self.pullers.up(consumer);
+                }
                 let mut filters = ack_filters(&stream, &name);
                 if deliver_subject.is_some() {
                     filters.extend(flow_filters(&stream, &name));
@@ -522,6 +525,7 @@ impl Broker {
 
     fn consumer_down(&mut self, consumer: ConsumerId) {
         self.forget_audience(consumer);
+        self.pullers.down(consumer);
         let Some(filters) = self.store.consumers.remove(&consumer) else { return };
         for filter in &filters {
             self.change_row(GLOBAL, filter, Target::Ack(consumer), false);

@@ -1,11 +1,14 @@
 //! `$JS.API.>`: requests to commands, answers to replies. The JSON is `jetstream-api`'s.
 
-use ::jetstream_api::{DirectRequest, Kind, Parsed, Server, direct_end, direct_message, encode, encode_error, parse};
+use ::jetstream_api::{
+    Demands, DirectRequest, Kind, Parsed, Server, direct_end, direct_message, encode, encode_error, parse_demanding,
+};
 use jetstream::api_error::{self, ApiError};
 use jetstream::command::{Answer, Pull, Request};
 use jetstream::direct_get::{DirectEnd, DirectPiece};
 use jetstream::identity::Sequence;
 use jetstream::store::StoredMessage;
+use nats_proto::header::Headers;
 use subject::Filter;
 
 use crate::account::{GLOBAL, Service, Target};
@@ -15,6 +18,8 @@ use crate::identity::Now;
 use crate::outbox::Outbox;
 use crate::routing::{Message, Origin};
 
+/// Which instance of a stream a source knows, and is to know.
+const IDENTITY: &str = "Nats-Stream-Identity";
 /// What a client's own server says when nobody hears.
 const NO_RESPONDERS: &str = "503";
 const NOT_FOUND: &str = "404 Message Not Found";
@@ -25,6 +30,15 @@ struct Whom<'a> {
     stream: &'a str,
     headers: bool,
     reply: &'a [u8],
+}
+
+/// What the headers of a request demand.
+fn demands<'a>(message: &Message<'a>) -> Demands<'a> {
+    if message.header_len == 0 {
+        return Demands::default();
+    }
+    let headers = Headers::new(message.headers());
+    Demands { level: headers.get(b"Nats-Required-Api-Level"), identity: headers.get(IDENTITY.as_bytes()) }
 }
 
 impl Broker {
@@ -67,7 +81,8 @@ impl Broker {
             // Nobody would hear the answer (stock does nothing either), or an account without JetStream.
             return;
         }
-        match parse(operation, message.payload()) {
+        self.pullers.asked(reply);
+        match parse_demanding(operation, message.payload(), demands(message)) {
             Parsed::Request(kind, _) if self.store.is_overloaded(&self.settings) => {
                 self.refuse_request(now, reply, kind, &api_error::CLUSTER_NOT_AVAIL, out);
             }
@@ -125,8 +140,16 @@ impl Broker {
                     name: &self.settings.server.name,
                     version: &self.settings.server.version,
                 };
+                // Headers first, if there are any.
+                if let Answer::Consumer(info) = answer
+                    && let Some(identity) = &info.stream_identity
+                {
+                    json.extend_from_slice(format!("NATS/1.0\r\n{IDENTITY}: {identity}\r\n\r\n").as_bytes());
+                }
+                let header_len = json.len();
                 encode(*kind, answer, &server, &mut json);
-                self.publish(now, Origin::server(GLOBAL), &Message::new(reply, &json), out);
+                let message = Message { header_len, ..Message::new(reply, &json) };
+                self.publish(now, Origin::server(GLOBAL), &message, out);
             }
             Asked::Direct { stream, headers, reply } => {
                 let whom = Whom { stream, headers: *headers, reply };

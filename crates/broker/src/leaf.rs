@@ -82,6 +82,8 @@ pub(crate) struct LeafLink {
     pub(crate) looped: u64,
     /// When the PING that waits for its answer was sent, microseconds; 0: none does.
     pub(crate) pinged: u64,
+    /// When it was opened, microseconds.
+    pub(crate) opened: u64,
     /// The handshake is done and our interest announced.
     pub(crate) up: bool,
 }
@@ -94,7 +96,8 @@ impl LeafLink {
 
 impl Broker {
     pub(crate) fn open_leaf(&mut self, now: Now, id: ConnectionId, number: u64, new: &NewConnection) {
-        self.connections.insert(Connection::new(id, number, now, new, Kind::Leaf(Box::default())));
+        let link = LeafLink { opened: now.micros, ..LeafLink::default() };
+        self.connections.insert(Connection::new(id, number, now, new, Kind::Leaf(Box::new(link))));
     }
 
     /// The handshake of a link is done: announces our interest. To be called once, right after the connection was attached.
@@ -115,6 +118,7 @@ impl Broker {
         out: &mut Outbox,
     ) {
         self.links.retain(|other| *other != id);
+        self.pullers.link_closed(id);
         for subscription in link.wanted.into_values() {
             self.unsubscribe(subscription);
         }

@@ -22,6 +22,7 @@ mod nats_client;
 mod outbox;
 mod permissions;
 mod plan;
+mod pullers;
 mod reload;
 mod routing;
 mod services;

@@ -98,6 +98,8 @@ pub struct LeafSettings {
     pub loop_token: Box<str>,
     /// Streams that forwards carry to the hub: what they capture, as they are at the moment, does not cross live as well.
     pub forwarded: Vec<Box<str>>,
+    /// A hub's request that was lost while the link was down is answered, so that it asks again: see `pullers`.
+    pub answer_lost_requests: bool,
 }
 
 /// What INFO says of the server.

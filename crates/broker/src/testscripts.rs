@@ -266,7 +266,13 @@ impl goldenscript::Runner for Runner {
             "consumer" => {
                 let stream = arguments.next_pos().ok_or("which stream?")?.into();
                 let name = arguments.next_pos().ok_or("which?")?.into();
-                self.event(Event::ConsumerUp { consumer: ConsumerId(1), stream, name, deliver_subject: None });
+                self.event(Event::ConsumerUp {
+                    consumer: ConsumerId(1),
+                    stream,
+                    name,
+                    deliver_subject: None,
+                    is_source: false,
+                });
             }
             other => return Err(format!("unknown command {other}").into()),
         }

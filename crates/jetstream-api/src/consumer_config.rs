@@ -136,6 +136,11 @@ fn read_push(body: &mut Object) -> Result<Push, ApiError> {
     })
 }
 
+/// For whom a hub's consumer is: its own stream, account and domain.
+fn is_of_requester(key: &str) -> bool {
+    key.starts_with("_nats.src.") || key.starts_with("_nats.mirror.")
+}
+
 /// 0 and everything below means "no limit".
 fn unlimited(value: i64) -> i64 {
     if value > 0 { value } else { -1 }
@@ -174,7 +179,7 @@ impl Draft {
         self.config.filters = self.filters()?;
         self.config.deliver_policy = self.deliver_policy()?;
         // Those are the server's, and told anew in each answer.
-        self.config.metadata.retain(|key, _| !key.starts_with("_nats."));
+        self.config.metadata.retain(|key, _| !key.starts_with("_nats.") || is_of_requester(key));
         Ok(self.config)
     }
 

@@ -7,6 +7,7 @@
 //! with their default value and refused with a text that names them otherwise: silence would promise what is not kept.
 
 mod consumer_config;
+mod demands;
 mod direct_get;
 mod json;
 mod publish_ack;
@@ -18,6 +19,7 @@ mod stream_config;
 mod wire;
 
 pub use consumer_config::parse_time;
+pub use demands::{Demands, parse_demanding};
 pub use direct_get::{DirectRequest, direct_end, direct_message};
 pub use publish_ack::{publish_ack, publish_refused};
 pub use request::{Kind, Parsed, parse};

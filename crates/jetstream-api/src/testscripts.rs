@@ -3,6 +3,7 @@
 //! What needs no store is printed as the client gets it. Configurations are printed as a create answer would show them, on an empty stream at
 //! time zero; that is what was compared with stock nats-server 2.15.1.
 
+use crate::demands::{Demands, parse_demanding};
 use crate::request::{Kind, Parsed, parse};
 use crate::response::{Server, encode, encode_error};
 use jetstream::command::{Answer, ConsumerInfo, Request, StreamInfo};
@@ -16,7 +17,14 @@ use std::error::Error;
 
 #[derive(goldenscript::Command)]
 enum Command {
-    Api { subject: String, payload: Option<String> },
+    Api {
+        subject: String,
+        payload: Option<String>,
+        #[arg(key)]
+        level: Option<String>,
+        #[arg(key)]
+        identity: Option<String>,
+    },
 }
 
 struct Runner;
@@ -25,9 +33,11 @@ impl goldenscript::Runner for Runner {
     type Command = Command;
 
     fn run(&mut self, command: &Command, _: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
-        let Command::Api { subject, payload } = command;
+        let Command::Api { subject, payload, level, identity } = command;
         let mut into = Vec::new();
-        match parse(subject.as_bytes(), payload.as_deref().unwrap_or_default().as_bytes()) {
+        let demands =
+            Demands { level: level.as_deref().map(str::as_bytes), identity: identity.as_deref().map(str::as_bytes) };
+        match parse_demanding(subject.as_bytes(), payload.as_deref().unwrap_or_default().as_bytes(), demands) {
             Parsed::Refused(kind, error) => encode_error(kind, &error, &mut into),
             Parsed::Request(kind, request) => request_text(kind, request, &mut into),
             other => return Ok(format!("{other:?}\n")),
@@ -49,6 +59,10 @@ fn request_text(kind: Kind, request: Request, into: &mut Vec<u8>) {
                 config.max_ack_pending = ConsumerConfig::named("").max_ack_pending;
             }
             into.extend_from_slice(format!("{action:?} ").as_bytes());
+            encode(kind, &Answer::Consumer(Box::new(new_consumer(&stream, *config))), &server, into);
+        }
+        Request::SourceCreate { stream, config, action, identity } => {
+            into.extend_from_slice(format!("{action:?} of {} ", identity.as_deref().unwrap_or("any")).as_bytes());
             encode(kind, &Answer::Consumer(Box::new(new_consumer(&stream, *config))), &server, into);
         }
         other => into.extend_from_slice(format!("{kind:?} {other:?}").as_bytes()),
@@ -85,12 +99,15 @@ pub(crate) fn new_consumer(stream: &str, config: ConsumerConfig) -> ConsumerInfo
         pending: 0,
         push_bound: false,
         now: Timestamp(0),
+        stream_identity: None,
     }
 }
 
 #[test]
 fn scripts() {
-    for case in ["stream_create", "stream_requests", "consumer_create", "consumer_requests", "pull_and_direct_get"] {
+    for case in
+        ["stream_create", "stream_requests", "consumer_create", "consumer_requests", "pull_and_direct_get", "demands"]
+    {
         goldenscript::run(&mut Runner, format!("src/testscripts/{case}"))
             .unwrap_or_else(|error| panic!("{case}: {error}"));
     }

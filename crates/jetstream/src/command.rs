@@ -292,6 +292,13 @@ pub enum Request {
         config: Box<ConsumerConfig>,
         action: ConsumerAction,
     },
+    /// The same for a source or mirror of another server. `identity`: the stream's, as that server knows it.
+    SourceCreate {
+        stream: Box<str>,
+        config: Box<ConsumerConfig>,
+        action: ConsumerAction,
+        identity: Option<Box<str>>,
+    },
     ConsumerInfo {
         stream: Box<str>,
         name: Box<str>,
@@ -504,6 +511,8 @@ pub struct ConsumerInfo {
     pub push_bound: bool,
     /// Now.
     pub now: Timestamp,
+    /// What tells the stream from one made again under its name; only in the answer to [`Request::SourceCreate`].
+    pub stream_identity: Option<Box<str>>,
 }
 
 impl ConsumerInfo {
@@ -564,6 +573,8 @@ pub enum Event {
         name: Box<str>,
         /// The subject it pushes to: the broker tells when somebody listens there ([`Command::Interest`]).
         deliver_subject: Option<Box<str>>,
+        /// A hub's, for a source or mirror of its own.
+        is_source: bool,
     },
     /// A consumer is gone.
     ConsumerDown {

@@ -236,6 +236,9 @@ impl Consumer {
 
     /// A delivery reached nobody: the message is as good as not sent. `false`: it was sent again since, or is acknowledged.
     pub(crate) fn give_back(&mut self, place: &AckPlace, now: Now) -> bool {
+        if self.config.direct {
+            return self.take_back(place);
+        }
         if self.config.ack_policy != AckPolicy::None {
             if !self.pending.give_back(place.sequence, place.deliveries, now.age) {
                 return false;
@@ -299,6 +302,7 @@ impl Consumer {
             push_bound: self.delivering.is_bound(),
             pending: self.left(stream),
             now: now.wall,
+            stream_identity: None,
         }
     }
 
@@ -339,6 +343,7 @@ impl Consumer {
 
     /// Reads what was saved. The selection of "last per subject" is made again from what is there now.
     pub(crate) fn load(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
+        self.delivering.was_stored = true;
         let Some(record) = store.record(&key(self.id, POSITION))? else { return Ok(()) };
         let mut from = Reader::new(&record, POSITION_VERSION, "position of a consumer")?;
         self.delivered = from.number()?;

@@ -49,9 +49,8 @@ impl JetStream {
         if action == ConsumerAction::Update {
             return Ok(Err(api_error::CONSUMER_DOES_NOT_EXIST));
         }
-        let on_stream = stream.consumers.len() as u64;
-        if on_stream >= limit(stream.config.max_consumers) || self.consumers.len() >= self.limits.max_consumers as usize
-        {
+        let is_full = !config.direct && stream.listed_count() >= limit(stream.config.max_consumers);
+        if is_full || self.consumers.len() >= self.limits.max_consumers as usize {
             return Ok(Err(api_error::MAXIMUM_CONSUMERS_LIMIT));
         }
         if let Err(error) = self.may_join(stream, &config) {
@@ -60,7 +59,7 @@ impl JetStream {
         let stream = stream.id;
         let id = self.new_consumer_id(turn.store)?;
         if config.name.is_empty() {
-            config.name = self.ephemeral_name(id);
+            config.name = self.short_name(id);
         }
         let Some(stream) = self.streams.get_mut(&stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let mut consumer = Consumer::new(id, stream, config, turn.now.wall, turn.now);
@@ -152,8 +151,9 @@ impl JetStream {
 
     pub(crate) fn consumer_names_page(&self, stream: &str, offset: u64) -> Answered {
         let Some(stream) = self.stream_named(stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
-        let names = stream.consumers.keys().skip(offset as usize).take(NAMES_PER_PAGE).cloned().collect();
-        Ok(Ok(Answer::ConsumerNames { names, total: stream.consumers.len() as u64, offset }))
+        let page = stream.listed().skip(offset as usize).take(NAMES_PER_PAGE);
+        let names = page.map(|(name, _)| name.into()).collect();
+        Ok(Ok(Answer::ConsumerNames { names, total: stream.listed_count(), offset }))
     }
 
     pub(crate) fn consumer_list_page(&mut self, turn: &mut Context<'_>, stream: &str, offset: u64) -> Answered {
@@ -161,18 +161,19 @@ impl JetStream {
             return Ok(Err(api_error::STREAM_NOT_FOUND));
         };
         let mut consumers = Vec::new();
-        for id in stream.consumers.values().skip(offset as usize).take(INFOS_PER_PAGE) {
-            if let Some(consumer) = self.consumers.get_mut(id) {
+        for (_, id) in stream.listed().skip(offset as usize).take(INFOS_PER_PAGE) {
+            if let Some(consumer) = self.consumers.get_mut(&id) {
                 consumer.recount_now(turn.store, stream, turn.now)?;
                 consumers.push(consumer.describe(stream, turn.now));
             }
         }
-        Ok(Ok(Answer::ConsumerList { consumers, total: stream.consumers.len() as u64, offset }))
+        Ok(Ok(Answer::ConsumerList { consumers, total: stream.listed_count(), offset }))
     }
 
     pub(crate) fn delete_consumer(&mut self, turn: &mut Context<'_>, stream: &str, name: &str) -> Answered {
         let Some(stream) = self.stream_named(stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
-        let Some(id) = stream.consumers.get(name).copied() else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
+        let id = stream.consumers.get(name).copied().or_else(|| self.source_called(stream, name));
+        let Some(id) = id else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
         self.remove_consumer(turn, id)?;
         Ok(Ok(Answer::Deleted))
     }
@@ -201,6 +202,7 @@ impl JetStream {
         let Some(consumer) = self.consumers.remove(&id) else { return Ok(()) };
         if let Some(stream) = self.streams.get_mut(&consumer.stream) {
             stream.consumers.remove(&consumer.config.name);
+            stream.hubs.remove(&id);
             stream.tallies.retain(|tally| tally.consumer != id);
         }
         // Who is pushed to sees it by the heartbeats that stop.
@@ -211,18 +213,6 @@ impl JetStream {
         self.lazy_since.get_or_insert(turn.now.age);
         self.interest_lost(turn, consumer.stream, consumer.ack_floor().1)?;
         delete_records(turn.store, id)
-    }
-
-    /// A name that nobody uses yet: eight characters, different for each consumer and store.
-    fn ephemeral_name(&self, id: ConsumerId) -> Box<str> {
-        const CHARACTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        let mut number = self.key.hash(&id.0.to_be_bytes());
-        let mut name = String::with_capacity(8);
-        for _ in 0..8 {
-            name.push(char::from(CHARACTERS[(number % 62) as usize]));
-            number /= 62;
-        }
-        name.into()
     }
 
     /// Reads the consumers; those whose stream is gone are removed.
@@ -301,6 +291,9 @@ impl Consumer {
 /// Makes a stream know its consumer, and count what matches it.
 fn attach(stream: &mut Stream, consumer: &Consumer) {
     stream.consumers.insert(consumer.config.name.clone(), consumer.id);
+    if consumer.config.direct {
+        stream.hubs.insert(consumer.id);
+    }
     if !consumer.config.filters.is_empty() {
         stream.tallies.push(Tally { consumer: consumer.id, filters: consumer.config.filters.clone(), matched: 0 });
     }
@@ -312,6 +305,7 @@ fn consumer_up(consumer: &Consumer) -> Event {
         stream: consumer.stream_name.clone(),
         name: consumer.config.name.clone(),
         deliver_subject: consumer.config.push.as_ref().map(|push| push.subject.clone()),
+        is_source: consumer.config.direct,
     }
 }
 

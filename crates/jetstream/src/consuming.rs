@@ -9,6 +9,7 @@ use crate::delivery::{CREDIT, Stop, Waiting, send_status};
 use crate::flat_json::{self, Value};
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence};
 use crate::jetstream::{Context, JetStream, Timer};
+use crate::sources::{KEPT_NS, base_name};
 use crate::store::{Store, StoreError};
 use crate::stream::Stream;
 
@@ -107,13 +108,15 @@ impl JetStream {
     }
 
     /// Somebody listens on a push consumer's deliver subject now, or nobody does.
-    pub(crate) fn deliver_interest(&mut self, id: ConsumerId, is_there: bool, now: Now) -> Outcome {
+    pub(crate) fn deliver_interest(&mut self, turn: &mut Context<'_>, id: ConsumerId, is_there: bool) -> Outcome {
+        let now = turn.now;
         let Some(consumer) = self.consumers.get_mut(&id) else { return Outcome::Done };
         let Some(push) = &consumer.config.push else { return Outcome::Done };
         if consumer.delivering.waiting.is_empty() == is_there {
             consumer.delivering.last_active = now.age;
             if is_there {
                 consumer.delivering.waiting.push_back(Waiting::for_push(push, now));
+                consumer.say_where_it_stands(turn.deliveries);
             } else {
                 consumer.delivering.unbind();
             }
@@ -207,6 +210,8 @@ impl JetStream {
     /// The consumer's records are written with the next commit.
     pub(crate) fn list_dirty(&mut self, id: ConsumerId, now: Now) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        // What a source or mirror is sent leaves when it is on disk that it was: numbers are never given twice.
+        self.sync |= consumer.dirty && consumer.is_stored() && consumer.config.direct;
         if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {
             consumer.delivering.listed = true;
             self.dirty.push(id);
@@ -349,7 +354,8 @@ impl Consumer {
     /// When it is removed if nobody uses it. While messages are outstanding somebody may be working on them, so the threshold counts from when
     /// the last of them was due.
     fn inactive_at(&self) -> Option<AgeMillis> {
-        let threshold = self.config.inactive_threshold_ns;
+        let kept = if base_name(&self.config).is_some() { KEPT_NS } else { 0 };
+        let threshold = self.config.inactive_threshold_ns.max(kept);
         let longest = self.config.backoff_ns.iter().max().unwrap_or(&self.config.ack_wait_ns);
         let work = if self.pending.len() > 0 { *longest } else { 0 };
         let wait = threshold.saturating_add(work).div_ceil(1_000_000);

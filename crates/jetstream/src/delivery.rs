@@ -12,6 +12,7 @@ use crate::config::{AckPolicy, Push};
 use crate::consumer::Consumer;
 use crate::identity::{AgeMillis, Now, Sequence, Timestamp};
 use crate::push::Pushing;
+use crate::sources::no_control;
 use crate::store::{MessageBuffer, Read, Store, StoreError, StoredMessage, undamaged};
 use crate::stream::Stream;
 
@@ -125,6 +126,8 @@ pub(crate) struct Delivering {
     pub(crate) told_stalled: bool,
     /// Nothing is delivered before.
     pub(crate) not_before: Option<AgeMillis>,
+    /// It was read from the store, and nobody has listened since.
+    pub(crate) was_stored: bool,
     /// For a replay with the original pauses: when the last message was sent, and when it had been stored.
     replayed: Option<(AgeMillis, Timestamp)>,
 }
@@ -144,6 +147,7 @@ impl Delivering {
             pushing: None,
             told_stalled: false,
             not_before: None,
+            was_stored: false,
             replayed: None,
         }
     }
@@ -431,7 +435,8 @@ impl Consumer {
         place.write(&mut deliveries.arena);
         let reply = span(start, deliveries.arena.len());
         deliveries.arena.push(b' ');
-        let (headers, payload) = put_message(&mut deliveries.arena, message.headers, size_header, payload);
+        let headers = if self.config.direct { no_control(message.headers) } else { message.headers.into() };
+        let (headers, payload) = put_message(&mut deliveries.arena, &headers, size_header, payload);
         let tail = span(start, deliveries.arena.len());
         let from = Some(Recipient::Consumer(self.id));
         let delivery = Delivery { from, to, subject, tail, reply, headers, payload, queue: None };
@@ -475,17 +480,15 @@ impl Consumer {
         for waiting in self.delivering.take_waiting(|waiting| waiting.expires.is_some_and(|at| at <= now.age)) {
             waiting.end(deliveries, "408 Request Timeout");
         }
-        let (delivered, last) = (self.delivered, self.next.0.saturating_sub(1));
+        let last = self.next.0.saturating_sub(1);
         let mut told = false;
         let stalled = self.delivering.pushing.as_ref().and_then(Pushing::waits_for).map(String::from_utf8_lossy);
         let stalled = stalled.map_or(String::new(), |subject| format!("Nats-Consumer-Stalled: {subject}\r\n"));
+        let text = heartbeat(self.delivered, self.next, &stalled);
         for waiting in &mut self.delivering.waiting {
             let Some((interval, at)) = &mut waiting.heartbeat else { continue };
             if *at <= now.age {
                 *at = AgeMillis(now.age.0.saturating_add(*interval));
-                let text = format!(
-                    "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: {delivered}\r\nNats-Last-Stream: {last}\r\n{stalled}\r\n"
-                );
                 send_status(deliveries, &waiting.inbox, &text);
                 told |= waiting.is_push;
             }
@@ -501,6 +504,14 @@ impl Consumer {
             ask_for_flow(deliveries, push.subject.as_bytes(), &reply);
         }
     }
+}
+
+/// How far a consumer has come, for one that listens.
+pub(crate) fn heartbeat(delivered: u64, next: Sequence, stalled: &str) -> String {
+    let last = next.0.saturating_sub(1);
+    format!(
+        "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: {delivered}\r\nNats-Last-Stream: {last}\r\n{stalled}\r\n"
+    )
 }
 
 impl Delivering {

@@ -266,7 +266,7 @@ impl JetStream {
                 let arena = &turn.batch.arena;
                 Ok(self.unreachable(*consumer, inbox.of(arena), reply.of(arena), turn.now))
             }
-            Command::Interest { consumer, is_there } => Ok(self.deliver_interest(*consumer, *is_there, turn.now)),
+            Command::Interest { consumer, is_there } => Ok(self.deliver_interest(turn, *consumer, *is_there)),
             Command::FlowAnswer { consumer, subject, headers } => self.flow_answer(turn, *consumer, *subject, *headers),
             Command::Credit { to: Recipient::Consumer(consumer), bytes } => {
                 self.credit_consumer(*consumer, *bytes);

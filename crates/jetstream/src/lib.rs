@@ -42,6 +42,7 @@ mod requests;
 mod retention;
 mod retention_check;
 mod room;
+mod sources;
 pub mod store;
 mod stored_config;
 mod stream;

@@ -63,6 +63,13 @@ impl Pushing {
         }
     }
 
+    /// Sends one message, and no more until it is answered.
+    pub(crate) fn begin_with_one(&mut self) {
+        if let Some(flow) = &mut self.flow {
+            flow.window = 0;
+        }
+    }
+
     /// The receiver has to answer before more is sent.
     pub(crate) fn is_stalled(&self) -> bool {
         self.flow.as_ref().is_some_and(|flow| flow.unanswered > flow.window)
@@ -102,7 +109,7 @@ impl Pushing {
         let flow = self.flow.as_mut()?;
         let asked = flow.asked.take_if(|asked| *asked.subject == *subject)?;
         flow.unanswered = flow.unanswered.saturating_sub(asked.bytes);
-        flow.window = (flow.window * 2).min(LARGEST_WINDOW);
+        flow.window = (flow.window * 2).clamp(FIRST_WINDOW, LARGEST_WINDOW);
         Some(asked.last)
     }
 
@@ -161,6 +168,17 @@ mod tests {
         let second =
             pushing.sent(FIRST_WINDOW, Sequence(1), false, now(0)).expect("asks again, the window has doubled");
         assert_ne!(second, asked);
+    }
+
+    #[test]
+    fn one_message_goes_first_when_it_is_doubtful() {
+        let mut pushing = pushing(true, 0);
+        pushing.begin_with_one();
+        assert!(!pushing.is_stalled());
+        let asked = pushing.sent(1, Sequence(1), false, now(0)).expect("asks behind it");
+        assert!(pushing.is_stalled());
+        assert!(pushing.answered(&asked).is_some() && !pushing.is_stalled());
+        assert_eq!(pushing.sent(FIRST_WINDOW / 2, Sequence(2), false, now(0)), None, "a window as at first");
     }
 
     #[test]

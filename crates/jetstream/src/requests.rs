@@ -47,6 +47,9 @@ impl JetStream {
             Request::DirectGet { name, get } => self.direct_get(turn, name, get),
             Request::MessageDelete { name, sequence, erase } => self.delete_message(turn, name, *sequence, *erase),
             Request::ConsumerCreate { stream, config, action } => self.create_consumer(turn, stream, config, *action),
+            Request::SourceCreate { stream, config, action, identity } => {
+                self.create_source(turn, stream, config, *action, identity.as_deref())
+            }
             Request::ConsumerInfo { stream, name } => self.consumer_info(turn, stream, name),
             Request::ConsumerNames { stream, offset } => self.consumer_names_page(stream, *offset),
             Request::ConsumerList { stream, offset } => self.consumer_list_page(turn, stream, *offset),
@@ -122,6 +125,7 @@ fn changes(request: &Request) -> bool {
             | Request::StreamPurge { .. }
             | Request::MessageDelete { .. }
             | Request::ConsumerCreate { .. }
+            | Request::SourceCreate { .. }
             | Request::ConsumerDelete { .. }
             | Request::ConsumerPause { .. }
     )

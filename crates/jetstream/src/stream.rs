@@ -4,7 +4,7 @@
 //!
 //! Not here: consumers (they are told what was added and removed), and the API's requests ([`crate::stream_requests`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use subject::Filter;
 
@@ -96,6 +96,8 @@ pub(crate) struct Stream {
     pub(crate) created: Timestamp,
     /// All consumers on it, by name.
     pub(crate) consumers: BTreeMap<Box<str>, ConsumerId>,
+    /// Those of them that hubs made for sources and mirrors of theirs.
+    pub(crate) hubs: BTreeSet<ConsumerId>,
     /// Messages left it in this turn: consumers may stand below its beginning.
     pub(crate) shrunk: bool,
     /// Messages stored since it was loaded; what an unfiltered consumer counts by.
@@ -126,6 +128,7 @@ impl Stream {
             config,
             created,
             consumers: BTreeMap::new(),
+            hubs: BTreeSet::new(),
             shrunk: false,
             appended: 0,
             tallies: Vec::new(),
@@ -143,6 +146,17 @@ impl Stream {
     pub(crate) fn configure(&mut self, config: StreamConfig) {
         self.mapping = Mapping::new(&config);
         self.config = config;
+    }
+
+    /// Its consumers as the API lists them: without those of hubs.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = (&str, ConsumerId)> {
+        let consumers = self.consumers.iter().map(|(name, id)| (&**name, *id));
+        consumers.filter(|(_, id)| !self.hubs.contains(id))
+    }
+
+    /// How many those are.
+    pub(crate) fn listed_count(&self) -> u64 {
+        (self.consumers.len() - self.hubs.len()) as u64
     }
 
     /// Reads the ids of the duplicate window.

@@ -370,7 +370,7 @@ pub(crate) fn describe(stream: &Stream, store: &dyn Store, now: Now) -> StreamIn
         config: stream.config.clone(),
         created: stream.created,
         state,
-        consumers: stream.consumers.len() as u64,
+        consumers: stream.listed_count(),
         deleted: span.saturating_sub(state.messages),
         deleted_list: None,
         subjects: None,

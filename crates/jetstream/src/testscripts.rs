@@ -348,7 +348,11 @@ impl Runner {
             _ => None,
         };
         if let Some(action) = create {
+            let identity = args.take_key("identity").map(Into::into);
             let config = Box::new(consumer_config(&name, args)?);
+            if config.direct {
+                return self.request(Request::SourceCreate { stream, config, action, identity });
+            }
             return self.request(Request::ConsumerCreate { stream, config, action });
         }
         self.request(match &*action {
@@ -389,7 +393,7 @@ impl Runner {
     fn audience(&mut self, action: &str, args: &mut ArgumentConsumer<'_>) -> Result<String> {
         let stream = args.next_pos().ok_or("stream?")?.to_owned();
         let name = args.next_pos().ok_or("consumer?")?.to_owned();
-        let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
+        let consumer = self.consumer_called(&stream, &name)?;
         let mut batch = Batch::default();
         let command = match action {
             "listen" => Command::Interest { consumer, is_there: true },
@@ -405,10 +409,18 @@ impl Runner {
         self.turn(&batch)
     }
 
+    /// By its whole name, or the newest of those that begin with it and have a suffix.
+    fn consumer_called(&self, stream: &str, name: &str) -> Result<ConsumerId> {
+        let prefix = format!("{name}-");
+        let fits = |known: &(String, String)| known.0 == stream && (known.1 == name || known.1.starts_with(&prefix));
+        let found = self.consumers.iter().filter(|(known, _)| fits(known)).map(|(_, id)| *id).max();
+        found.ok_or_else(|| "no such consumer".into())
+    }
+
     fn ack(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
         let stream = args.next_pos().ok_or("stream?")?.to_owned();
         let name = args.next_pos().ok_or("consumer?")?.to_owned();
-        let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
+        let consumer = self.consumer_called(&stream, &name)?;
         let mut batch = Batch::default();
         let payload = batch.add(args.take_key("payload").unwrap_or("").as_bytes());
         let reply = batch.add(args.take_key("reply").unwrap_or("").as_bytes());
@@ -494,14 +506,14 @@ impl goldenscript::Runner for Runner {
             "credit" => {
                 let stream = args.next_pos().ok_or("stream?")?.to_owned();
                 let name = args.next_pos().ok_or("consumer?")?.to_owned();
-                let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
+                let consumer = self.consumer_called(&stream, &name)?;
                 let bytes = args.next_pos().ok_or("bytes?")?.parse()?;
                 self.one(Command::Credit { to: Recipient::Consumer(consumer), bytes })
             }
             "unreachable" => {
                 let stream = args.next_pos().ok_or("stream?")?.to_owned();
                 let name = args.next_pos().ok_or("consumer?")?.to_owned();
-                let consumer = *self.consumers.get(&(stream, name)).ok_or("no such consumer")?;
+                let consumer = self.consumer_called(&stream, &name)?;
                 let mut batch = Batch::default();
                 let inbox = batch.add(args.next_pos().ok_or("inbox?")?.as_bytes());
                 let mut lost = 0;
@@ -639,6 +651,7 @@ fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<Consum
             "flow" => push(&mut config).flow_control = value.parse()?,
             "heartbeat" => push(&mut config).heartbeat_ns = value.parse::<u64>()? * 1_000_000,
             "rate" => push(&mut config).rate_limit = value.parse()?,
+            "from" => _ = config.metadata.insert("_nats.src.stream".into(), value.into()),
             "replay" => config.replay_original = value == "original",
             _ => return Err(format!("unknown {key}").into()),
         }
@@ -751,5 +764,8 @@ fn write_consumer(out: &mut String, info: &ConsumerInfo) -> Result<()> {
         info.pending,
         info.waiting
     )?;
+    if let Some(identity) = &info.stream_identity {
+        writeln!(out, "  of stream {identity}")?;
+    }
     Ok(())
 }

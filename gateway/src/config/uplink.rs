@@ -32,6 +32,9 @@ pub struct Uplink {
     pub reconnect_quick_for: Duration,
     /// `reconnect { max }`: the longest pause afterwards. Default: 60 s.
     pub reconnect_max: Duration,
+    /// `answer_lost_requests`: a hub that sources or mirrors a stream of ours, and asked for it while the link was down, is told to ask again.
+    /// Default: true.
+    pub answer_lost_requests: bool,
 }
 
 impl Default for Uplink {
@@ -48,6 +51,7 @@ impl Default for Uplink {
             reconnect_quick: Duration::from_millis(600),
             reconnect_quick_for: Duration::from_secs(120),
             reconnect_max: Duration::from_secs(60),
+            answer_lost_requests: true,
         }
     }
 }
@@ -76,6 +80,9 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Uplink {
     }
     if let Some(field) = block.field(&["ping_max"]) {
         set(&mut uplink.ping_max, field.integer(1..=100, report));
+    }
+    if let Some(field) = block.field(&["answer_lost_requests"]) {
+        set(&mut uplink.answer_lost_requests, field.boolean(report));
     }
     if let Some(field) = block.field(&["reconnect"])
         && let Some(mut reconnect) = field.block(report)

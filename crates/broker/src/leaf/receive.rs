@@ -61,7 +61,7 @@ impl Broker {
             LeafOp::Subscribe { subject, queue: None } if subject.starts_with(LOOP_TOKEN) => {
                 self.loop_token_heard(now, id, subject, out);
             }
-            LeafOp::Subscribe { subject, queue } => self.hub_wants(id, subject, *queue, out),
+            LeafOp::Subscribe { subject, queue } => self.hub_wants(now, id, subject, *queue, out),
             LeafOp::Unsubscribe { subject, queue } => self.hub_wants_no_more(id, subject, *queue, out),
             LeafOp::Ping => out.append(id, b"PONG\r\n"),
             LeafOp::Pong => self.leaf_pong(now, id),
@@ -90,7 +90,7 @@ impl Broker {
         }
     }
 
-    fn hub_wants(&mut self, id: ConnectionId, subject: &[u8], queue: Option<(&[u8], u32)>, out: &mut Outbox) {
+    fn hub_wants(&mut self, now: Now, id: ConnectionId, subject: &[u8], queue: Option<(&[u8], u32)>, out: &mut Outbox) {
         let Ok(filter) = Filter::from_bytes(subject) else {
             // As with nats-server, the link stays.
             out.append(id, b"-ERR 'Invalid Subscription'\r\n");
@@ -125,6 +125,8 @@ impl Broker {
         let subscription = self.subscribe(id, account, new);
         if let Some(link) = self.link_mut(id) {
             link.wanted.insert(key, subscription);
+            let opened = link.opened;
+            self.pullers.wanted(now.micros, id, opened, subject);
         }
         self.hub_interest_changed(id);
     }
@@ -144,6 +146,7 @@ impl Broker {
         let key = (Box::from(subject), Box::from(queue.unwrap_or_default()));
         let removed = self.link_mut(id).and_then(|link| link.wanted.remove(&key));
         if let Some(removed) = removed {
+            self.pullers.unwanted(id, subject);
             self.unsubscribe(removed);
             self.hub_interest_changed(id);
         }

@@ -4,7 +4,7 @@
 //! said CONNECT; `NAME: link KEY=VALUE…` a link whose handshake is done, with what the hub said (`domain`, `headers`, `max_payload`, `import_allow` and so
 //! on); `NAME: refreshed KEY=VALUE…` an INFO that changes that. `NAME: send BYTES…` are bytes of the peer. `NAME: ping`, `check`, `withdraw`, `gone` and
 //! `state` do what they say; `NAME: wants SUBJECT` asks what the hub wants, `NAME: engine SUBJECT REPLY HEADERS PAYLOAD` sends as forwards do.
-//! `stream`, `no-stream`, `consumer` are events of the store; `deliver INBOX REPLY SUBJECT PAYLOAD` is a consumer's delivery. `after DURATION_MS`
+//! `stream`, `no-stream`, `consumer`, `source` (a hub's consumer) are events of the store; `deliver INBOX REPLY SUBJECT PAYLOAD` is a consumer's delivery. `after DURATION_MS`
 //! moves the clock. After each command come everything that was sent, what became of connections, and what the gateway is told.
 
 use std::collections::BTreeMap;
@@ -195,7 +195,23 @@ impl Runner {
             }
             "consumer" => {
                 let (stream, name) = (next()?.into(), next()?.into());
-                self.event(Event::ConsumerUp { consumer: ConsumerId(1), stream, name, deliver_subject: None });
+                self.event(Event::ConsumerUp {
+                    consumer: ConsumerId(1),
+                    stream,
+                    name,
+                    deliver_subject: None,
+                    is_source: false,
+                });
+            }
+            "source" => {
+                let (stream, name, subject) = (next()?.into(), next()?.into(), next()?.into());
+                self.event(Event::ConsumerUp {
+                    consumer: ConsumerId(2),
+                    stream,
+                    name,
+                    deliver_subject: Some(subject),
+                    is_source: true,
+                });
             }
             "deliver" => {
                 let (inbox, reply, shown, payload) = (next()?, next()?, next()?, next()?);
@@ -239,6 +255,7 @@ fn settings(arguments: &mut ArgumentConsumer<'_>) -> Result<Settings, Box<dyn Er
         match key {
             "domain" => settings.jetstream = Some(JetStreamSettings { domain: Some(value.into()) }),
             "loop_token" => leafnodes.loop_token = value.into(),
+            "answer_lost_requests" => leafnodes.answer_lost_requests = value.parse()?,
             "forwarded" => leafnodes.forwarded = value.split(',').map(Into::into).collect(),
             "max_payload" => settings.max_payload = value.parse()?,
             "max_control_line" => settings.max_control_line = value.parse()?,
