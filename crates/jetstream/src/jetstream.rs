@@ -68,6 +68,8 @@ pub(crate) enum Timer {
     Stream(StreamId),
     /// Redelivery, expiry of pulls, heartbeats, inactivity.
     Consumer(ConsumerId),
+    /// Gap records of a stream may be written.
+    Gaps(StreamId),
 }
 
 /// A read that waits for its slice.
@@ -120,6 +122,12 @@ pub struct JetStream {
     pub(crate) purges: VecDeque<Purging>,
     /// Number of the newest of them.
     pub(crate) purge_number: u64,
+    /// The gap stream; without it no ledgers are kept.
+    pub(crate) gaps: Option<Box<StreamConfig>>,
+    /// Streams whose ledger changed in this turn.
+    pub(crate) books: Vec<StreamId>,
+    /// Those that are to be saved with the next commit.
+    pub(crate) unsaved_books: Vec<StreamId>,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -162,6 +170,9 @@ impl JetStream {
             again: false,
             purges: VecDeque::new(),
             purge_number: 0,
+            gaps: None,
+            books: Vec::new(),
+            unsaved_books: Vec::new(),
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -246,12 +257,7 @@ impl JetStream {
                 }
                 Ok(Outcome::Done)
             }
-            Command::Forwarded(forwarded) => {
-                if let Some(stream) = self.streams.get_mut(&forwarded.stream) {
-                    stream.forwarded = *forwarded;
-                }
-                Ok(Outcome::Done)
-            }
+            Command::Forwarded(forwarded) => self.forwarded(turn, forwarded),
             Command::QueueDrop { session } => {
                 self.sync = true;
                 self.queues.clear(turn.store, *session)?;
@@ -280,6 +286,7 @@ impl JetStream {
         for stream in std::mem::take(&mut self.touched) {
             self.settle(&mut turn, stream)?;
         }
+        self.keep_books(&mut turn)?;
         self.serve(&mut turn)?;
         self.serve_queues(&mut turn)?;
         self.read_slices(&mut turn)?;
@@ -304,6 +311,7 @@ impl JetStream {
     /// When the store fails; see the module.
     pub fn before_commit(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
         self.save_consumers(store)?;
+        self.save_books(store)?;
         self.queues.save(store)?;
         self.clock.save(store, now)
     }
@@ -363,7 +371,7 @@ impl JetStream {
                 self.set_full(turn, false);
                 self.add_to_queues(turn, append, append.stream, sequence)?;
                 if !self.removed.is_empty() {
-                    self.account_removed(turn, append.stream);
+                    self.account_removed(turn, append.stream)?;
                 }
                 Ok(Outcome::Appended { sequence, duplicate: false })
             }
@@ -473,6 +481,7 @@ impl JetStream {
             match timer {
                 Timer::Stream(id) => self.touch(id),
                 Timer::Consumer(id) => self.consumer_in_time(turn, id)?,
+                Timer::Gaps(id) => self.list_book(id),
             }
         }
         Ok(())
@@ -507,7 +516,7 @@ impl JetStream {
         }
         if !self.removed.is_empty() {
             self.lazy_since.get_or_insert(turn.now.age);
-            self.account_removed(turn, id);
+            self.account_removed(turn, id)?;
         }
         self.wake_consumers(turn, id);
         Ok(())
@@ -534,8 +543,9 @@ impl JetStream {
         }
     }
 
-    /// Tells the owner, and the stream's consumers, what is gone.
-    pub(crate) fn account_removed(&mut self, turn: &mut Context<'_>, id: StreamId) {
+    /// Tells the owner, the stream's ledger and its consumers what is gone.
+    pub(crate) fn account_removed(&mut self, turn: &mut Context<'_>, id: StreamId) -> Result<(), StoreError> {
+        self.account_lost(turn, id)?;
         let stream = self.streams.get_mut(&id);
         let consumers = stream.map(|stream| {
             stream.shrunk = true;
@@ -561,6 +571,7 @@ impl JetStream {
                 }),
             }
         }
+        Ok(())
     }
 
     fn read_slices(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {

@@ -25,8 +25,10 @@ mod consuming;
 mod delivery;
 mod duplicates;
 mod flat_json;
+pub mod gaps;
 pub mod identity;
 mod jetstream;
+pub mod ledger;
 mod message_id;
 mod pending;
 mod publish_header;
@@ -43,6 +45,8 @@ mod stream;
 mod stream_check;
 mod stream_requests;
 
+#[cfg(test)]
+mod ledger_properties;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -502,6 +502,8 @@ pub mod record_space {
     pub const FORWARD: u8 = b'f';
     /// Incarnations of the store (reference: forward §1).
     pub const INCARNATION: u8 = b'i';
+    /// Ledgers of forwarded streams.
+    pub const LEDGER: u8 = b'l';
     /// The age clock and other single values.
     pub const SINGLE: u8 = b'v';
 }
