@@ -12,6 +12,7 @@ use anyhow::Context;
 use broker::{Broker, CloseReason};
 use jetstream::Limits;
 use jetstream::command::Event;
+use jetstream::gaps::gap_stream;
 use server::status::{JetStreamFacts, Phase, SharedStatus, Status};
 use server::{Clock, CoreHandle, Log, LogOptions, Monitor, PortsFile, Shutdown, StatusSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -134,7 +135,8 @@ fn start_store(config: &Config, clock: Clock) -> anyhow::Result<StoreThread> {
             ..Limits::default()
         },
         declared: declared::of(&config.streams),
-        forwarded: config.forwards.iter().map(|forward| forward.stream.clone()).collect(),
+        forwarded: config.all_forwards().map(|forward| forward.stream.clone()).collect(),
+        gaps: config.gaps.as_ref().map(|gaps| gap_stream(&gaps.name, gaps.max_bytes)),
     };
     StoreThread::start(plan, clock).context("opening the store")
 }

@@ -30,6 +30,7 @@ pub(crate) fn compare(old: &Config, new: &Config) -> Result<Vec<String>, String>
         (old.uplink != new.uplink, "uplink"),
         (old.streams != new.streams, "streams"),
         (old.forwards != new.forwards, "forward"),
+        (old.gaps != new.gaps, "gaps"),
         (old.memory != new.memory, "limits"),
         (old.log != new.log, "logging"),
         (old.pid_file != new.pid_file, "PidFile"),

@@ -499,7 +499,12 @@ impl Broker {
             // `forward` and the log take these from the turn before it comes here.
             Event::Reopened { .. } => self.attach_sessions_again(),
             Event::QueueDropped { session, messages } => self.queue_dropped(session, messages, out),
-            Event::Slice { .. } | Event::Removed { .. } | Event::Full(_) | Event::Answered { .. } => {}
+            Event::Slice { .. }
+            | Event::Removed { .. }
+            | Event::Ledger { .. }
+            | Event::Stored { .. }
+            | Event::Full(_)
+            | Event::Answered { .. } => {}
         }
     }
 

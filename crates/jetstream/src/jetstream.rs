@@ -75,6 +75,8 @@ pub(crate) enum Timer {
     Stream(StreamId),
     /// Redelivery, expiry of pulls, heartbeats, inactivity.
     Consumer(ConsumerId),
+    /// Gap records of a stream may be written.
+    Gaps(StreamId),
 }
 
 /// A read that waits for its slice.
@@ -139,6 +141,12 @@ pub struct JetStream {
     pub(crate) purge_number: u64,
     /// Streams that are gone, some records of which are still there.
     pub(crate) forgotten: Vec<StreamId>,
+    /// The gap stream; without it no ledgers are kept.
+    pub(crate) gaps: Option<Box<StreamConfig>>,
+    /// Streams whose ledger changed in this turn.
+    pub(crate) books: Vec<StreamId>,
+    /// Those that are to be saved with the next commit.
+    pub(crate) unsaved_books: Vec<StreamId>,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -187,6 +195,9 @@ impl JetStream {
             purges: VecDeque::new(),
             purge_number: 0,
             forgotten: Vec::new(),
+            gaps: None,
+            books: Vec::new(),
+            unsaved_books: Vec::new(),
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -289,12 +300,7 @@ impl JetStream {
                 }
                 Ok(Outcome::Done)
             }
-            Command::Forwarded(forwarded) => {
-                if let Some(stream) = self.streams.get_mut(&forwarded.stream) {
-                    stream.forwarded = *forwarded;
-                }
-                Ok(Outcome::Done)
-            }
+            Command::Forwarded(forwarded) => self.forwarded(turn, forwarded),
             Command::QueueDrop { session } => {
                 self.sync = true;
                 self.queues.clear(turn.store, *session)?;
@@ -330,6 +336,7 @@ impl JetStream {
         for stream in std::mem::take(&mut self.touched) {
             self.settle(turn, stream)?;
         }
+        self.keep_books(turn)?;
         self.serve(turn)?;
         self.remove_released(turn)?;
         self.serve_queues(turn)?;
@@ -354,6 +361,7 @@ impl JetStream {
     /// When the store fails; see the module.
     pub fn before_commit(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
         self.save_consumers(store)?;
+        self.save_books(store)?;
         self.queues.save(store)?;
         self.clock.save(store, now)
     }
@@ -448,7 +456,7 @@ impl JetStream {
                     self.republish(turn, append.stream, message, sequence, before);
                 }
                 if !self.removed.is_empty() {
-                    self.account_removed(turn, append.stream);
+                    self.account_removed(turn, append.stream)?;
                 }
                 if is_kept {
                     self.add_to_queues(turn, append, append.stream, sequence)?;
@@ -461,7 +469,7 @@ impl JetStream {
                 // Nothing of it is stored: nobody waits for the disk.
                 self.lazy_since.get_or_insert(turn.now.age);
                 if !self.removed.is_empty() {
-                    self.account_removed(turn, append.stream);
+                    self.account_removed(turn, append.stream)?;
                 }
                 match self.append_to_queues(turn, append, &message)? {
                     refused @ Outcome::Refused(_) => Ok(refused),
@@ -584,6 +592,7 @@ impl JetStream {
             match timer {
                 Timer::Stream(id) => self.touch(id),
                 Timer::Consumer(id) => self.consumer_in_time(turn, id)?,
+                Timer::Gaps(id) => self.list_book(id),
             }
         }
         Ok(())
@@ -619,7 +628,7 @@ impl JetStream {
         }
         if !self.removed.is_empty() {
             self.lazy_since.get_or_insert(turn.now.age);
-            self.account_removed(turn, id);
+            self.account_removed(turn, id)?;
         }
         self.wake_consumers(turn, id);
         Ok(())
@@ -646,8 +655,9 @@ impl JetStream {
         }
     }
 
-    /// Tells the owner, and the stream's consumers, what is gone.
-    pub(crate) fn account_removed(&mut self, turn: &mut Context<'_>, id: StreamId) {
+    /// Tells the owner, the stream's ledger and its consumers what is gone.
+    pub(crate) fn account_removed(&mut self, turn: &mut Context<'_>, id: StreamId) -> Result<(), StoreError> {
+        self.account_lost(turn, id)?;
         let stream = self.streams.get_mut(&id);
         let consumers = stream.map(|stream| {
             stream.shrunk = true;
@@ -673,6 +683,7 @@ impl JetStream {
                 }),
             }
         }
+        Ok(())
     }
 
     fn read_slices(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {

@@ -26,8 +26,10 @@ mod delivery;
 pub mod direct_get;
 mod duplicates;
 mod flat_json;
+pub mod gaps;
 pub mod identity;
 mod jetstream;
+pub mod ledger;
 mod mapping;
 mod message_id;
 mod message_ttl;
@@ -50,6 +52,8 @@ mod stream_check;
 mod stream_requests;
 mod sweep;
 
+#[cfg(test)]
+mod ledger_properties;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::api_error::{self, ApiError};
 use crate::consuming::parse_duration;
 use crate::identity::{AgeMillis, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
+use crate::ledger::Cause;
 use crate::store::{Evicted, MessageBuffer, Store, StoreError, record_space, undamaged};
 use crate::stream::{Among, Removal, Stream};
 
@@ -122,7 +123,8 @@ impl Stream {
             if store.remove(self.id, *sequence, false)? {
                 let evicted = Evicted { messages: 1, bytes: 0, first: *sequence, last: *sequence };
                 let subject = buffer.get(0).filter(|_| known).map(|message| message.subject.into());
-                removed.push(Removal { evicted, among: subject.map_or(Among::Some, Among::Subject) });
+                let among = subject.map_or(Among::Some, Among::Subject);
+                removed.push(Removal { evicted, among, cause: Cause::Age });
             }
         }
         self.next_end = records.get(count).map(|(ends, _)| *ends);

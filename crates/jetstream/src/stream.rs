@@ -13,6 +13,7 @@ use crate::command::Forwarded;
 use crate::config::{Discard, StreamConfig};
 use crate::duplicates::Duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
+use crate::ledger::{Book, Cause};
 use crate::mapping::Mapping;
 use crate::message_id::IdKey;
 use crate::message_ttl::TimeToLive;
@@ -65,6 +66,7 @@ pub(crate) struct Ids {
 pub(crate) struct Removal {
     pub(crate) evicted: Evicted,
     pub(crate) among: Among,
+    pub(crate) cause: Cause,
 }
 
 /// Which messages between the first and the last removed were meant.
@@ -114,6 +116,8 @@ pub(crate) struct Stream {
     pub(crate) next_end: Option<AgeMillis>,
     /// How far it is forwarded.
     pub(crate) forwarded: Forwarded,
+    /// What became of its messages, if it is forwarded.
+    pub(crate) book: Option<Box<Book>>,
     duplicates: Duplicates,
     /// Id of the last message; `None`: not known since loading, ask the store.
     last_id: Option<Vec<u8>>,
@@ -137,6 +141,7 @@ impl Stream {
             scheduled: None,
             next_end: None,
             forwarded: Forwarded::default(),
+            book: None,
             duplicates: Duplicates::default(),
             last_id: None,
         }
@@ -275,12 +280,18 @@ impl Stream {
             if !too_many && !self.oldest_expired(store, now)? {
                 return Ok(false);
             }
+            // One after the other, so that it is known why a message went.
+            let (limits, cause) = if too_many {
+                (FrontLimits { stored_before: None, ..limits }, Cause::Limit)
+            } else {
+                (limits, Cause::Age)
+            };
             let evicted = store.evict(self.id, &limits)?;
             if evicted.messages == 0 {
                 return Ok(false);
             }
-            removed.push(Removal { evicted, among: Among::All });
-            if evicted.messages < REMOVED_PER_STEP {
+            removed.push(Removal { evicted, among: Among::All, cause });
+            if evicted.messages < REMOVED_PER_STEP && !too_many {
                 return Ok(false);
             }
         }
@@ -506,8 +517,10 @@ impl Stream {
         let Some(before) = before.filter(|before| before.messages >= keep) else { return Ok(()) };
         let evicted = if keep == 1 && before.messages == 1 {
             // The common case of key-value buckets: the one older message is known.
+            let bytes = store.state(self.id).bytes;
             let gone = store.remove(self.id, before.last, false)?;
-            Evicted { messages: u64::from(gone), bytes: 0, first: before.last, last: before.last }
+            let bytes = bytes.saturating_sub(store.state(self.id).bytes);
+            Evicted { messages: u64::from(gone), bytes, first: before.last, last: before.last }
         } else {
             store.trim_subject(self.id, message.subject, keep, REMOVED_PER_STEP)?
         };
@@ -515,7 +528,7 @@ impl Stream {
             // Only consumers ask whose messages went; without any nothing is allocated for each message.
             let nobody_asks = self.consumers.is_empty();
             let among = if nobody_asks { Among::Some } else { Among::Subject(message.subject.into()) };
-            removed.push(Removal { evicted, among });
+            removed.push(Removal { evicted, among, cause: Cause::Limit });
         }
         Ok(())
     }
@@ -540,7 +553,7 @@ impl Stream {
     pub(crate) fn clear(&mut self, store: &mut dyn Store, removed: &mut Vec<Removal>) -> Result<u64, StoreError> {
         let evicted = store.clear(self.id)?;
         if evicted.messages > 0 {
-            removed.push(Removal { evicted, among: Among::All });
+            removed.push(Removal { evicted, among: Among::All, cause: Cause::Purge });
         }
         Ok(evicted.messages)
     }
@@ -564,13 +577,12 @@ impl Stream {
             let evicted = store.evict(self.id, &limits)?;
             count += evicted.messages;
             if evicted.messages > 0 {
-                removed.push(Removal { evicted, among: Among::All });
+                removed.push(Removal { evicted, among: Among::All, cause: Cause::Purge });
             }
             if evicted.messages < REMOVED_PER_STEP {
                 return Ok(count);
             }
-            // A long purge in one transaction would make the log as large as what is purged.
-            store.commit()?;
+            self.commit_step(store)?;
         }
     }
 
@@ -593,13 +605,18 @@ impl Stream {
                     subject if filter.is_literal() => Among::Subject(subject.as_bytes().into()),
                     _ => Among::Some,
                 };
-                removed.push(Removal { evicted, among });
+                removed.push(Removal { evicted, among, cause: Cause::Purge });
             }
             if !more {
                 return Ok(count);
             }
-            store.commit()?;
+            self.commit_step(store)?;
         }
+    }
+
+    /// A long removal in one transaction would make the log as large as what is removed. Where a ledger is kept it has to be: the two are one commit.
+    fn commit_step(&self, store: &mut dyn Store) -> Result<(), StoreError> {
+        if self.book.is_none() { store.commit() } else { Ok(()) }
     }
 }
 

@@ -10,8 +10,9 @@ use crate::config::{Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
+use crate::ledger::Cause;
 use crate::purging::Purging;
-use crate::store::{MessageBuffer, Store, StoreError, undamaged};
+use crate::store::{Evicted, MessageBuffer, Store, StoreError, message_size, undamaged};
 use crate::stored_config;
 use crate::stream::{Among, REMOVED_PER_STEP, Removal, Stream};
 use crate::stream_check;
@@ -148,16 +149,20 @@ impl JetStream {
             loop {
                 let evicted = turn.store.trim_subject(id, &subject, keep, REMOVED_PER_STEP)?;
                 if evicted.messages > 0 {
-                    self.removed.push(Removal { evicted, among: Among::Subject(subject.clone()) });
+                    let (among, cause) = (Among::Subject(subject.clone()), Cause::Limit);
+                    self.removed.push(Removal { evicted, among, cause });
                 }
                 if evicted.messages < REMOVED_PER_STEP {
                     break;
                 }
+                self.account_removed(turn, id)?;
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.save_book(turn.store)?;
+                }
                 turn.store.commit()?;
             }
         }
-        self.account_removed(turn, id);
-        Ok(())
+        self.account_removed(turn, id)
     }
 
     pub(crate) fn stream_info(
@@ -216,6 +221,7 @@ impl JetStream {
         for consumer in consumers.unwrap_or_default() {
             self.remove_consumer(turn, consumer)?;
         }
+        self.close_book(turn, id)?;
         turn.store.delete_stream(id)?;
         self.end_sweep(turn.store, id)?;
         if let Some(stream) = self.streams.remove(&id) {
@@ -268,8 +274,12 @@ impl JetStream {
         let count = stream.clear(turn.store, &mut self.removed)?;
         if let Some(below) = below.filter(|below| *below > last.next()) {
             turn.store.skip_to(id, Sequence(below.0 - 1), turn.now)?;
+            if let Some(book) = &mut stream.book {
+                book.skipped(last, Sequence(below.0 - 1));
+                self.list_book(id);
+            }
         }
-        self.account_removed(turn, id);
+        self.account_removed(turn, id)?;
         self.settle(turn, id)?;
         Ok(Ok(Answer::Purged { count }))
     }
@@ -331,9 +341,11 @@ impl JetStream {
             return Ok(Err(api_error::sequence_not_found(sequence.0)));
         };
         turn.store.remove(id, sequence, erase)?;
-        let evicted = crate::store::Evicted { messages: 1, bytes: 0, first: sequence, last: sequence };
-        self.removed.push(Removal { evicted, among: Among::Subject(message.subject.into()) });
-        self.account_removed(turn, id);
+        let bytes = message_size(message.subject.len(), message.headers.len(), message.payload.len());
+        let evicted = Evicted { messages: 1, bytes, first: sequence, last: sequence };
+        let among = Among::Subject(message.subject.into());
+        self.removed.push(Removal { evicted, among, cause: Cause::Delete });
+        self.account_removed(turn, id)?;
         self.touch(id);
         Ok(Ok(Answer::Deleted))
     }

@@ -17,7 +17,9 @@ use crate::config::{
     AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, Retention, Storage, StreamConfig, SubjectTransform,
 };
 use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectPiece, DirectStart, DirectWanted};
+use crate::gaps::gap_stream;
 use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
+use crate::ledger::Cause;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::{JetStream, Limits};
@@ -54,6 +56,8 @@ struct Runner {
     asked: Vec<u8>,
     /// Credit is given back at once.
     drains: bool,
+    /// Where gap records go, if ledgers are kept.
+    gaps: Option<StreamConfig>,
 }
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -77,6 +81,7 @@ impl Runner {
             acks: BTreeMap::new(),
             asked: Vec::new(),
             drains: true,
+            gaps: None,
         }
     }
 
@@ -131,6 +136,9 @@ impl Runner {
         let now = self.now();
         let (jetstream, events) = JetStream::load(&mut self.store, now, self.limits)?;
         self.jetstream = jetstream;
+        if let Some(gaps) = self.gaps.clone() {
+            self.jetstream.keep_gaps(&mut self.store, Some(gaps), &|_| true)?;
+        }
         self.streams.clear();
         self.consumers.clear();
         let mut out = String::new();
@@ -166,6 +174,24 @@ impl Runner {
                 Event::Slice { messages, next, .. } => {
                     let found: Vec<u64> = messages.iter().map(|message| message.sequence.0).collect();
                     writeln!(out, "  slice: {found:?} next {}", next.0)?;
+                }
+                Event::Ledger { stream, ledger, last, is_written } => {
+                    let name = self.streams.get(stream).map_or("?", |(name, _)| name);
+                    write!(
+                        out,
+                        "  ledger of {name}: accepted {} delivered {} held {}",
+                        ledger.accepted(*last),
+                        ledger.delivered(),
+                        ledger.held(*last)
+                    )?;
+                    for cause in Cause::ALL.into_iter().filter(|cause| ledger.dropped(*cause) > 0) {
+                        write!(out, " {} {}", cause.name(), ledger.dropped(cause))?;
+                    }
+                    writeln!(out, "{}", if *is_written { ", written" } else { "" })?;
+                }
+                Event::Stored { stream, last } => {
+                    let name = self.streams.get(stream).map_or("?", |(name, _)| name);
+                    writeln!(out, "  stored in {name}: up to {}", last.0)?;
                 }
                 Event::Full(full) => writeln!(out, "  full: {full}")?,
                 Event::QueueDropped { session, messages } => {
@@ -535,8 +561,17 @@ impl goldenscript::Runner for Runner {
                     |key| args.take_key(key).map(str::parse).transpose().map(|it| Sequence(it.unwrap_or(0)));
                 let (releasable, confirmed) = (sequence("releasable")?, sequence("confirmed")?);
                 let largest = args.take_key("largest").map(str::parse).transpose()?;
+                let rejected = args.take_key("rejected").map(str::parse).transpose()?.map(|it| (Sequence(it), 100));
+                let is_linked = args.take_key("linked").is_some();
                 let stream = stream.ok_or("no such stream")?;
-                self.one(Command::Forwarded(Forwarded { stream, releasable, confirmed, largest }))
+                let told = Forwarded { stream, releasable, confirmed, rejected, is_linked, largest };
+                self.one(Command::Forwarded(told))
+            }
+            "gaps" => {
+                let gaps = gap_stream(args.next_pos().ok_or("stream?")?, 16 << 20);
+                self.gaps = Some(gaps);
+                self.jetstream.keep_gaps(&mut self.store, self.gaps.clone(), &|_| true)?;
+                Ok(String::new())
             }
             "limits" => self.limits(&mut args),
             "statistics" => self.statistics(),

@@ -56,6 +56,7 @@ pub(super) fn finish(
         uplink: draft.uplink,
         streams: draft.streams,
         forwards: draft.forwards,
+        gaps: draft.gaps,
         log: draft.log,
         pid_file: draft.pid_file,
         ports_file_dir: draft.ports_file_dir,

@@ -10,6 +10,7 @@ mod authorization;
 mod check;
 mod files;
 mod forward;
+mod gaps;
 mod jetstream;
 mod leafnodes;
 mod limits;
@@ -34,6 +35,7 @@ pub use authorization::{
     Authorization, ConnectionType, Credentials, Permissions, ResponsePermission, SubjectPermission, User,
 };
 pub use forward::{Destination, Forward};
+pub use gaps::Gaps;
 pub use jetstream::{JetStream, JetStreamLimits};
 pub use leafnodes::{LeafNodes, Remote};
 pub use limits::{ClientLimits, LameDuck, MemoryLimits, MqttLimits};
@@ -81,6 +83,8 @@ pub struct Config {
     pub streams: Vec<Stream>,
     /// Our block `forward`, in the order of the file.
     pub forwards: Vec<Forward>,
+    /// Our block `gaps`. There when something is forwarded.
+    pub gaps: Option<Gaps>,
     /// Where and how much is logged.
     pub log: Log,
     /// `pid_file`. Default: none.
@@ -96,6 +100,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Forwards in the order of the file, and the one of gap records behind them.
+    pub fn all_forwards(&self) -> impl Iterator<Item = &Forward> {
+        self.forwards.iter().chain(self.gaps.iter().filter_map(|gaps| gaps.forward.as_ref()))
+    }
+
     /// Listeners that other machines can reach and that ask nobody who they are: to be warned of, loudly.
     pub fn open_to_everybody(&self) -> Vec<(&'static str, &Listen)> {
         let shared = &self.authorization;

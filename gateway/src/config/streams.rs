@@ -382,7 +382,11 @@ fn deliver_policy(block: &mut Block<'_>, consumer: &Field<'_>, report: &mut Repo
 
 /// A name becomes a token of subjects and a name on disk.
 fn read_name(field: &Field<'_>, what: &str, report: &mut Report) -> String {
-    let name = field.name;
+    checked_name(field, field.name, what, report)
+}
+
+/// A name that stands in a field.
+pub(super) fn checked_name(field: &Field<'_>, name: &str, what: &str, report: &mut Report) -> String {
     let bad = |next: char| next.is_whitespace() || next.is_control() || matches!(next, '.' | '*' | '>' | '/' | '\\');
     if name.is_empty() || name.len() > 255 || name.contains(bad) {
         let text =

@@ -352,6 +352,49 @@ fn forwards() {
 }
 
 #[test]
+fn gap_records() {
+    let read = |text: &str| config(&format!("{LINK}{text}"));
+    assert_eq!(read("").gaps, None);
+    let plain = read("forward { S { prefix: edge.p7, create {} }, T { prefix: site } }");
+    let gaps = plain.gaps.clone().unwrap();
+    let forward = gaps.forward.clone().unwrap();
+    assert_eq!((&*gaps.name, gaps.max_bytes), ("GAPS", 16 << 20));
+    assert_eq!((&*forward.stream, &*forward.to, &*forward.filter), ("GAPS", "S", "edge.p7.$gap.*"));
+    assert_eq!(forward.create, plain.forwards[0].create);
+    let mut subject = Vec::new();
+    assert!(forward.destination.transform().unwrap().apply(b"$TRIBUTARY.GAPS.S", &mut subject));
+    assert_eq!(subject, b"edge.p7.$gap.S");
+    assert_eq!(plain.all_forwards().count(), 3);
+
+    let set = "forward { S { prefix: p, create {} } }\ngaps { name: LOST, max_bytes: 1MB, subject: \"lost.p7\" }";
+    let set = read(set);
+    let gaps = set.gaps.clone().unwrap();
+    assert_eq!((&*gaps.name, gaps.max_bytes), ("LOST", 1 << 20));
+    let subjects: Vec<_> = set.forwards[0].create.iter().flat_map(|create| &create.subjects).cloned().collect();
+    let subjects: Vec<_> = subjects.iter().map(subject::Filter::as_str).collect();
+    assert_eq!(subjects, ["p.>", "lost.p7.*"], "what `create` makes takes them too");
+    let fleet = read("forward { S { prefix: edge-1, create { subjects: \"*.a.*\" } } }");
+    let made = &fleet.forwards[0].create.as_ref().unwrap().subjects;
+    assert_eq!(made.last().map(subject::Filter::as_str), Some("*.$gap.*"), "for every edge");
+    let elsewhere = read("forward { S { prefix: p, create {} } }\ngaps { to: LOSSES, subject: lost }");
+    let elsewhere = elsewhere.gaps.and_then(|gaps| gaps.forward).unwrap();
+    assert_eq!((&*elsewhere.to, elsewhere.create), ("LOSSES", None));
+
+    let transform = "forward { S { subject: \"up.{{wildcard(1)}}\" } }";
+    assert_eq!(read(transform).gaps.unwrap().forward, None, "there is no place for them under up.*");
+    let refused = |text: &str, expected: &str| check_refused(&format!("{LINK}{text}"), expected);
+    refused(
+        "forward { S { prefix: p } }\ngaps { subject: \"a.*\" }",
+        "F:4:8: field \"subject\": expected a subject without wildcards",
+    );
+    refused(
+        "forward { S { prefix: p } }\ngaps { name: S }",
+        "F:2:11: stream \"S\" is where gap records are kept: expected another name, here or in \"gaps\"",
+    );
+    refused("forward { S { prefix: p } }\ngaps { max_age: 1h }", "F:4:8: unknown field \"max_age\"");
+}
+
+#[test]
 fn the_stream_that_a_forward_creates() {
     let create = |text: &str| {
         let config = config(&format!("{LINK}forward {{ S {{ prefix: p, create {{ {text} }} }} }}"));
