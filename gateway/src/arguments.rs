@@ -1,4 +1,4 @@
-//! The command line: nats-server's flags in all their spellings, and subcommands of our own (drop-in §1).
+//! The command line: nats-server's flags in all their spellings, and subcommands of our own.
 //!
 //! Go's flags take one or two dashes for every name and `-name value` or `-name=value`; booleans take a value only behind `=`. clap
 //! knows no long names behind one dash, so `spelling` rewrites the flags into one canonical form first, and clap does the rest.
@@ -88,7 +88,7 @@ pub struct Signal {
     pub target: Option<String>,
 }
 
-/// The signals stock knows by name (drop-in §3).
+/// The signals stock knows by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalKind {
     /// KILL

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use jetstream::command::{ConsumerAction, Request};
-use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
+use jetstream::config::{
+    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform,
+};
 use jetstream::identity::{Sequence, Timestamp};
 use subject::Filter;
 
@@ -59,6 +61,15 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
     StreamConfig {
         description: stream.description.clone().unwrap_or_default().into(),
         subjects: filters(&stream.subjects),
+        retention: match stream.retention {
+            config::Retention::Limits => Retention::Limits,
+            config::Retention::Interest => Retention::Interest,
+            config::Retention::WorkQueue => Retention::WorkQueue,
+        },
+        storage: match stream.storage {
+            config::Storage::File => Storage::File,
+            config::Storage::Memory => Storage::Memory,
+        },
         max_messages: limit(stream.max_messages),
         max_bytes: limit(stream.max_bytes),
         max_age_ns: stream.max_age.map_or(0, nanoseconds),
@@ -72,10 +83,21 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
         duplicate_window_ns: nanoseconds(stream.duplicate_window),
         deny_delete: stream.deny_delete,
         deny_purge: stream.deny_purge,
+        allow_rollup: stream.allow_rollup,
+        allow_message_ttl: stream.allow_message_ttl,
+        subject_transform: stream.subject_transform.as_ref().map(transform),
+        republish: stream
+            .republish
+            .as_ref()
+            .map(|mapping| Republish { subjects: transform(mapping), headers_only: mapping.headers_only }),
         allow_direct: true,
         metadata: stream.metadata.clone(),
         ..StreamConfig::named(&stream.name)
     }
+}
+
+fn transform(mapping: &config::Mapping) -> SubjectTransform {
+    SubjectTransform { source: mapping.source.as_str().into(), destination: mapping.destination.as_str().into() }
 }
 
 fn consumer_config(consumer: &config::Consumer) -> ConsumerConfig {

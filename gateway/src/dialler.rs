@@ -37,7 +37,7 @@ use crate::notices::{LinkNotice, Notices};
 use network::NetworkWatch;
 use socket::{Dial, Progress, Socket, Wire};
 
-/// What a hub may send before its handshake is complete, bytes: its interest, and messages (leafnode §3.3).
+/// What a hub may send before its handshake is complete, bytes: its interest, and messages.
 const MAX_EARLY: usize = 1 << 20;
 /// `max_payload` of a hub that does not say.
 const DEFAULT_MAX_PAYLOAD: usize = 1 << 20;

@@ -6,6 +6,8 @@
 //!  timer ─ deadlines, a link that drained ────┘              └─► SharedStatus
 //! ```
 //!
+//! Records of what was lost (`gaps`) are forwarded like anything else, by a forward of their own, before the data: while it is busy the others begin nothing.
+//!
 //! A new stream, and a store that was opened anew, begin a new incarnation: its row is committed before anything is sent. (The first one of a
 //! process is written by whoever opens the store, see `ForwardStart`.) Not here: what is sent when (`forward`), which link is up (`dialler`).
 
@@ -21,6 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use broker::ConnectionId;
 use forward::Hub;
 use jetstream::command::{Answer, Command, Event, Outcome, Request, Turn};
+use jetstream::config::StreamConfig;
+use jetstream::gaps::gap_stream;
 use jetstream::identity::{Sequence, StreamId};
 use jetstream::store::message_size;
 use server::status::SharedStatus;
@@ -77,6 +81,8 @@ struct Host {
     at_ms: u64,
     rows: Arc<Mutex<ForwardRows>>,
     status: SharedStatus,
+    /// The local stream of gap records.
+    gaps: Option<StreamConfig>,
     state: RefCell<State>,
     /// The timer has to look again.
     changed: Notify,
@@ -85,7 +91,10 @@ struct Host {
 }
 
 struct State {
+    /// Those of the configuration; the one of gap records is the last.
     hosted: Vec<Hosted>,
+    /// Number of the forward of gap records.
+    gaps: Option<usize>,
     /// Links that are up, in that order.
     links: Vec<(ConnectionId, Hub)>,
     rejected: Option<StreamId>,
@@ -118,8 +127,10 @@ pub(crate) fn spawn_forwards(
         at_ms: rows.age.1,
         rows: Arc::clone(&start.rows),
         status: status.clone(),
+        gaps: config.gaps.as_ref().map(|gaps| gap_stream(&gaps.name, gaps.max_bytes)),
         state: RefCell::new(State {
             hosted: Vec::new(),
+            gaps: config.gaps.as_ref().and_then(|gaps| gaps.forward.as_ref()).map(|_| config.forwards.len()),
             links: Vec::new(),
             rejected: rows.streams.get(REJECTED).map(|(stream, ..)| *stream),
         }),
@@ -129,7 +140,7 @@ pub(crate) fn spawn_forwards(
     };
     let forwards = Forwards(Rc::new(host));
     let now_ms = forwards.now_ms();
-    for (number, config) in (0u32..).zip(&config.forwards) {
+    for (number, config) in (0u32..).zip(config.all_forwards()) {
         // New at each start: late answers to an earlier process find nobody.
         let inbox = format!("_INBOX.{:016x}{:08x}", getrandom::u64()?, number);
         let mut hosted = Hosted::new(config.clone(), start.identity.clone(), number, inbox);
@@ -148,6 +159,7 @@ pub(crate) fn spawn_forwards(
         if !rows.streams.contains_key(REJECTED) {
             forwards.make_rejected();
         }
+        forwards.make_gaps(&rows);
         tokio::task::spawn_local(timer(forwards.clone()));
     }
     forwards.show();
@@ -205,8 +217,11 @@ impl Forwards {
                             touched = true;
                         }
                     }
-                    (Command::Record { ticket, .. }, outcome) => touched |= recorded(state, *ticket, outcome, now_ms),
-                    (Command::Request(request), Outcome::Answer(answer)) => refused_stream(request, answer),
+                    (Command::Record { ticket, .. }, outcome) => {
+                        touched |= recorded(state, *ticket, outcome, now_ms);
+                        self.tell_begun(state, *ticket, now_ms);
+                    }
+                    (Command::Request(request), Outcome::Answer(answer)) => self.refused_stream(request, answer),
                     _ => {}
                 }
             }
@@ -247,6 +262,18 @@ impl Forwards {
                     }
                     for hosted in state.hosted.iter_mut().filter(|hosted| hosted.stream == Some(*stream)) {
                         hosted.stream_down();
+                        touched = true;
+                    }
+                }
+                Event::Ledger { stream, ledger, last, is_written } => {
+                    for hosted in state.hosted.iter_mut().filter(|hosted| hosted.stream == Some(*stream)) {
+                        hosted.counted(*ledger, *last, *is_written);
+                        touched = true;
+                    }
+                }
+                Event::Stored { stream, last } => {
+                    for hosted in state.hosted.iter_mut().filter(|hosted| hosted.stream == Some(*stream)) {
+                        hosted.local.last = hosted.local.last.max(last.0);
                         touched = true;
                     }
                 }
@@ -341,6 +368,9 @@ impl Forwards {
             forward.handle_reply(now_ms, token, headers, payload);
         }
         hosted.drain(&self.0.core, now_ms, rejected);
+        if self.gaps_first(&mut state, now_ms) {
+            self.drain_all(&mut state, now_ms);
+        }
         drop(state);
         self.touched();
     }
@@ -370,7 +400,7 @@ impl Forwards {
                 continue;
             }
             let had_link = hosted.link.is_some();
-            hosted.link.clone_from(&best);
+            hosted.take_link(best.clone());
             let Some(forward) = hosted.running() else { continue };
             if had_link {
                 forward.handle_link_down(now_ms);
@@ -394,21 +424,72 @@ impl Forwards {
         forward.handle_interest(now_ms, wanted);
     }
 
+    /// One of our own streams can't be made.
+    fn refused_stream(&self, request: &Request, answer: &Answer) {
+        let (Request::StreamCreate { config } | Request::StreamUpdate { config }, Answer::Error(error)) =
+            (request, answer)
+        else {
+            return;
+        };
+        let name = &*config.name;
+        if name == REJECTED || self.0.gaps.as_ref().is_some_and(|gaps| *gaps.name == *name) {
+            let reason = &error.description;
+            tracing::error!("the local stream {name} can't be made, or not as the configuration says: {reason}");
+        }
+    }
+
+    /// A stream that came while the link was up: what the hub wants was said before its forward ran.
+    fn tell_begun(&self, state: &mut State, recorded: jetstream::command::Ticket, now_ms: u64) {
+        if let Some((Asked::Incarnation, number, epoch, _)) = ticket::read(recorded)
+            && let Some(hosted) = state.of(number, epoch)
+            && let Some((id, _)) = hosted.link
+        {
+            self.tell_interest(hosted, id, now_ms);
+        }
+    }
+
     fn make_rejected(&self) {
         let config = Box::new(rejected::config());
         self.0.core.with(|core| core.broker.request(Request::StreamCreate { config }));
     }
 
     fn drain_all(&self, state: &mut State, now_ms: u64) {
-        let rejected = state.rejected;
         for hosted in &mut state.hosted {
             let local = hosted.local;
             if let Some(forward) = hosted.running() {
                 forward.handle_local(now_ms, local);
             }
+        }
+        self.gaps_first(state, now_ms);
+        let rejected = state.rejected;
+        let (data, gaps) = state.hosted.split_at_mut(state.gaps.unwrap_or(0));
+        for hosted in gaps.iter_mut().chain(data) {
             hosted.drain(&self.0.core, now_ms, rejected);
         }
         self.touched();
+    }
+
+    /// While gap records can go, nothing else is begun. Has anything changed? Then everything is to be drained.
+    fn gaps_first(&self, state: &mut State, now_ms: u64) -> bool {
+        let Some(gaps) = state.gaps else { return false };
+        let (data, gaps) = state.hosted.split_at_mut(gaps);
+        let are_on_the_way = gaps.iter().any(Hosted::is_busy);
+        let mut changed = false;
+        for hosted in data {
+            changed |= hosted.wait_for_gaps(now_ms, are_on_the_way);
+        }
+        changed
+    }
+
+    /// The local stream of gap records is made, or brought to what the configuration says.
+    fn make_gaps(&self, rows: &ForwardRows) {
+        let Some(config) = self.0.gaps.clone().map(Box::new) else { return };
+        let request = if rows.streams.contains_key(&*config.name) {
+            Request::StreamUpdate { config }
+        } else {
+            Request::StreamCreate { config }
+        };
+        self.0.core.with(|core| core.broker.request(request));
     }
 
     /// The durable age clock, milliseconds.
@@ -446,6 +527,9 @@ impl Forwards {
                 hosted.drain(&self.0.core, now_ms, rejected);
                 self.0.stale.set(true);
             }
+        }
+        if self.gaps_first(&mut state, now_ms) {
+            self.drain_all(&mut state, now_ms);
         }
         let waits = state.hosted.iter().any(|hosted| hosted.local.last > 0);
         drop(state);
@@ -488,9 +572,16 @@ impl Forwards {
             let status = self.0.status.borrow();
             status.links.iter().filter(|link| !link.up).find_map(|link| link.last_error.clone())
         };
-        let forwards =
+        let mut forwards: Vec<_> =
             state.hosted.iter_mut().map(|hosted| hosted.status(now_ms, micros, trouble.as_deref())).collect();
-        self.0.status.borrow_mut().forwards = forwards;
+        let mut gaps = state.gaps.and_then(|_| forwards.pop());
+        // A hub that has no place for records is no trouble before there is one.
+        if let Some(idle) = gaps.as_mut().filter(|gaps| gaps.backlog_messages == 0) {
+            (idle.stopped, idle.reason) = (false, None);
+        }
+        let mut status = self.0.status.borrow_mut();
+        (status.forwards, status.gaps) = (forwards, gaps);
+        drop(status);
         self.0.shown_ms.set(now_ms);
         self.0.stale.set(false);
     }
@@ -532,25 +623,14 @@ fn recorded(state: &mut State, ticket: jetstream::command::Ticket, outcome: &Out
             hosted.begun(now_ms, value);
             return true;
         }
-        Asked::Persist | Asked::Park => {
+        Asked::Park => hosted.parked(now_ms, value),
+        Asked::Persist => {
             let Some(forward) = hosted.running() else { return false };
-            if asked == Asked::Park {
-                forward.handle_parked(now_ms, Sequence(value));
-            } else {
-                forward.handle_persisted(now_ms);
-            }
+            forward.handle_persisted(now_ms);
         }
         Asked::Read => {}
     }
     true
-}
-
-fn refused_stream(request: &Request, answer: &Answer) {
-    if let (Request::StreamCreate { config }, Answer::Error(error)) = (request, answer)
-        && *config.name == *REJECTED
-    {
-        tracing::error!("the local stream {REJECTED} can't be made: {error:?}");
-    }
 }
 
 /// A subject that the filter matches.

@@ -12,6 +12,7 @@ use anyhow::Context;
 use broker::{Broker, CloseReason};
 use jetstream::Limits;
 use jetstream::command::Event;
+use jetstream::gaps::gap_stream;
 use server::status::{JetStreamFacts, Phase, SharedStatus, Status};
 use server::{Clock, CoreHandle, Log, LogOptions, Monitor, PortsFile, Shutdown, StatusSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -127,13 +128,15 @@ fn start_store(config: &Config, clock: Clock) -> anyhow::Result<StoreThread> {
         limits: Limits {
             max_streams: u32::try_from(config.memory.max_streams).unwrap_or(u32::MAX),
             max_file_store: jetstream.max_file,
+            max_memory_store: Some(jetstream.max_memory),
             max_queued_messages: config.mqtt_limits.max_queued_messages,
             max_queued_bytes: config.mqtt_limits.max_queued_bytes,
             seed: (getrandom::u64()?, getrandom::u64()?),
             ..Limits::default()
         },
         declared: declared::of(&config.streams),
-        forwarded: config.forwards.iter().map(|forward| forward.stream.clone()).collect(),
+        forwarded: config.all_forwards().map(|forward| forward.stream.clone()).collect(),
+        gaps: config.gaps.as_ref().map(|gaps| gap_stream(&gaps.name, gaps.max_bytes)),
     };
     StoreThread::start(plan, clock).context("opening the store")
 }
@@ -152,7 +155,7 @@ fn first_status(config: &Config, clock: &Clock, sockets: &Sockets) -> SharedStat
         jetstream: config.jetstream.as_ref().map(|jetstream| JetStreamFacts {
             store_dir: jetstream.store_dir.display().to_string(),
             domain: jetstream.domain.clone(),
-            max_memory: whole(jetstream.max_memory),
+            max_memory: whole(Some(jetstream.max_memory)),
             max_storage: whole(jetstream.max_file),
         }),
         ..Status::default()
@@ -256,7 +259,7 @@ fn say_how_to_try(urls: &[(&str, Vec<String>)]) {
     }
 }
 
-/// The signals that a server knows (drop-in §3).
+/// The signals that a server knows.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

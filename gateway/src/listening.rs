@@ -31,7 +31,7 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Binds them; the texts of failures are stock's (drop-in §1).
+    /// Binds them; the texts of failures are stock's.
     pub(crate) fn bind(config: &Config) -> anyhow::Result<Sockets> {
         let websocket = config.websocket.as_ref();
         let http = config.monitoring.as_ref();
@@ -91,7 +91,7 @@ impl Sockets {
         ]
     }
 
-    /// Starts accepting. The lines are waited for by tools, in this order (drop-in §2).
+    /// Starts accepting. The lines are waited for by tools, in this order.
     pub(crate) fn serve(self, config: &Config, core: &CoreHandle, monitor: &Monitor, shutdown: &Shutdown) {
         let handshakes = Handshakes::default();
         if let Some(http) = self.http {

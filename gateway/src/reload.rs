@@ -1,4 +1,4 @@
-//! HUP: the configuration is read again, and taken over all or not at all. drop-in §6
+//! HUP: the configuration is read again, and taken over all or not at all, as nats-server does.
 
 use crate::config::Config;
 
@@ -30,6 +30,7 @@ pub(crate) fn compare(old: &Config, new: &Config) -> Result<Vec<String>, String>
         (old.uplink != new.uplink, "uplink"),
         (old.streams != new.streams, "streams"),
         (old.forwards != new.forwards, "forward"),
+        (old.gaps != new.gaps, "gaps"),
         (old.memory != new.memory, "limits"),
         (old.log != new.log, "logging"),
         (old.pid_file != new.pid_file, "PidFile"),

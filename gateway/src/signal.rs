@@ -1,4 +1,4 @@
-//! `--signal NAME[=PID or PIDFILE]`: a second process that only signals. drop-in §3
+//! `--signal NAME[=PID or PIDFILE]`: a second process that only signals, as nats-server's does.
 
 use std::fs;
 

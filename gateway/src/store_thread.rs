@@ -1,7 +1,7 @@
 //! The store thread: `committer` with a clock, a mailbox and SQLite around it.
 //!
-//! The store is opened, and what the configuration declares is brought about, before the thread runs: a mistake ends the start with a message. From
-//! then on a failed store is dropped, opened anew and reported (design §4); the gateway lives on.
+//! The store is opened, and what the configuration declares is brought about, before the thread runs. From then on a failed store is dropped, opened
+//! anew and reported; the gateway lives on.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use committer::Committer;
-use forward::{Incarnation, IncarnationId, Incarnations};
+use forward::{Incarnation, IncarnationId, Incarnations, Record};
+use jetstream::api_error::ApiError;
 use jetstream::clock::AgeClock;
-use jetstream::command::{Answer, Batch, Command, Event, Outcome, Request, Turn};
+use jetstream::command::{Answer, Batch, Command, Event, Forwarded, Outcome, Request, Turn};
+use jetstream::config::StreamConfig;
 use jetstream::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
 use jetstream::store::{Store, StoreError, StreamState, record_space};
 use jetstream::{JetStream, Limits};
@@ -21,6 +23,7 @@ use server::{Clock, StoreHandle, StoreMailbox, store_queue};
 use sqlite_store::{Options, SqliteStore};
 
 use crate::declared;
+use crate::forwarder::record_key;
 
 /// How long to wait before a store that failed is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -37,6 +40,8 @@ pub(crate) struct StorePlan {
     pub(crate) declared: Vec<Declared>,
     /// Streams whose incarnations are written at each opening: those that are forwarded.
     pub(crate) forwarded: Vec<String>,
+    /// Where gap records go, if something is forwarded.
+    pub(crate) gaps: Option<StreamConfig>,
 }
 
 /// A declaration, and where it stands in the file.
@@ -238,6 +243,7 @@ fn open(plan: &StorePlan, clock: Clock, handle: &StoreHandle, rows: &Mutex<Forwa
     let now = age.now(Timestamp(now.wall_ns), now.micros / 1000);
     let (jetstream, events) = JetStream::load(&mut store, now, plan.limits)?;
     let mut opened = Opened { store, jetstream, age, events };
+    opened.open_ledgers(plan, clock)?;
     opened.declare(plan, clock)?;
     let fresh = opened.forward_rows(plan, clock)?;
     *rows.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
@@ -245,12 +251,34 @@ fn open(plan: &StorePlan, clock: Clock, handle: &StoreHandle, rows: &Mutex<Forwa
 }
 
 impl Opened {
-    /// Streams and consumers of the configuration: created, or brought to what it says.
+    /// Positions of forwards, before anything can be removed: what is above them and goes is lost.
+    fn open_ledgers(&mut self, plan: &StorePlan, clock: Clock) -> anyhow::Result<()> {
+        let is_forwarded = |name: &str| plan.forwarded.iter().any(|known| known == name);
+        self.jetstream.keep_gaps(&mut self.store, plan.gaps.clone(), &is_forwarded)?;
+        let mut batch = Batch::default();
+        for event in &self.events {
+            let Event::StreamUp { stream, name, .. } = event else { continue };
+            let Some(record) = self.store.record(&record_key(name))?.filter(|_| is_forwarded(name)) else { continue };
+            // One that can't be read stops its forward, which says so.
+            let Ok(record) = Record::decode(&record) else { continue };
+            let told = Forwarded { stream: *stream, confirmed: Sequence(record.confirmed), ..Forwarded::default() };
+            batch.commands.push(Command::Forwarded(told));
+        }
+        let mut turn = Turn::default();
+        self.turn(clock, &mut Committer::default(), &mut vec![batch], &mut turn)?;
+        self.events.append(&mut turn.events);
+        Ok(())
+    }
+
+    /// Streams and consumers of the configuration: created, or brought to what it says. What can't be is told and left as it is: a box whose streams
+    /// were changed over the API still serves, after a restart as well.
     fn declare(&mut self, plan: &StorePlan, clock: Clock) -> anyhow::Result<()> {
         for (place, declaration) in &plan.declared {
-            let mut refused = None;
+            let mut refused: Option<ApiError> = None;
             for request in declaration.requests() {
                 match self.ask(clock, request)? {
+                    // There is nothing to update: it is the refused creation that tells why.
+                    Answer::Error(error) if error.code == 404 && refused.is_some() => {}
                     Answer::Error(error) => refused = Some(error),
                     _ => {
                         refused = None;
@@ -259,7 +287,11 @@ impl Opened {
                 }
             }
             if let Some(error) = refused {
-                anyhow::bail!("{place}: {}: {} ({})", declaration.what(), error.description, error.err_code);
+                let (what, code) = (declaration.what(), error.err_code);
+                tracing::error!(
+                    "{place}: {what} is not as declared: {} ({code}); change the file, or what is in its way",
+                    error.description
+                );
             }
         }
         Ok(())
@@ -278,7 +310,7 @@ impl Opened {
         }
     }
 
-    /// Reference forward §1: an incarnation begins at every opening of the store, and is durable before anything is forwarded.
+    /// An incarnation begins at every opening of the store, and is durable before anything is forwarded.
     fn forward_rows(&mut self, plan: &StorePlan, clock: Clock) -> anyhow::Result<ForwardRows> {
         let mut rows = ForwardRows::default();
         for event in &self.events {
@@ -294,6 +326,9 @@ impl Opened {
             rows.records.push((key.to_vec(), value.to_vec()));
             true
         })?;
+        // With what the first turns removed, so that it is accounted for in the same commit.
+        let now = self.now(clock);
+        self.jetstream.before_commit(&mut self.store, now)?;
         self.store.commit()?;
         rows.age = (self.now(clock).age, clock.now().micros / 1000);
         Ok(rows)

@@ -1,6 +1,6 @@
 //! Which nats-server we are compatible with, and our own name and version.
 
-/// What `--version`, INFO and `/varz` say: clients and tools gate features on it (drop-in §1).
+/// What `--version`, INFO and `/varz` say: clients and tools gate features on it.
 pub const COMPATIBLE: &str = "2.15.1";
 
 /// Our own name.

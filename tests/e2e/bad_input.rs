@@ -1,5 +1,5 @@
 //! Malformed, oversized, slow and hostile input on every listener: it costs its sender the connection, with the text that the
-//! standard has for it, and nobody else anything (promise 9; drop-in §7).
+//! standard has for it, and nobody else anything.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -33,7 +33,7 @@ fn linked(hub_streams: &[&str], max_file_store: &str, blocks: &str) -> Result<Li
 }
 
 /// Stores a message; the answer.
-fn publish(client: &mut RawNats, subject: &str, headers: &str, body: &[u8]) -> Result<Value> {
+pub(crate) fn publish(client: &mut RawNats, subject: &str, headers: &str, body: &[u8]) -> Result<Value> {
     client.send("SUB _INBOX.pub 9\r\nUNSUB 9 1\r\n")?;
     if headers.is_empty() {
         client.send(format!("PUB {subject} _INBOX.pub {}\r\n", body.len()))?;
@@ -46,25 +46,25 @@ fn publish(client: &mut RawNats, subject: &str, headers: &str, body: &[u8]) -> R
     Ok(serde_json::from_slice(&client.message()?.payload)?)
 }
 
-fn forwards(gateway: &Server) -> Result<Vec<Value>> {
+pub(crate) fn forwards(gateway: &Server) -> Result<Vec<Value>> {
     let status: Value = serde_json::from_str(&command(gateway, &["status", "--json"])?.success()?)?;
     Ok(status["status"]["forwards"].as_array().context("no forwards")?.clone())
 }
 
 /// One of our own commands on the gateway's store.
-fn command(gateway: &Server, words: &[&str]) -> Result<Finished> {
+pub(crate) fn command(gateway: &Server, words: &[&str]) -> Result<Finished> {
     let store = gateway.folder().join("store");
     let mut command = Command::new(Gateway::program()?);
     command.args(words).arg("--store-dir").arg(store.join("jetstream").parent().unwrap_or(&store));
     program::run(&mut command, b"", Duration::from_secs(30))
 }
 
-fn messages(server: &Server, stream: &str) -> Result<u64> {
+pub(crate) fn messages(server: &Server, stream: &str) -> Result<u64> {
     let info = ask(server, &format!("$JS.API.STREAM.INFO.{stream}"), "")?;
     info["state"]["messages"].as_u64().with_context(|| format!("{info}"))
 }
 
-fn message(server: &Server, stream: &str, sequence: u64) -> Result<Value> {
+pub(crate) fn message(server: &Server, stream: &str, sequence: u64) -> Result<Value> {
     let answer = ask(server, &format!("$JS.API.STREAM.MSG.GET.{stream}"), &format!(r#"{{"seq":{sequence}}}"#))?;
     ensure!(answer["error"].is_null(), "{answer}");
     Ok(answer["message"].clone())
@@ -83,13 +83,16 @@ fn what_a_stock_hub_refuses_is_set_aside_before_anything_behind_it_goes() -> Res
             format!(r#"{{"name":"{name}","subjects":["up.{name}.>"],"max_msg_size":70000{allowed}}}"#)
         })
         .collect();
-    let streams: Vec<&str> = streams.iter().map(String::as_str).collect();
+    let mut streams: Vec<&str> = streams.iter().map(String::as_str).collect();
+    // Of each of them a gap record says that it was not delivered.
+    streams.push(r#"{"name":"LOSSES","subjects":["losses.>"]}"#);
     let (mut local, mut forward) = (String::new(), String::new());
     for (name, _) in ways {
         local += &format!("{name} {{ subjects: [\"{name}.>\"] }}\n");
         forward += &format!("{name} {{ prefix: up.{name} }}\n");
     }
-    let mut linked = linked(&streams, "256MB", &format!("streams {{ {local} }}\nforward {{ {forward} }}\n"))?;
+    let losses = "gaps { to: LOSSES, subject: losses }\n";
+    let mut linked = linked(&streams, "256MB", &format!("streams {{ {local} }}\nforward {{ {forward} }}\n{losses}"))?;
     linked.link.cut();
     let (mut client, _) = RawNats::connect(linked.gateway.address("nats"))?;
     let long_header = format!("unit: {}", "x".repeat(65_400));
@@ -118,6 +121,13 @@ fn what_a_stock_hub_refuses_is_set_aside_before_anything_behind_it_goes() -> Res
         ensure!(forward["parked"] == 3 && forward["dropped"] == 0 && forward["backlog_messages"] == 0, "{forward}");
     }
     ensure!(messages(&linked.gateway, "REJECTED")? == 9);
+    linked.wait("all losses are told", || {
+        let told = (1..=messages(&linked.hub, "LOSSES")?).map(|sequence| message(&linked.hub, "LOSSES", sequence));
+        let told = told.map(|told| -> Result<Value> { Ok(serde_json::from_str(&decoded(&told?["data"])?)?) });
+        let told = told.collect::<Result<Vec<Value>>>()?;
+        ensure!(told.iter().all(|record| record["reason"] == "rejected"), "{told:?}");
+        Ok(told.iter().filter_map(|record| record["count"].as_u64()).sum::<u64>() == 9)
+    })?;
     let refused: Vec<Value> =
         (1..=9).map(|sequence| message(&linked.gateway, "REJECTED", sequence)).collect::<Result<_>>()?;
     for (name, _) in ways {
@@ -156,7 +166,7 @@ fn padded(time: &str) -> String {
     format!("{seconds}.{fraction:0<9}")
 }
 
-fn decoded(base64: &Value) -> Result<String> {
+pub(crate) fn decoded(base64: &Value) -> Result<String> {
     let text = base64.as_str().context("no text")?;
     let digit = |letter: u8| match letter {
         b'A'..=b'Z' => u32::from(letter - b'A'),

@@ -3,8 +3,9 @@
 use std::sync::mpsc;
 use std::thread;
 
-use anyhow::{Context, Result};
-use harness::Gateway;
+use anyhow::{Context, Result, ensure};
+use harness::{Gateway, RawNats};
+use serde_json::Value;
 
 use crate::load::{self, Acknowledged, Dice};
 
@@ -47,6 +48,51 @@ fn no_acknowledged_message_is_lost_by_kills() -> Result<()> {
         let what = || format!("round {round}, {} + {} acknowledged", by_nats.len(), by_mqtt.len());
         load::check(&load::read_stream(address, "$JS.API", "NATS")?, "load.nats", &by_nats).with_context(what)?;
         load::check(&load::read_stream(address, "$JS.API", "MQTT")?, "load.mqtt", &by_mqtt).with_context(what)?;
+    }
+    Ok(())
+}
+
+/// Messages of a round, of which so many are acknowledged with confirmation, and so many without.
+const TASKS: u64 = 200;
+const CONFIRMED: u64 = 60;
+const UNCONFIRMED: u64 = 60;
+
+/// An acknowledgement and what it removes are kept together or not at all: what a queue holds is what its consumer has not got acknowledged.
+#[test]
+fn a_work_queue_holds_after_kills_what_was_not_acknowledged() -> Result<()> {
+    let queue = "streams { WORK { subjects: [work], retention: workqueue, consumers { c { ack_wait: \"1h\" } } } }\n";
+    let mut gateway = Gateway::start(&format!("{}{queue}", Gateway::PLAIN))?;
+    let (mut published, mut confirmed) = (0, 0);
+    for round in 1..=4 {
+        let (mut client, _) = RawNats::connect(gateway.address("nats"))?;
+        for _ in 0..TASKS {
+            client.request("work", b"task")?;
+        }
+        published += TASKS;
+        client.send(format!("SUB in 7\r\nPUB $JS.API.CONSUMER.MSG.NEXT.WORK.c in 13\r\n{{\"batch\":{TASKS}}}\r\n"))?;
+        let mut acks = Vec::new();
+        for _ in 0..TASKS {
+            let line = client.message()?.line;
+            acks.push(line.split(' ').nth(3).context("no ack subject")?.to_owned());
+        }
+        for ack in acks.drain(..usize::try_from(CONFIRMED)?) {
+            client.request(&ack, b"")?;
+        }
+        confirmed += CONFIRMED;
+        let unconfirmed = acks.iter().take(usize::try_from(UNCONFIRMED)?).map(|ack| format!("PUB {ack} 0\r\n\r\n"));
+        client.send(unconfirmed.collect::<String>())?;
+        gateway.kill9()?;
+        gateway.restart()?;
+
+        let (mut client, _) = RawNats::connect(gateway.address("nats"))?;
+        let mut ask =
+            |subject: &str| -> Result<Value> { Ok(serde_json::from_slice(&client.request(subject, b"")?.payload)?) };
+        let held = ask("$JS.API.STREAM.INFO.WORK")?["state"]["messages"].as_u64().context("no count")?;
+        let consumer = ask("$JS.API.CONSUMER.INFO.WORK.c")?;
+        let expected = consumer["num_pending"].as_u64().zip(consumer["num_ack_pending"].as_u64());
+        assert_eq!(Some(held), expected.map(|(new, open)| new + open), "round {round}: {consumer}");
+        let open = published - confirmed;
+        ensure!((open - round * UNCONFIRMED..=open).contains(&held), "round {round}: {held} of {open} are there");
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod bad_input;
 mod domains;
 mod forward;
 mod full_disk;
+mod gaps;
 mod harness_itself;
 mod hub;
 mod hub_model;

@@ -1,4 +1,4 @@
-//! What service managers and operators rely on: command line, exit codes and texts, files, signals (drop-in §1–§3).
+//! What service managers and operators rely on: command line, exit codes and texts, files, signals. All as with nats-server 2.15.1.
 
 use std::fs;
 use std::net::TcpListener;

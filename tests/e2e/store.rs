@@ -90,6 +90,25 @@ fn a_damaged_file_is_set_aside_and_the_gateway_starts() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_declared_stream_that_another_is_in_the_way_of_keeps_nothing_from_starting() -> Result<()> {
+    let declared = "streams { MINE { subjects: [\"mine.>\"] }, WANTED { subjects: [\"wanted.>\"] } }\n";
+    let mut gateway = Gateway::start(&format!("{}{declared}", Gateway::PLAIN))?;
+    let (mut client, _) = RawNats::connect(gateway.address("nats"))?;
+    ask(&mut client, "$JS.API.STREAM.DELETE.WANTED", b"")?;
+    let other = ask(&mut client, "$JS.API.STREAM.CREATE.OTHER", br#"{"name":"OTHER","subjects":["wanted.a"]}"#)?;
+    ensure!(other["error"].is_null(), "{other}");
+    ensure!(gateway.terminate()?.success());
+    gateway.restart()?;
+    gateway.wait_for_log("stream \"WANTED\" is not as declared: subjects overlap", Duration::from_secs(20))?;
+    let (mut client, _) = RawNats::connect(gateway.address("nats"))?;
+    for (subject, stream) in [("wanted.a", "OTHER"), ("mine.a", "MINE")] {
+        let answer = ask(&mut client, subject, b"x")?;
+        ensure!(answer["stream"] == stream, "{answer}");
+    }
+    Ok(())
+}
+
 /// The file of that name in a folder or one below it.
 pub(crate) fn find(folder: &std::path::Path, name: &str) -> Result<std::path::PathBuf> {
     let mut folders = vec![folder.to_owned()];

@@ -323,7 +323,7 @@ impl Server {
             .with_context(|| format!("starting {}", self.launch.program.display()))
     }
 
-    // drop-in §2: DIR/<base of argv[0]>_<pid>.ports, there when all listeners are up.
+    // As nats-server's: DIR/<base of argv[0]>_<pid>.ports, there when all listeners are up.
     fn wait_for_ports_file(&mut self) -> Result<()> {
         let suffix = format!("_{}.ports", self.pid().unwrap_or_default());
         let deadline = Instant::now() + START_LIMIT;

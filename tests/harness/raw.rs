@@ -64,7 +64,7 @@ impl RawNats {
         let info = client.info()?;
         client.send(format!("CONNECT {options}\r\nPING\r\n"))?;
         client.skip_to("PONG")?;
-        // drop-in §7: a second INFO follows the first PONG, so it comes before the second one.
+        // As with nats-server, a second INFO follows the first PONG, so it comes before the second one.
         client.flush()?;
         Ok((client, info))
     }

@@ -1,6 +1,8 @@
 //! Official clients against the real binaries.
 
+mod async_nats_buckets;
 mod async_nats_client;
+mod like_stock;
 mod mqtt_scripts;
 mod nats_command_line;
 mod nats_scripts;

@@ -88,7 +88,7 @@ fn mosquitto_tools_and_a_nats_client_hear_each_other() -> Result<()> {
     if !peers::available(Peer::Mosquitto) {
         return Ok(());
     }
-    // What a NATS client publishes waits for sleeping sessions when a stream captures it (reference mqtt §1.2).
+    // What a NATS client publishes waits for sleeping sessions when a stream captures it.
     let gateway = Gateway::start(&format!("{}streams {{ DOWN {{ subjects: [\"down.>\"] }} }}\n", Gateway::PLAIN))?;
     let (mut client, _) = RawNats::connect(gateway.address("nats"))?;
     client.send("SUB sensors.> 1\r\n")?;

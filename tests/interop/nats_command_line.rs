@@ -103,6 +103,33 @@ fn a_stream_from_add_to_remove() -> Result<()> {
 }
 
 #[test]
+fn queues_and_interest() -> Result<()> {
+    let Some((_gateway, cli)) = start()? else { return Ok(()) };
+    let add = |name: &str, more: &[&str]| {
+        let subjects = format!("{name}.>");
+        cli.run(&[&["stream", "add", name, "--subjects", &subjects, "--defaults"], more].concat())?.success()
+    };
+    let messages = |name: &str| -> Result<u64> {
+        Ok(cli.json(&["stream", "info", name, "--json"])?["state"]["messages"].as_u64().unwrap_or(u64::MAX))
+    };
+    add("jobs", &["--retention", "work"])?;
+    add("news", &["--retention", "interest", "--storage", "memory"])?;
+    cli.run(&["consumer", "add", "jobs", "worker", "--pull", "--ack", "explicit", "--defaults"])?.success()?;
+    for subject in ["jobs.a", "jobs.b", "news.a"] {
+        cli.run(&["pub", "--jetstream", subject, subject])?.success()?;
+    }
+    assert_eq!((messages("jobs")?, messages("news")?), (2, 0), "nobody has interest in news");
+    cli.run(&["consumer", "next", "jobs", "worker", "--ack"])?.success()?;
+    assert_eq!(messages("jobs")?, 1);
+    let second = cli.run(&["consumer", "add", "jobs", "second", "--pull", "--ack", "explicit", "--defaults"])?;
+    let said = second.stdout + &second.stderr;
+    ensure!(said.contains("multiple non-filtered consumers"), "{said}");
+    let info = cli.json(&["stream", "info", "news", "--json"])?;
+    assert_eq!((&info["config"]["retention"], &info["config"]["storage"]), (&"interest".into(), &"memory".into()));
+    Ok(())
+}
+
+#[test]
 fn a_consumer_from_add_to_remove() -> Result<()> {
     let Some((_gateway, cli)) = start()? else { return Ok(()) };
     cli.run(&["stream", "add", "ORDERS", "--subjects", "orders.>", "--defaults"])?.success()?;
@@ -119,5 +146,73 @@ fn a_consumer_from_add_to_remove() -> Result<()> {
     ensure!(!cli.run(&["consumer", "info", "ORDERS", "work"])?.status.success(), "a removed consumer was found");
     let account = cli.run(&["account", "info"])?.success()?;
     ensure!(account.contains("JetStream"), "{account}");
+    Ok(())
+}
+
+#[test]
+fn a_bucket_of_values() -> Result<()> {
+    let Some((_gateway, cli)) = start()? else { return Ok(()) };
+    cli.run(&["kv", "add", "B", "--history", "3", "--ttl", "1h", "--max-bucket-size", "1MB"])?.success()?;
+    for value in ["one", "two"] {
+        cli.run(&["kv", "put", "B", "key", value])?.success()?;
+    }
+    ensure!(!cli.run(&["kv", "create", "B", "key", "x"])?.status.success(), "a key was created twice");
+    cli.run(&["kv", "create", "B", "other", "x"])?.success()?;
+    cli.run(&["kv", "update", "B", "key", "three", "2"])?.success()?;
+    ensure!(!cli.run(&["kv", "update", "B", "key", "x", "2"])?.status.success(), "another revision was overwritten");
+    assert_eq!(cli.run(&["kv", "get", "B", "key", "--raw"])?.success()?.trim(), "three");
+    assert_eq!(cli.run(&["kv", "get", "B", "key", "--raw", "--revision", "1"])?.success()?.trim(), "one");
+    let history = cli.run(&["kv", "history", "B", "key"])?.success()?;
+    ensure!(["one", "two", "three"].iter().all(|value| history.contains(value)), "{history}");
+    cli.run(&["kv", "del", "B", "other", "--force"])?.success()?;
+    let keys = cli.run(&["kv", "ls", "B"])?.success()?;
+    ensure!(keys.contains("key") && !keys.contains("other"), "{keys}");
+    cli.run(&["kv", "purge", "B", "key", "--force"])?.success()?;
+    cli.run(&["kv", "compact", "B", "--force"])?.success()?;
+    let status = cli.run(&["kv", "status", "B"])?.success()?;
+    ensure!(status.contains("History") && status.contains('3'), "{status}");
+    ensure!(cli.run(&["kv", "ls"])?.success()?.contains('B'), "the bucket is not listed");
+    cli.run(&["kv", "rm", "B", "--force"])?.success()?;
+    ensure!(!cli.run(&["kv", "status", "B"])?.status.success(), "a removed bucket was found");
+    Ok(())
+}
+
+#[test]
+fn a_bucket_of_objects() -> Result<()> {
+    let Some((gateway, cli)) = start()? else { return Ok(()) };
+    let file = gateway.folder().join("object");
+    let content = "a line of the object\n".repeat(30_000);
+    std::fs::write(&file, &content)?;
+    let (path, back) = (file.display().to_string(), gateway.folder().join("back"));
+    cli.run(&["object", "add", "O", "--max-bucket-size", "10MB"])?.success()?;
+    cli.run(&["object", "put", "O", &path, "--name", "text", "--no-progress", "--force"])?.success()?;
+    let list = cli.run(&["object", "ls", "O"])?.success()?;
+    ensure!(list.contains("text"), "{list}");
+    let info = cli.run(&["object", "info", "O", "text"])?.success()?;
+    ensure!(info.contains("SHA-256"), "{info}");
+    let target = back.display().to_string();
+    cli.run(&["object", "get", "O", "text", "--output", &target, "--no-progress", "--force"])?.success()?;
+    ensure!(std::fs::read_to_string(&back)? == content, "the object came back changed");
+    cli.run(&["object", "rm", "O", "text", "--force"])?.success()?;
+    cli.run(&["object", "seal", "O", "--force"])?.success()?;
+    let more = cli.run(&["object", "put", "O", &path, "--name", "more", "--no-progress", "--force"])?;
+    ensure!(!more.status.success(), "a sealed bucket took more");
+    cli.run(&["object", "rm", "O", "--force"])?.success()?;
+    Ok(())
+}
+
+#[test]
+fn a_push_consumer_is_listened_to() -> Result<()> {
+    let Some((_gateway, cli)) = start()? else { return Ok(()) };
+    cli.run(&["stream", "add", "ORDERS", "--subjects", "orders.>", "--defaults"])?.success()?;
+    for number in 1..=5 {
+        cli.run(&["pub", "--jetstream", "orders.new", &format!("order {number}")])?.success()?;
+    }
+    let add = ["consumer", "add", "ORDERS", "told", "--target", "to.told", "--ack", "explicit", "--heartbeat", "1s"];
+    cli.run(&[&add[..], &["--flow-control", "--deliver", "all", "--defaults"]].concat())?.success()?;
+    let heard = cli.run(&["subscribe", "to.told", "--count", "5", "--raw"])?.success()?;
+    ensure!((1..=5).all(|number| heard.contains(&format!("order {number}"))), "{heard}");
+    let info = cli.json(&["consumer", "info", "ORDERS", "told", "--json"])?;
+    assert_eq!((&info["delivered"]["stream_seq"], &info["num_ack_pending"]), (&5.into(), &5.into()));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! nats-py and nats.js (TCP and WebSocket) against the gateway: core messages, streams, pull consumers.
+//! nats-py and nats.js (TCP and WebSocket) against the gateway: core messages, streams, consumers, buckets.
 
 use std::time::Duration;
 
@@ -21,6 +21,17 @@ fn nats_py() -> Result<()> {
 }
 
 #[test]
+fn nats_py_works_off_queues() -> Result<()> {
+    if !peers::available(Peer::NatsPy) {
+        return Ok(());
+    }
+    let gateway = Gateway::start(Gateway::PLAIN)?;
+    let said = python::run("edge_queues.py", &[&gateway.url()], LIMIT)?.success()?;
+    assert_eq!(said, "work queue\ninterest\nmemory\n");
+    Ok(())
+}
+
+#[test]
 fn nats_js_by_tcp_and_websocket() -> Result<()> {
     if !peers::available(Peer::NatsJs) {
         return Ok(());
@@ -29,6 +40,39 @@ fn nats_js_by_tcp_and_websocket() -> Result<()> {
     let websocket = format!("ws://{}", gateway.address("websocket"));
     let said = node::run("edge_nats.mjs", &[&gateway.url(), &websocket], LIMIT)?.success()?;
     assert_eq!(said, "core\nstream\nconsumer\nremoved\n".repeat(2));
+    Ok(())
+}
+
+#[test]
+fn buckets_of_nats_py() -> Result<()> {
+    if !peers::available(Peer::NatsPy) {
+        return Ok(());
+    }
+    let gateway = Gateway::start(Gateway::PLAIN)?;
+    let said = python::run("edge_buckets.py", &[&gateway.url()], LIMIT)?.success()?;
+    assert_eq!(said, "values\nwatch\nrepublished\nobjects\n");
+    Ok(())
+}
+
+#[test]
+fn push_consumers_of_nats_py() -> Result<()> {
+    if !peers::available(Peer::NatsPy) {
+        return Ok(());
+    }
+    let gateway = Gateway::start(Gateway::PLAIN)?;
+    let said = python::run("edge_push.py", &[&gateway.url()], LIMIT)?.success()?;
+    assert_eq!(said, "plain\ndurable\ngroup\nflow\nordered\n");
+    Ok(())
+}
+
+#[test]
+fn push_consumers_and_buckets_of_nats_js() -> Result<()> {
+    if !peers::available(Peer::NatsJs) {
+        return Ok(());
+    }
+    let gateway = Gateway::start(Gateway::PLAIN)?;
+    let said = node::run("edge_buckets.mjs", &[&gateway.url()], LIMIT)?.success()?;
+    assert_eq!(said, "push\nordered\nvalues\nwatch\n");
     Ok(())
 }
 

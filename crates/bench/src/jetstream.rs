@@ -13,7 +13,7 @@ use crate::wire::{Wire, messages, publish_frame};
 /// The stream that everything is published into.
 pub(crate) const STREAM: &str = "BENCH";
 const INBOX: &str = "_INBOX.bench.acks";
-/// What the design's figures are about.
+/// Bytes of a message's payload.
 pub(crate) const PAYLOAD: usize = 256;
 /// Messages and seconds at scale 1.
 const MESSAGES: f64 = 1_000_000.0;

@@ -268,7 +268,7 @@ impl Broker {
         Ok(id)
     }
 
-    /// What a refused peer is sent before its socket is closed. drop-in §7: right after INFO.
+    /// What a refused peer is sent before its socket is closed: as with nats-server, the error follows right after INFO.
     #[must_use]
     pub fn farewell(&self, new: &NewConnection) -> Vec<u8> {
         if new.protocol != Protocol::Nats {

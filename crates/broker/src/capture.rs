@@ -2,13 +2,13 @@
 //!
 //! A publish whose plan names a stream (or a session's filter, or a consumer's ack subject) becomes a command in the current batch; the shell
 //! takes the batch with [`Broker::take_batch`] and brings it back, committed, with [`Broker::committed`]. Acknowledgements are outputs of that
-//! call and of nothing else (promise 1).
+//! call and of nothing else: each stands for a synced commit.
 //!
 //! **Tickets.** [`NO_TICKET`] stands for "answer on the reply subject, if there is one" and is what NATS publishes use. One with
 //! [`SHELL_TICKET`] is the shell's own, which sees the outcome in the turn before it comes here. Every other ticket is an MQTT client's, who
 //! puts it into [`Message::ticket`] and gets it back in `mqtt_stored`.
 //!
-//! **Back-pressure** (design §3). Bytes at the store are counted from the moment a command is made until its batch is back. Beyond
+//! **Back-pressure.** Bytes at the store are counted from the moment a command is made until its batch is back. Beyond
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
 //! and API calls have a quarter more.
 
@@ -337,7 +337,7 @@ impl Broker {
     /// Returns whether the store is to have it.
     fn append(&mut self, now: Now, plan: &Plan, message: &Message<'_>, out: &mut Outbox) -> bool {
         let stream = plan.streams.first().copied();
-        // reference mqtt §1: a NATS message counts as quality 1 for stored sessions when a stream captured it.
+        // A NATS message counts as quality 1 for stored sessions when a stream captured it: it is durable, so who sleeps gets it as well.
         let quality = if stream.is_some() { message.quality.max(1) } else { message.quality };
         let mut queues = std::mem::take(&mut self.mqtt.picked);
         if quality > 0 {
@@ -499,7 +499,12 @@ impl Broker {
             // `forward` and the log take these from the turn before it comes here.
             Event::Reopened { .. } => self.attach_sessions_again(),
             Event::QueueDropped { session, messages } => self.queue_dropped(session, messages, out),
-            Event::Slice { .. } | Event::Removed { .. } | Event::Full(_) | Event::Answered { .. } => {}
+            Event::Slice { .. }
+            | Event::Removed { .. }
+            | Event::Ledger { .. }
+            | Event::Stored { .. }
+            | Event::Full(_)
+            | Event::Answered { .. } => {}
         }
     }
 

@@ -15,7 +15,7 @@ pub(crate) fn credentials(options: &ConnectOptions) -> Credentials<'_> {
     }
 }
 
-/// The first INFO of a connection, with its line end. drop-in §7
+/// The first INFO of a connection, with its line end.
 pub(crate) fn info(settings: &Settings, number: u64, new: &NewConnection) -> Vec<u8> {
     let fields = ServerInfo {
         client_ip: new.peer.ip().to_string(),

@@ -1,8 +1,13 @@
 //! `$JS.API.>`: requests to commands, answers to replies. The JSON is `jetstream-api`'s.
 
-use ::jetstream_api::{Demands, Kind, Parsed, Server, direct_message, encode, encode_error, parse_demanding};
+use ::jetstream_api::{
+    Demands, DirectRequest, Kind, Parsed, Server, direct_end, direct_message, encode, encode_error, parse_demanding,
+};
 use jetstream::api_error::{self, ApiError};
 use jetstream::command::{Answer, Pull, Request};
+use jetstream::direct_get::{DirectEnd, DirectPiece};
+use jetstream::identity::Sequence;
+use jetstream::store::StoredMessage;
 use nats_proto::header::Headers;
 use subject::Filter;
 
@@ -17,6 +22,15 @@ use crate::routing::{Message, Origin};
 const IDENTITY: &str = "Nats-Stream-Identity";
 /// What a client's own server says when nobody hears.
 const NO_RESPONDERS: &str = "503";
+const NOT_FOUND: &str = "404 Message Not Found";
+
+/// Who asked for messages as they are, and how.
+#[derive(Clone, Copy)]
+struct Whom<'a> {
+    stream: &'a str,
+    headers: bool,
+    reply: &'a [u8],
+}
 
 /// What the headers of a request demand.
 fn demands<'a>(message: &Message<'a>) -> Demands<'a> {
@@ -39,7 +53,7 @@ impl Broker {
         self.change_row(GLOBAL, &api, Target::Service(Service::JetStreamApi), true);
     }
 
-    /// leafnode §17.1: the API, and the data subjects of buckets, which are reached below it. One wildcard is announced for all of them.
+    /// The API, and the data subjects of buckets, which are reached below it as in nats-server. One wildcard is announced for all of them.
     fn map_domain(&mut self, domain: &Filter, api: &Filter) {
         let account = &mut self.accounts[GLOBAL as usize];
         account.map_prefix(domain, api);
@@ -93,7 +107,16 @@ impl Broker {
                 self.publish_status(now, reply, NO_RESPONDERS, out);
             }
             Parsed::DirectGet { stream, get, headers } if self.store.allows_direct(&stream) => {
-                let request = Request::MessageGet { name: stream.clone(), get };
+                let name = stream.clone();
+                let request = match get {
+                    DirectRequest::One(get) => Request::MessageGet { name, get },
+                    DirectRequest::Several(mut get) => {
+                        if get.max_bytes == 0 {
+                            get.max_bytes = self.settings.max_pending as u64;
+                        }
+                        Request::DirectGet { name, get }
+                    }
+                };
                 let size = message.payload().len() + reply.len();
                 self.store.ask(request, Asked::Direct { stream, headers, reply: reply.into() }, size);
             }
@@ -128,32 +151,56 @@ impl Broker {
                 let message = Message { header_len, ..Message::new(reply, &json) };
                 self.publish(now, Origin::server(GLOBAL), &message, out);
             }
-            Asked::Direct { stream, headers, reply } => self.answer_direct(now, stream, *headers, reply, answer, out),
+            Asked::Direct { stream, headers, reply } => {
+                let whom = Whom { stream, headers: *headers, reply };
+                match answer {
+                    Answer::Message(buffer) => match buffer.get(0) {
+                        Some(found) => _ = self.publish_stored(now, whom, &found, None, out),
+                        None => self.publish_status(now, reply, NOT_FOUND, out),
+                    },
+                    Answer::Direct(piece) => self.answer_direct_piece(now, whom, piece, out),
+                    _ => self.publish_status(now, reply, NOT_FOUND, out),
+                }
+            }
             Asked::Shell => {}
         }
     }
 
-    fn answer_direct(
+    /// Some messages of several; the rest is asked for as long as somebody listens.
+    fn answer_direct_piece(&mut self, now: Now, whom: Whom<'_>, piece: &DirectPiece, out: &mut Outbox) {
+        let Whom { stream, headers, reply } = whom;
+        let mut last = piece.last;
+        for (found, pending) in piece.messages.iter().zip(&piece.pending) {
+            if !self.publish_stored(now, whom, &found, Some((*pending, last)), out) {
+                return;
+            }
+            last = found.sequence;
+        }
+        if let DirectEnd::More(get) = &piece.end {
+            let request = Request::DirectGet { name: stream.into(), get: Box::new(get.clone()) };
+            self.store.ask(request, Asked::Direct { stream: stream.into(), headers, reply: reply.into() }, reply.len());
+        }
+        if let Some(line) = direct_end(&piece.end) {
+            self.publish_status(now, reply, &line, out);
+        }
+    }
+
+    /// A stored message as it is. Did somebody get it?
+    fn publish_stored(
         &mut self,
         now: Now,
-        stream: &str,
-        headers: bool,
-        reply: &[u8],
-        answer: &Answer,
+        whom: Whom<'_>,
+        found: &StoredMessage<'_>,
+        batch: Option<(u64, Sequence)>,
         out: &mut Outbox,
-    ) {
-        let found = match answer {
-            Answer::Message(buffer) => buffer.get(0),
-            _ => None,
-        };
-        let Some(found) = found else { return self.publish_status(now, reply, "404 Message Not Found", out) };
+    ) -> bool {
         let mut body = Vec::with_capacity(found.payload.len() + 256);
-        let header_len = if headers { direct_message(stream, &found, &mut body) } else { 0 };
-        if !headers {
+        let header_len = if whom.headers { direct_message(whom.stream, found, batch, &mut body) } else { 0 };
+        if !whom.headers {
             body.extend_from_slice(found.payload);
         }
-        let message = Message { header_len, ..Message::new(reply, &body) };
-        self.publish(now, Origin::server(GLOBAL), &message, out);
+        let message = Message { header_len, ..Message::new(whom.reply, &body) };
+        self.publish(now, Origin::server(GLOBAL), &message, out).reached > 0
     }
 
     /// There is no such consumer: the same as if nobody had heard the pull.

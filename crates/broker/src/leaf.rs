@@ -8,8 +8,8 @@
 //!   publish ──► picks ──► once per link: LMSG / HMSG            LMSG / HMSG ──► publish, never back to a link
 //! ```
 //!
-//! Promises: a link is never paused by the store, and never sent what its hub forbids, denies or cannot take (reference: leafnode §7–§9, §12,
-//! §17). `$JS.API.>`, `$KV.>`, `$OBJ.>` cross in neither direction; `$JS.<own domain>.API.>` is only received. What a forward carries does not
+//! Promises: a link is never paused by the store, and never sent what its hub forbids, denies or cannot take (`leaf/deny.rs` says why).
+//! `$JS.API.>`, `$KV.>`, `$OBJ.>` cross in neither direction; `$JS.<own domain>.API.>` is only received. What a forward carries does not
 //! cross live as well. Not here: liveness and reconnecting (`uplink`), forwarding (`forward`), compression (never negotiated).
 
 mod deny;

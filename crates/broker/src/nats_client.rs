@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A server without authorization serves a peer that never sends CONNECT, with the protocol's defaults: verbose, pedantic, echo. Texts and
-//! behaviour: drop-in §7. Not here: bytes ↔ operations ([`nats_proto::client`]), routing.
+//! behaviour are those of nats-server 2.15.1. Not here: bytes ↔ operations ([`nats_proto::client`]), routing.
 
 use std::rc::Rc;
 
@@ -510,7 +510,7 @@ impl Broker {
         Flow::Stop
     }
 
-    /// Tells a NATS client that this server is about to leave. drop-in §3
+    /// Tells a NATS client that this server is about to leave: an INFO with `ldm`, to those that understand later ones.
     pub(crate) fn announce_lame_duck(&mut self, id: ConnectionId, out: &mut Outbox) {
         let Some(connection) = self.connections.entry(id) else { return };
         if let Kind::Nats(client) = &connection.kind

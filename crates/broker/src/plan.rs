@@ -5,7 +5,8 @@
 //!
 //! The cache is direct-mapped and admits a subject when it is seen the second time, so that reply subjects that are used once neither cost a
 //! plan nor push out another one. A plan that leaves the cache is marked invalid, therefore a connection may remember a plan and need look at
-//! nothing but that mark. Measured: hot-path §3.
+//! nothing but that mark. Measured on x86-64: a subject that is used once costs half of what it does when the cache admits it at once (0.32
+//! instead of 0.67 µs, in a prototype), and the remembered plan saves a quarter of a message's way in user space.
 
 use std::cell::Cell;
 use std::hash::BuildHasher;

@@ -25,7 +25,7 @@ pub(crate) struct Origin {
     pub(crate) account: AccountId,
     /// Its own subscriptions do not get the message: `echo: false`, leaf links.
     pub(crate) skip_own: bool,
-    /// It came over a leaf link: it goes to no other (leafnode §8.1).
+    /// It came over a leaf link: it goes to no other.
     pub(crate) from_leaf: bool,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct Message<'a> {
     pub(crate) marked: bool,
     /// The session that published it and does not want it back: a mosquitto bridge's.
     pub(crate) not_for: SessionId,
-    /// The queue groups that may be served; `None`: all. A link names those that its hub picked (leafnode §7).
+    /// The queue groups that may be served; `None`: all. A link names those that its hub picked.
     pub(crate) groups: Option<&'a [&'a [u8]]>,
     /// Whom the store's verdict is for, see [`crate::capture`].
     pub(crate) ticket: Ticket,
@@ -101,7 +101,7 @@ impl<'a> Message<'a> {
     }
 
     /// As streams and links get it: without `Nmqtt-Pub`. A stock MQTT subscriber behind a link would ignore a message that says 1 or 2, and
-    /// wait for another one (reference mqtt §1.1).
+    /// wait for another one, on `$MQTT.msgs.…`, that never comes.
     pub(crate) fn without_mark(&self) -> Message<'a> {
         if !self.marked {
             return *self;

@@ -29,7 +29,7 @@ pub struct Settings {
     pub write_deadline: Duration,
     /// Most bytes pending for one connection.
     pub max_pending: usize,
-    /// Memory of all connections' buffers together, bytes (promise 6).
+    /// Memory of all connections' buffers together, bytes.
     pub memory_budget: usize,
     /// Bytes of commands that may wait at the store; acknowledgements, pulls and API calls may use a quarter more.
     pub store_queue: usize,

@@ -1,4 +1,4 @@
-//! Where to go on: what the hub has of us (forward §3, steps 1, 2 and 6).
+//! Where to go on: what the hub has of us. Why it is asked, and how: the crate's documentation.
 //!
 //! ```text
 //!  Info ─ 404, create ─► Create ─► Info
@@ -115,7 +115,7 @@ impl Forward {
     fn api(&self, operation: &str) -> String {
         match self.hub.as_ref().and_then(|hub| hub.domain.as_deref()) {
             Some(domain) => format!("$JS.{domain}.API.{operation}"),
-            // A hub without a domain: stock answers the bare API on a leaf link (leafnode §17.3).
+            // A hub without a domain: stock answers the bare API on a leaf link.
             None => format!("$JS.API.{operation}"),
         }
     }

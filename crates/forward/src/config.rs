@@ -78,7 +78,8 @@ pub struct Config {
     pub seed: u64,
 }
 
-/// Do the filters of two forwards of one edge overlap? Then they are a configuration error (forward §1), if they have the same target.
+/// Do the filters of two forwards of one edge overlap? Then they are a configuration error, if they have the same target: each
+/// would break the other's fence.
 #[must_use]
 pub fn conflict(one: &Config, other: &Config) -> bool {
     one.to == other.to && one.transform.destination_filter().overlaps(&other.transform.destination_filter())

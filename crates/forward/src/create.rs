@@ -1,7 +1,7 @@
 //! The hub's stream as a forward makes it when it is missing (`create`).
 //!
 //! An existing one is never changed: an update replaces the list of subjects, so two edges that each add theirs would erase each other. What is
-//! there and lacks something is described instead ([`Create::lacking`]).
+//! there and lacks something is described instead (`lacking`).
 
 use jetstream::config::Discard;
 use serde_json::{Value, json};

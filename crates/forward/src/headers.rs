@@ -1,4 +1,4 @@
-//! What goes on a forwarded message: its identity, the hub's conditions, and the sender's own headers made harmless (forward §1).
+//! What goes on a forwarded message: its identity, the hub's conditions, and the sender's own headers made harmless.
 //!
 //! Headers that sensors put on a message are data, not commands to the hub: with `Nats-Rollup: all` one sensor would purge the fleet's stream.
 

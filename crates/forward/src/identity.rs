@@ -1,4 +1,4 @@
-//! Who wrote a message: edge, incarnation, stream instance, sequence (forward §1).
+//! Who wrote a message: edge, incarnation, stream instance, sequence.
 //!
 //! An incarnation begins at every opening of the store. A restored image or a rolled-back disk can't know that it is one; what it writes
 //! is told from what was written before by the incarnation's id alone, which is new each time.

@@ -1,4 +1,4 @@
-//! How fast: a byte rate on the wire, a window of what the link drains in about a second, and growing pauses (forward §5).
+//! How fast: a byte rate on the wire, a window of what the link drains in about a second, and growing pauses.
 
 /// Smallest window, bytes: a slow link still gets more than one small message at a time.
 const MIN_WINDOW: u64 = 16 * 1024;

@@ -125,7 +125,7 @@ impl Forward {
     pub(crate) fn question_unanswered(&mut self) {
         self.silent_questions += 1;
         if self.silent_questions >= MAX_SILENT_QUESTIONS && self.wanted {
-            // forward §3.8: even the bare API is denied. Ids and the duplicate window are all that is left.
+            // Even the bare API is denied. Ids and the duplicate window are all that is left.
             self.blind = true;
             self.way = Way::Single;
             self.backlog.seek(self.record.confirmed + 1);

@@ -1,10 +1,10 @@
-//! What is durable of a forward: its position here and at the hub (forward §3).
+//! What is durable of a forward: its position here and at the hub.
 //!
 //! ```text
 //!  version 1 │ confirmed u64 │ created len u8, bytes │ second box flag u8, id u64 │ adopted count u8, ids u64… │ pairs count u8, (local, hub, age) u64…
 //! ```
 //!
-//! Big endian. The newest pair is the last PubAck: its hub sequence is the S of the specification. Flow acks move `confirmed` beyond it.
+//! Big endian. The newest pair is the last PubAck: where we last know to be at the hub. Flow acks move `confirmed` beyond it.
 
 use std::collections::VecDeque;
 

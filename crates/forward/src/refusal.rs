@@ -1,4 +1,4 @@
-//! What to do about an answer that is no success (forward §4, the table).
+//! What to do about an answer that is no success. A code that is not listed stops the flow and is reported.
 
 /// The remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

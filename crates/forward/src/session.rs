@@ -11,7 +11,7 @@
 //!                    └── timer ─ Stopped{reason, until} ◄── no answer, unknown code ┘
 //! ```
 //!
-//! The first message after `Asking` is always a plain one (forward §3.3). Nothing is sent in `Asking`, `Parking` and `Stopped`.
+//! The first message after `Asking` is always a plain one, which the fence holds for. Nothing is sent in `Asking`, `Parking` and `Stopped`.
 
 use std::collections::VecDeque;
 
@@ -189,6 +189,8 @@ pub struct Forward {
     pub(crate) window: Window,
     retry: Pause,
     stopping: Pause,
+    /// Something else goes first; no message or batch is begun.
+    pub(crate) is_on_hold: bool,
     pub(crate) actions: VecDeque<Action>,
     ids: u64,
     pub(crate) remarks: VecDeque<String>,
@@ -261,6 +263,7 @@ impl Forward {
             window: Window::new(),
             retry: Pause::new(config.timings.retry_ms.0, config.timings.retry_ms.1, config.seed),
             stopping: Pause::new(config.timings.stop_ms.0, config.timings.stop_ms.1, config.seed),
+            is_on_hold: false,
             actions: VecDeque::new(),
             ids: 0,
             remarks: VecDeque::new(),
@@ -314,7 +317,7 @@ impl Forward {
         self.drive();
     }
 
-    /// Whether the hub has interest in [`Forward::filter`]: without it nothing is answered on a leaf link (forward §2).
+    /// Whether the hub has interest in [`Forward::filter`]: without it nothing is answered on a leaf link.
     pub fn handle_interest(&mut self, now_ms: u64, wanted: bool) {
         self.tick(now_ms);
         // After cuts right behind our messages the interest of a fresh link proves nothing.
@@ -422,6 +425,23 @@ impl Forward {
         self.drive();
     }
 
+    /// Something else goes first (`true`): what was begun is ended, and nothing is begun. Afterwards the hub is asked again, as what went may stand under
+    /// this forward's filter. Does it change anything?
+    pub fn handle_hold(&mut self, now_ms: u64, hold: bool) -> bool {
+        self.tick(now_ms);
+        if self.is_on_hold == hold {
+            return false;
+        }
+        self.is_on_hold = hold;
+        if !hold && matches!(self.session, Session::Ready) {
+            // Nothing was refused.
+            self.futile = self.futile.saturating_sub(1);
+            self.ask_again();
+        }
+        self.drive();
+        true
+    }
+
     /// The store was opened anew under a running process: what was asked of it is gone, and a new incarnation began.
     pub fn handle_reopened(&mut self, now_ms: u64, incarnations: Incarnations, local: Local) {
         self.tick(now_ms);
@@ -513,10 +533,19 @@ impl Forward {
         Sequence(held_from.min(self.durable.unwrap_or(0)))
     }
 
-    /// Everything up to this local sequence is confirmed, durably. Eviction prefers it.
+    /// Everything up to this local sequence is confirmed, by a record that is durable or was handed out: what is said to the store of it behind the record
+    /// is as durable as the record. Eviction prefers it, and what is removed above it counts as lost.
     #[must_use]
     pub fn confirmed(&self) -> Sequence {
-        Sequence(self.durable.unwrap_or(0).min(self.record.confirmed))
+        let handed_out = self.persisting.map(|(confirmed, _)| confirmed).or(self.durable);
+        Sequence(handed_out.unwrap_or(0).min(self.record.confirmed))
+    }
+
+    /// There is something to send, and as far as is known it can be sent.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let can = self.wanted && !matches!(self.session, Session::Down | Session::Stopped { .. });
+        can && self.local.last > self.record.confirmed && self.local.first <= self.local.last
     }
 
     // ---- inside ------------------------------------------------------------------------------------------------------------------
@@ -542,7 +571,7 @@ impl Forward {
     /// Sends the first of the next message or batch, if it may.
     fn start(&mut self, buffer: &mut SendBuffer) {
         let Some(sequence) = self.backlog.peek().map(|message| message.sequence.0) else { return };
-        if !self.may_send() {
+        if self.is_on_hold || !self.may_send() {
             return;
         }
         let is_alone = !self.backlog.has_more_than_one() || sequence <= self.single_until;

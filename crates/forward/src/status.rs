@@ -97,6 +97,9 @@ impl Forward {
             Session::Asking { .. } => (State::Asking, Some("asking the hub what it has".to_owned()), None),
             Session::Ready if backlog == 0 => (State::Idle, None, None),
             Session::Ready if !self.wanted => (State::Stopped, Some(self.no_interest()), None),
+            Session::Ready if self.is_on_hold => {
+                (State::Sending, Some("records of what was lost go first".to_owned()), None)
+            }
             Session::Parking => (State::Parking, None, None),
             Session::Stopped { reason, until } => (State::Stopped, Some(reason.clone()), *until),
             _ => (State::Sending, None, None),

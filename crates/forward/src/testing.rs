@@ -32,6 +32,7 @@
 //! | clock jump | `clock_jump` | no | no |
 //! | late bytes of a dead link | `late_bytes_of_a_dead_link` | yes | no |
 //! | the local stream evicts what was not sent | `evicted_before_sent` | no | no |
+//! | a record of what was lost goes before the data | `gap_record_first` | no | `gaps` |
 //! | headers of a sensor that would command the hub | `headers_of_a_sensor` | no | no |
 //!
 //! The normal course of each way: `fast_ingest`, `atomic`, `single_and_old_hub`, `batch_sizes`; making the stream: `create`.

@@ -1,4 +1,4 @@
-//! How to send, by what the hub is and what its stream allows (forward §2, §3.4).
+//! How to send, by what the hub is and what its stream allows. Batches are those of ADR-50.
 
 /// A version as INFO says it, compared number by number; what follows the numbers is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -257,7 +257,6 @@ impl Draft {
         if config.max_deliver > 0 && (config.max_deliver as usize) < self.backoff.len() {
             return Err(api_error::CONSUMER_MAX_DELIVER_BACKOFF);
         }
-        let acknowledges = config.ack_policy != AckPolicy::None;
         let waits = matches!(config.ack_policy, AckPolicy::All | AckPolicy::Explicit);
         config.backoff_ns = self.backoff.iter().map(|wait| wait.unsigned_abs()).collect();
         config.ack_wait_ns = match (self.ack_wait.unsigned_abs(), config.backoff_ns.first()) {
@@ -265,10 +264,8 @@ impl Draft {
             (0, None) if waits => defaults.ack_wait_ns,
             (wait, None) => wait,
         };
-        config.max_ack_pending = match config.max_ack_pending {
-            0 if acknowledges => defaults.max_ack_pending,
-            given => given.max(-1),
-        };
+        // 0 stays: the stream may have a default of its own.
+        config.max_ack_pending = config.max_ack_pending.max(-1);
         Ok(())
     }
 
@@ -474,7 +471,7 @@ impl<'a> WireConsumerConfig<'a> {
             mem_storage: config.memory_storage,
             direct: config.direct,
             sourcing: config.sourcing,
-            metadata: metadata(&config.metadata, version),
+            metadata: metadata(&config.metadata, "0", version),
             pause_until: config.pause_until.map(Time),
         }
     }

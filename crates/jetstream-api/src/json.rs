@@ -240,6 +240,12 @@ impl Object {
         Object::new(value, format!("{}.{key}", self.path), go_type)
     }
 
+    /// An object inside, if it is there.
+    pub(crate) fn object_if_there(&mut self, key: &str, go_type: &str) -> Result<Option<Object>, ApiError> {
+        let value = self.take(key);
+        value.map(|value| Object::new(value, format!("{}.{key}", self.path), go_type)).transpose()
+    }
+
     /// One of a few words; the first when it is not there.
     pub(crate) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
         let value = self.take(key);

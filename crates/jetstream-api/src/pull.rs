@@ -1,11 +1,10 @@
-//! `CONSUMER.MSG.NEXT` and `DIRECT.GET`: requests that are not answered with JSON but with messages, or with a status line.
+//! `CONSUMER.MSG.NEXT`: a request that is not answered with JSON but with messages, or with a status line.
 //!
-//! Unlike all other requests these are read leniently, as stock does: unknown fields are ignored.
+//! Unlike most other requests it is read leniently, as stock does: unknown fields are ignored.
 
 use crate::json::{self, Object};
 use jetstream::api_error::ApiError;
-use jetstream::command::{MessageGet, Pull};
-use jetstream::identity::Sequence;
+use jetstream::command::Pull;
 
 /// Reads a pull request; its inbox is left empty. The error is a status line without `NATS/1.0`.
 pub(crate) fn pull(stream: &str, consumer: &str, payload: &[u8]) -> Result<Pull, String> {
@@ -63,67 +62,4 @@ fn milliseconds(nanos: i64) -> u64 {
 
 fn without_prefix(error: &ApiError) -> &str {
     error.description.strip_prefix("invalid JSON: ").unwrap_or(&error.description)
-}
-
-/// Which message, and whether its headers are wanted. `subject` is what stands behind the stream in the request's subject. The error is a
-/// status line without `NATS/1.0`.
-pub(crate) fn direct_get(subject: Option<&str>, payload: &[u8]) -> Result<(MessageGet, bool), &'static str> {
-    const EMPTY: &str = "408 Empty Request";
-    const BAD: &str = "408 Bad Request";
-    const MALFORMED: &str = "408 Malformed Request";
-    if payload.trim_ascii().is_empty() {
-        return subject.map(|subject| (MessageGet::LastBySubject(subject.into()), true)).ok_or(EMPTY);
-    }
-    let mut body = json::parse_lenient(payload).map_err(|_| MALFORMED)?;
-    let fields = read_get(&mut body).map_err(|_| MALFORMED)?;
-    match (fields.which(), subject) {
-        (_, Some(_)) if fields.any() => Err(BAD),
-        (_, Some(subject)) => Ok((MessageGet::LastBySubject(subject.into()), !fields.no_headers)),
-        (Some(get), None) => Ok((get, !fields.no_headers)),
-        (None, None) => Err(if fields.any() { BAD } else { EMPTY }),
-    }
-}
-
-/// The fields of a message get request.
-#[derive(Default)]
-pub(crate) struct GetFields {
-    sequence: u64,
-    last: String,
-    next: String,
-    pub(crate) no_headers: bool,
-    /// Batches and start times are not built.
-    more: bool,
-}
-
-pub(crate) fn read_get(body: &mut Object) -> Result<GetFields, ApiError> {
-    let mut fields = GetFields {
-        sequence: body.unsigned("seq")?,
-        last: body.text_or_empty("last_by_subj")?,
-        next: body.text_or_empty("next_by_subj")?,
-        no_headers: body.flag("no_hdr")?,
-        more: false,
-    };
-    for key in ["batch", "max_bytes", "start_time", "multi_last", "up_to_seq", "up_to_time"] {
-        body.unsupported(key);
-    }
-    fields.more = body.has_unsupported();
-    Ok(fields)
-}
-
-impl GetFields {
-    fn any(&self) -> bool {
-        self.sequence != 0 || !self.last.is_empty() || !self.next.is_empty() || self.more
-    }
-
-    /// What they ask for, if they ask for one thing.
-    pub(crate) fn which(&self) -> Option<MessageGet> {
-        match (self.sequence, &*self.last, &*self.next) {
-            _ if self.more => None,
-            (0, "", "") => None,
-            (sequence, "", "") => Some(MessageGet::Sequence(Sequence(sequence))),
-            (0, last, "") => Some(MessageGet::LastBySubject(last.into())),
-            (sequence, "", next) => Some(MessageGet::NextBySubject(Sequence(sequence.max(1)), next.into())),
-            _ => None,
-        }
-    }
 }

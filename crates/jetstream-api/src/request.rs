@@ -1,11 +1,12 @@
 //! From an API subject and body to what is asked of the store, or to the refusal that needs no store.
 
 use crate::consumer_config;
+use crate::direct_get::{self, DirectRequest, GetFields};
 use crate::json;
 use crate::pull;
 use crate::stream_config::{self, Purpose};
 use jetstream::api_error::{self, ApiError};
-use jetstream::command::{ConsumerAction, MessageGet, Pull, Request};
+use jetstream::command::{ConsumerAction, Pull, Request};
 use jetstream::identity::{Sequence, Timestamp};
 
 /// Which answer a request gets: its `type`, and what an error of it carries besides.
@@ -50,13 +51,13 @@ pub enum Parsed {
     Request(Kind, Request),
     /// Messages are wanted. Its inbox is empty: it is the request's reply subject.
     Pull(Box<Pull>),
-    /// A message is wanted as it is: [`crate::direct_message`], or its payload alone without `headers`. Nothing found is the status
+    /// Messages are wanted as they are: [`crate::direct_message`], or their payloads alone without `headers`. Nothing found is the status
     /// `404 Message Not Found`; a stream that does not allow it is as good as no responder.
     DirectGet {
         /// The stream.
         stream: Box<str>,
-        /// Which message.
-        get: MessageGet,
+        /// Which messages.
+        get: DirectRequest,
         /// With headers.
         headers: bool,
     },
@@ -217,9 +218,12 @@ fn message_get(name: &str, payload: &[u8]) -> Parsed {
             return Err(api_error::BAD_REQUEST);
         }
         let mut body = json::parse(payload, "JSApiMsgGetRequest")?;
-        let fields = pull::read_get(&mut body)?;
+        let fields = GetFields::read(&mut body)?;
         body.finish()?;
-        let get = fields.which().ok_or(api_error::BAD_REQUEST)?;
+        if fields.batch > 0 || fields.max_bytes > 0 {
+            return Err(api_error::BAD_REQUEST);
+        }
+        let get = fields.one().ok_or(api_error::BAD_REQUEST)?;
         Ok((!fields.no_headers, Request::MessageGet { name: name.into(), get }))
     };
     match read() {
@@ -365,7 +369,7 @@ fn direct(rest: &str, payload: &[u8]) -> Parsed {
     let (Some("GET"), Some(stream), subject) = (parts.next(), parts.next(), parts.next()) else {
         return Parsed::Unknown;
     };
-    match pull::direct_get(subject, payload) {
+    match direct_get::read(subject, payload) {
         Ok((get, headers)) => Parsed::DirectGet { stream: stream.into(), get, headers },
         Err(line) => Parsed::Status { line: line.to_owned(), stream: stream.into(), consumer: None },
     }

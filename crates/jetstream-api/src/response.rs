@@ -109,8 +109,8 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
             let page = Page::new(*total, *offset, LIST_LIMIT);
             envelope(kind, &WireConsumerList { page, consumers }, into);
         }
-        // The first two are never asked for over the API; the third is no answer yet.
-        Answer::Records(_) | Answer::Statistics(_) | Answer::Later { .. } => {
+        // The first two are never asked for over the API; the third is not answered with JSON; the last is no answer yet.
+        Answer::Records(_) | Answer::Statistics(_) | Answer::Direct(_) | Answer::Later { .. } => {
             encode_error(kind, &api_error::BAD_REQUEST, into)
         }
     }
@@ -220,14 +220,14 @@ struct WireApi {
 impl<'a> WireAccount<'a> {
     fn new(info: &AccountInfo, server: &Server<'a>) -> WireAccount<'a> {
         WireAccount {
-            memory: 0,
+            memory: info.memory,
             storage: info.storage,
             reserved_memory: 0,
             reserved_storage: 0,
             streams: info.streams,
             consumers: info.consumers,
             limits: WireLimits {
-                max_memory: -1,
+                max_memory: info.max_memory,
                 max_storage: info.max_storage,
                 max_streams: info.max_streams,
                 max_consumers: -1,

@@ -5,21 +5,17 @@ use crate::json::Object;
 use crate::stream_check;
 use crate::wire::is_zero;
 use jetstream::api_error::{self, ApiError};
-use jetstream::config::{Discard, StreamConfig};
+use jetstream::config::{ConsumerLimits, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Fields of stock that this version does not build.
-const UNSUPPORTED: [&str; 14] = [
+const UNSUPPORTED: [&str; 10] = [
     "no_ack",
     "mirror",
     "sources",
     "placement",
-    "republish",
-    "subject_transform",
     "mirror_direct",
-    "consumer_limits",
-    "allow_msg_ttl",
     "subject_delete_marker_ttl",
     "allow_atomic",
     "allow_batched",
@@ -58,6 +54,11 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.max_message_size = if max_message_size > 0 { max_message_size } else { -1 };
     let max_age = body.duration("max_age")?;
     let duplicate_window = body.duration("duplicate_window")?;
+    config.retention = body.word(
+        "retention",
+        &[("limits", Retention::Limits), ("interest", Retention::Interest), ("workqueue", Retention::WorkQueue)],
+    )?;
+    config.storage = body.word("storage", &[("file", Storage::File), ("memory", Storage::Memory)])?;
     config.discard = body.word("discard", &[("old", Discard::Old), ("new", Discard::New)])?;
     config.discard_new_per_subject = body.flag("discard_new_per_subject")?;
     config.deny_delete = body.flag("deny_delete")?;
@@ -67,6 +68,10 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.sealed = body.flag("sealed")?;
     config.first_sequence = body.unsigned("first_seq")?;
     config.metadata = body.pairs("metadata")?;
+    config.allow_message_ttl = body.flag("allow_msg_ttl")?;
+    config.subject_transform = read_transform(&mut body)?;
+    config.republish = read_republish(&mut body)?;
+    config.consumer_limits = read_consumer_limits(&mut body)?;
     let replicas = body.count("num_replicas")?;
     // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
     body.flag("pedantic")?;
@@ -74,11 +79,50 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     Ok(Draft { config, subjects, max_age, duplicate_window, replicas, unsupported: body.finish()? })
 }
 
+fn read_transform(body: &mut Object) -> Result<Option<SubjectTransform>, ApiError> {
+    let Some(mut body) = body.object_if_there("subject_transform", "SubjectTransformConfig")? else { return Ok(None) };
+    let transform =
+        SubjectTransform { source: body.text_or_empty("src")?.into(), destination: body.text_or_empty("dest")?.into() };
+    body.finish()?;
+    Ok(Some(transform))
+}
+
+fn read_republish(body: &mut Object) -> Result<Option<Republish>, ApiError> {
+    let Some(mut body) = body.object_if_there("republish", "RePublish")? else { return Ok(None) };
+    let subjects =
+        SubjectTransform { source: body.text_or_empty("src")?.into(), destination: body.text_or_empty("dest")?.into() };
+    let headers_only = body.flag("headers_only")?;
+    body.finish()?;
+    Ok(Some(Republish { subjects, headers_only }).filter(|republish| *republish != Republish::default()))
+}
+
+fn read_consumer_limits(body: &mut Object) -> Result<ConsumerLimits, ApiError> {
+    let mut body = body.object("consumer_limits", "StreamConsumerLimits")?;
+    let limits = ConsumerLimits {
+        inactive_threshold_ns: u64::try_from(body.duration("inactive_threshold")?).unwrap_or(0),
+        max_ack_pending: body.count("max_ack_pending")?.max(0),
+    };
+    body.finish()?;
+    Ok(limits)
+}
+
+/// From everywhere to everywhere would come back to the stream, unless its messages get other subjects: then it means those.
+fn complete_republish(config: &mut StreamConfig) {
+    let Some(republish) = &mut config.republish else { return };
+    if republish.subjects.source.is_empty() {
+        republish.subjects.source = ">".into();
+    }
+    let everything = SubjectTransform { source: ">".into(), destination: ">".into() };
+    if let (Some(transform), [subject]) = (&config.subject_transform, &config.subjects[..])
+        && republish.subjects == everything
+        && *transform.source == *subject.as_str()
+    {
+        let stored = &transform.destination;
+        republish.subjects = SubjectTransform { source: stored.clone(), destination: stored.clone() };
+    }
+}
+
 fn read_unsupported(body: &mut Object) -> Result<(), ApiError> {
-    let retention = body.word("retention", &[("limits", false), ("interest", true), ("workqueue", true)])?;
-    body.refuse_value("retention", retention);
-    let storage = body.word("storage", &[("file", false), ("memory", true)])?;
-    body.refuse_value("storage", storage);
     let unknown = |_| api_error::invalid_json("unknown compression algorithm");
     let compression = body.word("compression", &[("none", false), ("s2", true)]).map_err(unknown)?;
     body.refuse_value("compression", compression);
@@ -125,6 +169,7 @@ impl Draft {
             self.subjects.push(config.name.clone().into());
         }
         config.subjects = stream_check::subjects(&self.subjects)?;
+        complete_republish(config);
         if let Some(field) = self.unsupported {
             return Err(api_error::stream_invalid_config(format_args!(
                 "{field}: this value is not supported by this server"
@@ -158,6 +203,10 @@ pub(crate) struct WireStreamConfig<'a> {
     compression: &'static str,
     #[serde(skip_serializing_if = "is_zero")]
     first_seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject_transform: Option<WireTransform<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    republish: Option<WireRepublish<'a>>,
     allow_direct: bool,
     mirror_direct: bool,
     #[serde(skip_serializing_if = "is_zero")]
@@ -166,13 +215,33 @@ pub(crate) struct WireStreamConfig<'a> {
     deny_delete: bool,
     deny_purge: bool,
     allow_rollup_hdrs: bool,
-    consumer_limits: Empty,
+    consumer_limits: WireConsumerLimits,
     allow_msg_ttl: bool,
     metadata: BTreeMap<&'a str, &'a str>,
 }
 
 #[derive(Serialize)]
-struct Empty {}
+struct WireTransform<'a> {
+    src: &'a str,
+    dest: &'a str,
+}
+
+#[derive(Serialize)]
+struct WireRepublish<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    src: &'a str,
+    dest: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
+    headers_only: bool,
+}
+
+#[derive(Serialize)]
+struct WireConsumerLimits {
+    #[serde(skip_serializing_if = "is_zero")]
+    inactive_threshold: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_ack_pending: i64,
+}
 
 impl<'a> WireStreamConfig<'a> {
     pub(crate) fn new(config: &'a StreamConfig, version: &'a str) -> WireStreamConfig<'a> {
@@ -180,7 +249,11 @@ impl<'a> WireStreamConfig<'a> {
             name: &config.name,
             description: &config.description,
             subjects: config.subjects.iter().map(subject::Filter::as_str).collect(),
-            retention: "limits",
+            retention: match config.retention {
+                Retention::Limits => "limits",
+                Retention::Interest => "interest",
+                Retention::WorkQueue => "workqueue",
+            },
             max_consumers: config.max_consumers,
             max_msgs: config.max_messages,
             max_bytes: config.max_bytes,
@@ -191,11 +264,23 @@ impl<'a> WireStreamConfig<'a> {
                 Discard::Old => "old",
                 Discard::New => "new",
             },
-            storage: "file",
+            storage: match config.storage {
+                Storage::File => "file",
+                Storage::Memory => "memory",
+            },
             num_replicas: 1,
             duplicate_window: config.duplicate_window_ns,
             compression: "none",
             first_seq: config.first_sequence,
+            subject_transform: config
+                .subject_transform
+                .as_ref()
+                .map(|transform| WireTransform { src: &transform.source, dest: &transform.destination }),
+            republish: config.republish.as_ref().map(|republish| WireRepublish {
+                src: &republish.subjects.source,
+                dest: &republish.subjects.destination,
+                headers_only: republish.headers_only,
+            }),
             allow_direct: config.allow_direct,
             mirror_direct: false,
             discard_new_per_subject: config.discard_new_per_subject,
@@ -203,19 +288,26 @@ impl<'a> WireStreamConfig<'a> {
             deny_delete: config.deny_delete,
             deny_purge: config.deny_purge,
             allow_rollup_hdrs: config.allow_rollup,
-            consumer_limits: Empty {},
-            allow_msg_ttl: false,
-            metadata: metadata(&config.metadata, version),
+            consumer_limits: WireConsumerLimits {
+                inactive_threshold: config.consumer_limits.inactive_threshold_ns,
+                max_ack_pending: config.consumer_limits.max_ack_pending,
+            },
+            allow_msg_ttl: config.allow_message_ttl,
+            metadata: metadata(&config.metadata, if config.allow_message_ttl { "1" } else { "0" }, version),
         }
     }
 }
 
-/// A user's pairs and the server's: its API level, its version, and the level that this configuration needs (0: nothing here needs more).
-pub(crate) fn metadata<'a>(own: &'a BTreeMap<String, String>, version: &'a str) -> BTreeMap<&'a str, &'a str> {
+/// A user's pairs and the server's: its API level, its version, and the level that this configuration needs.
+pub(crate) fn metadata<'a>(
+    own: &'a BTreeMap<String, String>,
+    needed: &'a str,
+    version: &'a str,
+) -> BTreeMap<&'a str, &'a str> {
     const { assert!(API_LEVEL == 5, "the text below says so as well") };
     let mut pairs: BTreeMap<&str, &str> = own.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     pairs.insert("_nats.level", "5");
-    pairs.insert("_nats.req.level", "0");
+    pairs.insert("_nats.req.level", needed);
     pairs.insert("_nats.ver", version);
     pairs
 }

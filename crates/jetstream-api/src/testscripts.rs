@@ -7,7 +7,9 @@ use crate::demands::{Demands, parse_demanding};
 use crate::request::{Kind, Parsed, parse};
 use crate::response::{Server, encode, encode_error};
 use jetstream::command::{Answer, ConsumerInfo, Request, StreamInfo};
-use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, StreamConfig};
+use jetstream::config::{
+    AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, Republish, StreamConfig, SubjectTransform,
+};
 use jetstream::identity::{ConsumerId, ConsumerSequence, Sequence, StreamId, Timestamp};
 use jetstream::store::StreamState;
 use proptest::prelude::*;
@@ -51,7 +53,11 @@ fn request_text(kind: Kind, request: Request, into: &mut Vec<u8>) {
         Request::StreamCreate { config } | Request::StreamUpdate { config } => {
             encode(kind, &Answer::Stream(Box::new(empty_stream(*config))), &server, into);
         }
-        Request::ConsumerCreate { stream, config, action } => {
+        Request::ConsumerCreate { stream, mut config, action } => {
+            // What the stream would fill in.
+            if config.max_ack_pending == 0 && config.ack_policy != AckPolicy::None {
+                config.max_ack_pending = ConsumerConfig::named("").max_ack_pending;
+            }
             into.extend_from_slice(format!("{action:?} ").as_bytes());
             encode(kind, &Answer::Consumer(Box::new(new_consumer(&stream, *config))), &server, into);
         }
@@ -143,6 +149,9 @@ proptest! {
         description in "[ -~é<>&]{0,10}",
         metadata in prop::collection::btree_map("[a-z]{1,3}", "[ -~]{0,5}", 0..3),
         first_sequence in any::<u64>(),
+        mappings in prop::array::uniform4("[a-z.*>$1]{1,9}"),
+        mapped in any::<[bool; 4]>(),
+        consumer_limits in (0..u64::MAX / 4, 0..i64::MAX),
     ) {
         let mut config = StreamConfig::named("S");
         let firsts: std::collections::BTreeSet<&str> = subjects.iter().map(|text| &text[..2]).collect();
@@ -154,6 +163,13 @@ proptest! {
         config.discard_new_per_subject &= config.max_messages_per_subject > 0;
         config.discard = if config.discard_new_per_subject { Discard::New } else { Discard::Old };
         (config.description, config.metadata, config.first_sequence) = (description.into(), metadata, first_sequence);
+        let [source, destination, from, to] = mappings.map(Box::from);
+        config.subject_transform = mapped[0].then_some(SubjectTransform { source, destination });
+        let subjects = SubjectTransform { source: from, destination: to };
+        config.republish = mapped[1].then_some(Republish { subjects, headers_only: mapped[2] });
+        let (inactive_threshold_ns, max_ack_pending) = consumer_limits;
+        config.consumer_limits = ConsumerLimits { inactive_threshold_ns, max_ack_pending };
+        config.allow_message_ttl = mapped[3];
         let json = printed(Kind::StreamUpdate, &Answer::Stream(Box::new(empty_stream(config.clone()))));
         match parse(b"STREAM.UPDATE.S", json.as_bytes()) {
             Parsed::Request(_, Request::StreamUpdate { config: read }) => prop_assert_eq!(*read, config),

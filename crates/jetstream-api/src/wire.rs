@@ -12,21 +12,7 @@ pub(crate) struct Time(pub(crate) Timestamp);
 
 impl fmt::Display for Time {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.0.0;
-        if nanos == 0 {
-            return out.write_str("0001-01-01T00:00:00Z");
-        }
-        // 64 bits of nanoseconds reach from 1677 to 2262, well inside of what a date can be.
-        let Ok(at) = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(nanos)) else {
-            return out.write_str("0001-01-01T00:00:00Z");
-        };
-        let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
-        write!(out, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", at.hour(), at.minute(), at.second())?;
-        let fraction = format!("{:09}", at.nanosecond());
-        match fraction.trim_end_matches('0') {
-            "" => out.write_str("Z"),
-            digits => write!(out, ".{digits}Z"),
-        }
+        self.0.fmt(out)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The durable age clock (design §2, promise 10): boxes boot in 1970 and jump by years, and nothing may expire by that.
+//! The durable age clock: boxes boot in 1970 and jump by years, and nothing may expire by that.
 //!
 //! While running it follows the monotonic clock. Between runs it is moved on by the difference of the wall clock, when that is plausible (0 to 30
 //! days), else not at all. A step of the wall clock while running moves it by nothing.

@@ -5,7 +5,9 @@
 
 use crate::api_error::ApiError;
 use crate::config::{ConsumerConfig, StreamConfig};
+use crate::direct_get::{DirectGet, DirectPiece};
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
+use crate::ledger::Ledger;
 use crate::store::{MessageBuffer, Space, StreamState};
 
 /// A piece of an arena.
@@ -176,7 +178,8 @@ pub enum Command {
         /// At most so many bytes (and at least one message, if there is one).
         max_bytes: u32,
     },
-    /// How far a stream is forwarded, and what its hub takes. Not durable: said again after each opening. → [`Outcome::Done`].
+    /// How far a stream is forwarded, and what its hub takes. Said again after each opening; durable is only what the stream's ledger holds of it
+    /// ([`crate::ledger`]). → [`Outcome::Done`].
     Forwarded(Forwarded),
     /// An API request. → [`Outcome::Answer`].
     Request(Box<Request>),
@@ -189,8 +192,12 @@ pub struct Forwarded {
     pub stream: StreamId,
     /// Confirmed for so long that not even a hub that loses its unsynced tail needs them: up to here. They go first.
     pub releasable: Sequence,
-    /// Confirmed, up to here. They go next.
+    /// Confirmed, up to here. They go next. What is removed above is lost: said together with the record of the position, in one batch.
     pub confirmed: Sequence,
+    /// The message at this position, with its size, is one that the hub refuses and that was set aside: it counts as lost, not as delivered.
+    pub rejected: Option<(Sequence, u64)>,
+    /// There is a link: gap records are written where they are forwarded from.
+    pub is_linked: bool,
     /// A publish with more bytes of headers and body is refused (10054): the hub would not take it.
     pub largest: Option<u64>,
 }
@@ -276,6 +283,11 @@ pub enum Request {
         name: Box<str>,
         get: MessageGet,
     },
+    /// Several messages as they are: a piece of them now, see [`crate::direct_get::DirectEnd::More`].
+    DirectGet {
+        name: Box<str>,
+        get: Box<DirectGet>,
+    },
     MessageDelete {
         name: Box<str>,
         sequence: Sequence,
@@ -332,6 +344,8 @@ pub enum MessageGet {
     LastBySubject(Box<str>),
     /// The first at or after a sequence that matches a filter.
     NextBySubject(Sequence, Box<str>),
+    /// The first stored at or after a time, that matches a filter if there is one.
+    FromTime(Timestamp, Option<Box<str>>),
 }
 
 /// What a consumer create request insists on.
@@ -409,6 +423,8 @@ pub enum Answer {
     },
     /// One message in the buffer.
     Message(Box<MessageBuffer>),
+    /// A piece of what [`Request::DirectGet`] asks for.
+    Direct(Box<DirectPiece>),
     Consumer(Box<ConsumerInfo>),
     ConsumerNames {
         names: Vec<Box<str>>,
@@ -427,6 +443,8 @@ pub enum Answer {
 /// `$JS.API.INFO`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountInfo {
+    /// Bytes kept in memory.
+    pub memory: u64,
     /// Bytes stored in files.
     pub storage: u64,
     /// Streams, not counting our own.
@@ -437,6 +455,8 @@ pub struct AccountInfo {
     pub api_total: u64,
     /// Of those, refused.
     pub api_errors: u64,
+    /// Limits: bytes in memory, -1 unlimited.
+    pub max_memory: i64,
     /// Limits: bytes of files, -1 unlimited.
     pub max_storage: i64,
     /// Limits: streams.
@@ -586,6 +606,24 @@ pub enum Event {
         last: Sequence,
         /// How many.
         messages: u64,
+    },
+    /// What is counted of a forwarded stream has changed, apart from what was accepted; also the answer to each [`Command::Forwarded`].
+    Ledger {
+        /// The stream.
+        stream: StreamId,
+        /// The counters.
+        ledger: Ledger,
+        /// Its last sequence.
+        last: Sequence,
+        /// There is a link, and the gap records that were open when it came were written (or found no room).
+        is_written: bool,
+    },
+    /// The store thread itself stored messages in a stream (gap records).
+    Stored {
+        /// The stream.
+        stream: StreamId,
+        /// Its last sequence now.
+        last: Sequence,
     },
     /// The answer to a request that was answered with [`Answer::Later`].
     Answered {

@@ -14,7 +14,29 @@ pub enum Discard {
     New,
 }
 
-/// A stream. Limits retention, file storage, one replica: what this version builds. -1 means no limit, as in the API.
+/// When a message leaves its stream, apart from the limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retention {
+    /// By the limits only.
+    #[default]
+    Limits,
+    /// When every consumer it matches has acknowledged it; at once if it matches none.
+    Interest,
+    /// When it is acknowledged. It matches one consumer at most.
+    WorkQueue,
+}
+
+/// Where messages are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// On disk.
+    #[default]
+    File,
+    /// In memory: the stream and its consumers are gone after a restart.
+    Memory,
+}
+
+/// A stream, of one replica. -1 means no limit, as in the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamConfig {
     /// Its name: no blank, `.`, `*`, `>`, path separators or control characters; at most 255 bytes.
@@ -23,6 +45,10 @@ pub struct StreamConfig {
     pub description: Box<str>,
     /// Captured subjects; the stream's name when none was given.
     pub subjects: Vec<Filter>,
+    /// When messages leave.
+    pub retention: Retention,
+    /// Where they are kept.
+    pub storage: Storage,
     /// Most messages.
     pub max_messages: i64,
     /// Most bytes, by [`crate::store::message_size`].
@@ -55,6 +81,41 @@ pub struct StreamConfig {
     pub first_sequence: u64,
     /// Free key-value pairs; those that begin with `_nats.` are the server's.
     pub metadata: BTreeMap<String, String>,
+    /// The subject that a message is stored under, where that is another than the one it was published on.
+    pub subject_transform: Option<SubjectTransform>,
+    /// Where what was stored is published again.
+    pub republish: Option<Republish>,
+    /// Defaults and bounds of its consumers.
+    pub consumer_limits: ConsumerLimits,
+    /// `Nats-TTL` is honoured.
+    pub allow_message_ttl: bool,
+}
+
+/// From a filter to a destination, in the language of [`subject::Transform`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubjectTransform {
+    /// What it applies to; empty: everything.
+    pub source: Box<str>,
+    /// What becomes of it; empty: nothing else.
+    pub destination: Box<str>,
+}
+
+/// Messages that were stored are published again, for subscribers that need no consumer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Republish {
+    /// Which, and under what subject.
+    pub subjects: SubjectTransform,
+    /// Without their bodies.
+    pub headers_only: bool,
+}
+
+/// What consumers of a stream may ask for, and get when they ask for nothing. 0: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerLimits {
+    /// Longest inactivity, nanoseconds.
+    pub inactive_threshold_ns: u64,
+    /// Most unacknowledged messages.
+    pub max_ack_pending: i64,
 }
 
 impl StreamConfig {
@@ -67,6 +128,8 @@ impl StreamConfig {
             name: name.into(),
             description: "".into(),
             subjects: Filter::parse(name).into_iter().collect(),
+            retention: Retention::Limits,
+            storage: Storage::File,
             max_messages: -1,
             max_bytes: -1,
             max_age_ns: 0,
@@ -83,6 +146,10 @@ impl StreamConfig {
             sealed: false,
             first_sequence: 0,
             metadata: BTreeMap::new(),
+            subject_transform: None,
+            republish: None,
+            consumer_limits: ConsumerLimits::default(),
+            allow_message_ttl: false,
         }
     }
 }
@@ -153,7 +220,7 @@ pub struct ConsumerConfig {
     pub backoff_ns: Vec<u64>,
     /// At most so many deliveries of a message; -1: no limit.
     pub max_deliver: i64,
-    /// At most so many unacknowledged messages; -1: no limit.
+    /// At most so many unacknowledged messages; -1: no limit. 0 in a request: what the stream or the server has for it.
     pub max_ack_pending: i64,
     /// At most so many pull requests waiting.
     pub max_waiting: i64,

@@ -1,7 +1,7 @@
 //! A consumer: where it stands in its stream, and what is outstanding. This half is stored, and after a restart it goes on from here.
 //!
-//! Records: `c0<id>` the configuration, `c1<id>` the position, `c2<id><chunk>` outstanding messages by 256 sequences. The kind comes first, so that
-//! opening finds the consumers without reading what is outstanding.
+//! Records: `c0<id>` the configuration, `c1<id>` the position, `c2<id><chunk>` outstanding messages by 256 sequences, `c3<id><chunk>` those that it holds
+//! ([`crate::retention`]). The kind comes first, so that opening finds the consumers without reading what is outstanding.
 //!
 //! The ack floor is not kept but read off: just below the lowest outstanding message, or where the consumer stands.
 //! The other half, who waits for messages and what they were sent, is [`crate::delivery`].
@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::ack_subject::AckPlace;
 use crate::command::ConsumerInfo;
-use crate::config::{AckPolicy, ConsumerConfig};
+use crate::config::{AckPolicy, ConsumerConfig, Retention};
 use crate::delivery::Delivering;
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Now, Sequence, StreamId, Timestamp};
 use crate::pending::Pending;
@@ -31,6 +31,7 @@ const POSITION_VERSION: u8 = 1;
 const CONFIG: u8 = 0;
 const POSITION: u8 = 1;
 const OUTSTANDING: u8 = 2;
+const HELD: u8 = 3;
 
 /// A consumer.
 #[derive(Debug)]
@@ -47,6 +48,12 @@ pub(crate) struct Consumer {
     pub(crate) last_delivery: Timestamp,
     pub(crate) last_ack: Timestamp,
     pub(crate) pending: Pending,
+    /// Its stream's.
+    pub(crate) retention: Retention,
+    /// Not outstanding any more, and not to leave the stream: given up, or sent and not confirmed. Empty with [`Retention::Limits`].
+    pub(crate) held: Pending,
+    /// What it is done with, until that is collected. Empty with [`Retention::Limits`].
+    pub(crate) finished: Vec<Sequence>,
     /// Outstanding messages that are to be delivered again; entries may be out of date.
     pub(crate) redeliver: VecDeque<Sequence>,
     /// "Last per subject": the messages that are left of the selection made at creation, then the stream's end at that time.
@@ -84,6 +91,9 @@ impl Consumer {
             last_delivery: Timestamp(0),
             last_ack: Timestamp(0),
             pending: Pending::default(),
+            retention: stream.config.retention,
+            held: Pending::default(),
+            finished: Vec::new(),
             redeliver: VecDeque::new(),
             selection: None,
             dirty: true,
@@ -102,7 +112,7 @@ impl Consumer {
 
     /// Is anything of it written to the store?
     pub(crate) fn is_stored(&self) -> bool {
-        !self.config.memory_storage
+        !self.config.memory_storage && !self.stream.is_volatile()
     }
 
     /// How long a message may be outstanding after so many deliveries, milliseconds; `None`: for ever.
@@ -186,7 +196,7 @@ impl Consumer {
     /// Messages left the stream.
     pub(crate) fn account_removed(&mut self, removal: &Removal) {
         let gone = removal.evicted;
-        if gone.first == gone.last && self.pending.remove(gone.first) {
+        if gone.first == gone.last && (self.pending.remove(gone.first) | self.held.remove(gone.first)) {
             // Nobody can be sent it again: its place is free for another one, as in nats-server.
             self.dirty = true;
         }
@@ -245,9 +255,11 @@ impl Consumer {
             self.next = first;
             self.dirty = true;
         }
-        if self.pending.first().is_some_and(|(sequence, _)| sequence < first) {
-            self.pending.remove_up_to(before(first));
-            self.dirty = true;
+        for outstanding in [&mut self.pending, &mut self.held] {
+            if outstanding.first().is_some_and(|(sequence, _)| sequence < first) {
+                outstanding.remove_up_to(before(first));
+                self.dirty = true;
+            }
         }
         if let Some((sequences, _)) = &mut self.selection {
             while sequences.front().is_some_and(|sequence| *sequence < first) {
@@ -263,8 +275,8 @@ impl Consumer {
         }
         let changed = match self.config.ack_policy {
             AckPolicy::None => return false,
-            AckPolicy::Explicit => self.pending.remove(place.sequence),
-            AckPolicy::All | AckPolicy::FlowControl => self.pending.remove_up_to(place.sequence) > 0,
+            AckPolicy::Explicit => self.finish(place.sequence),
+            AckPolicy::All | AckPolicy::FlowControl => self.finish_up_to(place.sequence),
         };
         if changed {
             self.last_ack = now.wall;
@@ -315,15 +327,18 @@ impl Consumer {
         put_signed(&mut record, self.last_ack.0);
         put(&mut record, self.selection.as_ref().map_or(0, |(_, end)| end.0));
         store.put_record(&key(self.id, POSITION), &record)?;
-        let mut key = key(self.id, OUTSTANDING).to_vec();
-        self.pending.take_changes(|number, record| {
-            key.truncate(6);
-            key.extend_from_slice(&number.to_be_bytes());
-            match record {
-                Some(record) => store.put_record(&key, record),
-                None => store.delete_record(&key),
-            }
-        })
+        for (kind, outstanding) in [(OUTSTANDING, &mut self.pending), (HELD, &mut self.held)] {
+            let mut key = key(self.id, kind).to_vec();
+            outstanding.take_changes(|number, record| {
+                key.truncate(6);
+                key.extend_from_slice(&number.to_be_bytes());
+                match record {
+                    Some(record) => store.put_record(&key, record),
+                    None => store.delete_record(&key),
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// Reads what was saved. The selection of "last per subject" is made again from what is there now.
@@ -339,13 +354,18 @@ impl Consumer {
         if end.0 > 0 {
             self.select_last_per_subject(store, end);
         }
-        let (pending, mut outcome) = (&mut self.pending, Ok(()));
-        let prefix = key(self.id, OUTSTANDING);
-        store.scan_records(&prefix, &prefix, &mut |key, record| {
-            let number = key.get(6..14).and_then(|number| number.try_into().ok()).map_or(0, u64::from_be_bytes);
-            outcome = pending.load(number, record);
-            outcome.is_ok()
-        })?;
+        let mut outcome = Ok(());
+        for (kind, outstanding) in [(OUTSTANDING, &mut self.pending), (HELD, &mut self.held)] {
+            let prefix = key(self.id, kind);
+            store.scan_records(&prefix, &prefix, &mut |key, record| {
+                let number = key.get(6..14).and_then(|number| number.try_into().ok()).map_or(0, u64::from_be_bytes);
+                outcome = outstanding.load(number, record);
+                outcome.is_ok()
+            })?;
+            if outcome.is_err() {
+                break;
+            }
+        }
         self.dirty = false;
         outcome
     }
@@ -372,8 +392,8 @@ impl Consumer {
 pub(crate) const CONFIGS: [u8; 2] = [record_space::CONSUMER, CONFIG];
 
 /// What all records of a consumer begin with.
-pub(crate) fn prefixes(id: ConsumerId) -> [[u8; 6]; 3] {
-    [CONFIG, POSITION, OUTSTANDING].map(|kind| key(id, kind))
+pub(crate) fn prefixes(id: ConsumerId) -> [[u8; 6]; 4] {
+    [CONFIG, POSITION, OUTSTANDING, HELD].map(|kind| key(id, kind))
 }
 
 fn key(id: ConsumerId, kind: u8) -> [u8; 6] {

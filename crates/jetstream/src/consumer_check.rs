@@ -1,7 +1,8 @@
 //! Is a consumer's configuration possible, and what may an update change? The rules and texts are nats-server's.
 
 use crate::api_error::{self, ApiError};
-use crate::config::{ConsumerConfig, DeliverPolicy, Push};
+use crate::config::{AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy, Push};
+use crate::consuming::duration;
 use crate::stream_check::{MOST_SUBJECTS, is_name};
 
 const LONGEST_NAME: usize = 255;
@@ -9,15 +10,35 @@ const LONGEST_DESCRIPTION: usize = 4096;
 const MOST_METADATA: usize = 128 * 1024;
 /// An ephemeral consumer that says nothing else is removed after this.
 const EPHEMERAL_THRESHOLD_NS: u64 = 5_000_000_000;
+/// What a consumer gets that acknowledges and says nothing else.
+const MAX_ACK_PENDING: i64 = 1000;
 
-/// Fills in what depends on other fields.
-pub(crate) fn complete(config: &mut ConsumerConfig) {
+/// Fills in what depends on other fields and on the stream.
+pub(crate) fn complete(config: &mut ConsumerConfig, limits: &ConsumerLimits) {
     if let Some(first) = config.backoff_ns.first() {
         config.ack_wait_ns = *first;
+    }
+    if config.max_ack_pending == 0 && config.ack_policy != AckPolicy::None {
+        config.max_ack_pending = if limits.max_ack_pending > 0 { limits.max_ack_pending } else { MAX_ACK_PENDING };
+    }
+    if config.inactive_threshold_ns == 0 {
+        config.inactive_threshold_ns = limits.inactive_threshold_ns;
     }
     if !config.durable && config.inactive_threshold_ns == 0 {
         config.inactive_threshold_ns = EPHEMERAL_THRESHOLD_NS;
     }
+}
+
+/// Checks what the stream has limits for.
+pub(crate) fn check_limits(config: &ConsumerConfig, limits: &ConsumerLimits) -> Result<(), ApiError> {
+    let (pending, inactive) = (limits.max_ack_pending, limits.inactive_threshold_ns);
+    if pending > 0 && config.max_ack_pending > pending {
+        return Err(api_error::consumer_max_pending_ack_excess(pending));
+    }
+    if inactive > 0 && config.inactive_threshold_ns > inactive {
+        return Err(api_error::consumer_inactive_threshold_excess(duration(inactive)));
+    }
+    Ok(())
 }
 
 /// Checks a configuration by itself.

@@ -2,12 +2,13 @@
 
 use crate::api_error;
 use crate::command::{Answer, ConsumerAction, Event};
-use crate::config::{ConsumerConfig, DeliverPolicy};
+use crate::config::{ConsumerConfig, DeliverPolicy, Retention};
 use crate::consumer::{self, Consumer};
 use crate::consumer_check;
 use crate::delivery::send_status;
 use crate::identity::{ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, Timestamp};
 use crate::jetstream::{Context, JetStream};
+use crate::retention_check;
 use crate::store::{Store, StoreError};
 use crate::stored_config;
 use crate::stream::{Stream, Tally, limit};
@@ -25,11 +26,16 @@ impl JetStream {
         let Some(stream) = self.stream_named(stream) else {
             return Ok(Err(consumer_check::check(&config).err().unwrap_or(api_error::STREAM_NOT_FOUND)));
         };
+        retention_check::adapt_source(&mut config, stream.config.retention);
         let known = stream.consumers.get(&config.name).copied();
+        let known_config = known.and_then(|id| self.consumers.get(&id)).map(|known| &known.config);
+        retention_check::keep_start(&mut config, known_config);
         // Who updates a durable consumer by its name alone does not make it one that goes away when nobody uses it.
-        config.durable |= known.and_then(|id| self.consumers.get(&id)).is_some_and(|known| known.config.durable);
-        consumer_check::complete(&mut config);
-        if let Err(error) = consumer_check::check(&config) {
+        config.durable |= known_config.is_some_and(|known| known.durable);
+        let limits = &stream.config.consumer_limits;
+        consumer_check::complete(&mut config, limits);
+        let checked = consumer_check::check(&config).and_then(|()| consumer_check::check_limits(&config, limits));
+        if let Err(error) = checked.and_then(|()| retention_check::check(&config, stream.config.retention)) {
             return Ok(Err(error));
         }
         let deliver_subject = config.push.as_ref().map(|push| push.subject.as_bytes());
@@ -47,6 +53,9 @@ impl JetStream {
         if is_full || self.consumers.len() >= self.limits.max_consumers as usize {
             return Ok(Err(api_error::MAXIMUM_CONSUMERS_LIMIT));
         }
+        if let Err(error) = self.may_join(stream, &config) {
+            return Ok(Err(error));
+        }
         let stream = stream.id;
         let id = self.new_consumer_id(turn.store)?;
         if config.name.is_empty() {
@@ -60,7 +69,9 @@ impl JetStream {
         consumer.save_config(turn.store)?;
         turn.events.push(consumer_up(&consumer));
         let answer = Answer::Consumer(Box::new(consumer.describe(stream, turn.now)));
+        let stream = stream.id;
         self.consumers.insert(id, consumer);
+        self.expect_restart(turn.store, stream)?;
         self.list_dirty(id, turn.now);
         self.schedule(id);
         Ok(Ok(answer))
@@ -73,12 +84,18 @@ impl JetStream {
         config: ConsumerConfig,
         action: ConsumerAction,
     ) -> Answered {
-        let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
-        let Some(stream) = self.streams.get_mut(&consumer.stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let Some(consumer) = self.consumers.get(&id) else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
+        let Some(stream) = self.streams.get(&consumer.stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let same = consumer_check::same(&consumer.config, &config);
         if action == ConsumerAction::Create && !same {
             return Ok(Err(api_error::CONSUMER_ALREADY_EXISTS));
         }
+        if let Err(error) = self.may_change(stream, id, &config) {
+            return Ok(Err(error));
+        }
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
+        let Some(stream) = self.streams.get_mut(&consumer.stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+        let mut other_filters = false;
         if !same {
             if let Err(error) = consumer_check::check_update(&consumer.config, &config) {
                 return Ok(Err(error));
@@ -88,7 +105,7 @@ impl JetStream {
             if moved && consumer.delivering.is_bound() {
                 return Ok(Err(api_error::consumer_create(api_error::CONSUMER_NAME_EXIST.description)));
             }
-            let other_filters = consumer.config.filters != config.filters;
+            other_filters = consumer.config.filters != config.filters;
             consumer.config = config;
             consumer.configured();
             if moved {
@@ -105,8 +122,16 @@ impl JetStream {
             }
             consumer.save_config(turn.store)?;
         }
+        if consumer.config.sourcing && consumer.retention != Retention::Limits {
+            consumer.begin_anew();
+        }
         consumer.recount_now(turn.store, stream, turn.now)?;
         let answer = Answer::Consumer(Box::new(consumer.describe(stream, turn.now)));
+        let (stream, floor) = (stream.id, consumer.ack_floor().1);
+        if other_filters {
+            self.interest_lost(turn, stream, floor)?;
+        }
+        self.list_dirty(id, turn.now);
         self.serve_soon(id);
         self.schedule(id);
         Ok(Ok(answer))
@@ -186,6 +211,7 @@ impl JetStream {
         }
         turn.events.push(Event::ConsumerDown { consumer: id });
         self.lazy_since.get_or_insert(turn.now.age);
+        self.interest_lost(turn, consumer.stream, consumer.ack_floor().1)?;
         delete_records(turn.store, id)
     }
 

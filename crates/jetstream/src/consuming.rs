@@ -83,7 +83,7 @@ impl JetStream {
             _ => true,
         };
         if consumer.dirty {
-            self.sync |= !reply.is_empty() && next.is_none();
+            self.sync |= !reply.is_empty() && next.is_none() && !consumer.stream.is_volatile();
             if consumer.is_stored() && !consumer.delivering.listed {
                 consumer.delivering.listed = true;
                 self.dirty.push(ack.consumer);
@@ -94,8 +94,10 @@ impl JetStream {
             consumer.delivering.ready = true;
             self.ready.push(ack.consumer);
         }
+        let is_settled = consumer.pending.len() == 0 || payload.starts_with(b"-NAK");
+        self.collect_finished(turn.store, ack.consumer)?;
         // Only these can make anything due earlier than planned.
-        if consumer.pending.len() == 0 || payload.starts_with(b"-NAK") {
+        if is_settled {
             self.schedule(ack.consumer);
         }
         if let Some(arguments) = next.filter(|_| !reply.is_empty()) {
@@ -125,23 +127,33 @@ impl JetStream {
     }
 
     /// The receiver has got everything before a request for flow control.
-    pub(crate) fn flow_answer(&mut self, turn: &Context<'_>, id: ConsumerId, subject: Span, headers: Span) -> Outcome {
-        let Some(consumer) = self.consumers.get_mut(&id) else { return Outcome::Done };
+    pub(crate) fn flow_answer(
+        &mut self,
+        turn: &mut Context<'_>,
+        id: ConsumerId,
+        subject: Span,
+        headers: Span,
+    ) -> Result<Outcome, StoreError> {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(Outcome::Done) };
         let arena = &turn.batch.arena;
-        let waited_for =
-            consumer.delivering.pushing.as_mut().is_some_and(|pushing| pushing.answered(subject.of(arena)));
-        if !waited_for {
-            return Outcome::Done;
-        }
+        let answered = consumer.delivering.pushing.as_mut().and_then(|pushing| pushing.answered(subject.of(arena)));
+        let Some(last) = answered else { return Ok(Outcome::Done) };
         consumer.delivering.last_active = turn.now.age;
-        if consumer.config.ack_policy == AckPolicy::FlowControl
-            && let Some(place) = flow_place(headers.of(arena))
-        {
-            consumer.acknowledge(&place, turn.now);
+        let place = flow_place(headers.of(arena));
+        match (consumer.config.ack_policy, place) {
+            (AckPolicy::FlowControl, Some(place)) => {
+                consumer.acknowledge(&place, turn.now);
+            }
+            (AckPolicy::None, Some(place)) => consumer.confirmed(place.sequence),
+            // An older receiver answers with nothing, also to a heartbeat that says the consumer is stalled: that is no confirmation.
+            (AckPolicy::None, None) if !consumer.delivering.told_stalled => consumer.confirmed(last),
+            _ => {}
         }
+        consumer.delivering.told_stalled = false;
+        self.collect_finished(turn.store, id)?;
         self.list_dirty(id, turn.now);
         self.serve_soon(id);
-        Outcome::Done
+        Ok(Outcome::Done)
     }
 
     /// A delivery to an inbox that nobody listens to: its requests end, and the message is for whoever asks next.
@@ -188,6 +200,7 @@ impl JetStream {
                     self.serve_soon(id);
                 }
             }
+            self.collect_finished(turn.store, id)?;
             self.list_dirty(id, turn.now);
             self.schedule(id);
         }
@@ -331,7 +344,7 @@ impl Consumer {
         for sequence in due.drain(..) {
             self.dirty = true;
             if self.pending.get(sequence).is_some_and(|entry| self.is_exhausted(entry.received())) {
-                self.pending.remove(sequence);
+                self.give_up(sequence);
             } else {
                 self.deliver_again(sequence);
             }
@@ -407,7 +420,7 @@ fn nak_delay(arguments: &[u8]) -> Option<u64> {
 }
 
 /// A duration as Go writes it (`1h2m3.5s`, `250ms`), in milliseconds.
-fn parse_duration(text: &str) -> Option<u64> {
+pub(crate) fn parse_duration(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut millis = 0.0;
     while !rest.is_empty() {
@@ -431,7 +444,7 @@ fn parse_duration(text: &str) -> Option<u64> {
 }
 
 /// A duration as Go prints it.
-fn duration(nanos: u64) -> String {
+pub(crate) fn duration(nanos: u64) -> String {
     let (hours, minutes) = (nanos / 3_600_000_000_000, nanos / 60_000_000_000 % 60);
     let rest = nanos % 60_000_000_000;
     let fraction = |unit: u64, name: &str| {

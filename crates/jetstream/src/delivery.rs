@@ -16,7 +16,7 @@ use crate::sources::no_control;
 use crate::store::{MessageBuffer, Read, Store, StoreError, StoredMessage, undamaged};
 use crate::stream::Stream;
 
-/// Bytes on their way to one consumer's subscribers, until their connections have drained (design §3).
+/// Bytes on their way to one consumer's subscribers, until their connections have drained.
 pub(crate) const CREDIT: i64 = 256 << 10;
 /// One look into the store.
 const SLICE: usize = 64 << 10;
@@ -122,6 +122,8 @@ pub(crate) struct Delivering {
     pub(crate) recounted: AgeMillis,
     /// Flow control and rate of a push consumer.
     pub(crate) pushing: Option<Pushing>,
+    /// A heartbeat said that an answer is waited for: the next empty one may be to that.
+    pub(crate) told_stalled: bool,
     /// Nothing is delivered before.
     pub(crate) not_before: Option<AgeMillis>,
     /// It was read from the store, and nobody has listened since.
@@ -143,6 +145,7 @@ impl Delivering {
             last_active: now,
             recounted: AgeMillis(0),
             pushing: None,
+            told_stalled: false,
             not_before: None,
             was_stored: false,
             replayed: None,
@@ -158,6 +161,7 @@ impl Delivering {
     pub(crate) fn unbind(&mut self) {
         self.waiting.clear();
         self.replayed = None;
+        self.told_stalled = false;
         self.credit = CREDIT;
         if let Some(pushing) = &mut self.pushing {
             pushing.forget();
@@ -252,8 +256,12 @@ impl Consumer {
             return Ok(());
         }
         let received = entry.map_or(0, |entry| entry.received());
+        if self.is_exhausted(received) {
+            self.give_up(sequence);
+            return Ok(());
+        }
         buffer.clear();
-        let there = !self.is_exhausted(received) && undamaged(store, self.stream, sequence, buffer)?;
+        let there = undamaged(store, self.stream, sequence, buffer)?;
         let Some(message) = buffer.get(0).filter(|_| there) else {
             self.pending.remove(sequence);
             self.dirty = true;
@@ -353,7 +361,9 @@ impl Consumer {
         self.count_taken(1);
         self.delivered += 1;
         self.next = message.sequence.next();
-        if self.config.ack_policy != AckPolicy::None {
+        if self.config.ack_policy == AckPolicy::None {
+            self.sent_for_good(message.sequence);
+        } else {
             self.pending.insert(message.sequence, self.delivered, self.due(now, 1));
         }
         true
@@ -436,8 +446,9 @@ impl Consumer {
         if let Some((interval, at)) = &mut waiting.heartbeat {
             *at = AgeMillis(now.age.0.saturating_add(*interval));
         }
+        let ask = self.wants_confirmation();
         if let Some(pushing) = &mut self.delivering.pushing
-            && let Some(reply) = pushing.sent(size as u64, now)
+            && let Some(reply) = pushing.sent(size as u64, message.sequence, ask, now)
             && let Some(push) = &self.config.push
         {
             ask_for_flow(deliveries, push.subject.as_bytes(), &reply);
@@ -469,6 +480,8 @@ impl Consumer {
         for waiting in self.delivering.take_waiting(|waiting| waiting.expires.is_some_and(|at| at <= now.age)) {
             waiting.end(deliveries, "408 Request Timeout");
         }
+        let last = self.next.0.saturating_sub(1);
+        let mut told = false;
         let stalled = self.delivering.pushing.as_ref().and_then(Pushing::waits_for).map(String::from_utf8_lossy);
         let stalled = stalled.map_or(String::new(), |subject| format!("Nats-Consumer-Stalled: {subject}\r\n"));
         let text = heartbeat(self.delivered, self.next, &stalled);
@@ -477,7 +490,18 @@ impl Consumer {
             if *at <= now.age {
                 *at = AgeMillis(now.age.0.saturating_add(*interval));
                 send_status(deliveries, &waiting.inbox, &text);
+                told |= waiting.is_push;
             }
+        }
+        self.delivering.told_stalled |= told && !stalled.is_empty();
+        // What is confirmed by answers must not wait for a window to fill.
+        if told
+            && self.is_unconfirmed()
+            && let Some(pushing) = &mut self.delivering.pushing
+            && let Some(reply) = pushing.ask(Sequence(last))
+            && let Some(push) = &self.config.push
+        {
+            ask_for_flow(deliveries, push.subject.as_bytes(), &reply);
         }
     }
 }

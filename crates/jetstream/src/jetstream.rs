@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use crate::api_error;
 use crate::clock::StoredClock;
 use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
-use crate::config::StreamConfig;
+use crate::config::{Retention, Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId};
@@ -18,10 +18,14 @@ use crate::message_id::IdKey;
 use crate::purging::Purging;
 use crate::queue::Queues;
 use crate::record::{Reader, put};
+use crate::retention::Released;
 use crate::room::room_needed;
+use crate::store::layers::Layers;
+use crate::store::memory::MemoryStore;
 use crate::store::{MessageBuffer, NewMessage, Read, Store, StoreError, record_space};
 use crate::stored_config;
 use crate::stream::{Ids, Incoming, Removal, Stream, Verdict};
+use crate::sweep::Sweep;
 
 /// A map by a small number that shows no order: nothing may iterate over it.
 pub(crate) type ById<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -40,6 +44,8 @@ pub struct Limits {
     pub max_consumers: u32,
     /// Most bytes of messages, by [`crate::store::message_size`]; `None`: no limit.
     pub max_file_store: Option<u64>,
+    /// The same for streams in memory.
+    pub max_memory_store: Option<u64>,
     /// Most messages in an MQTT session's queue.
     pub max_queued_messages: u64,
     /// Most bytes in an MQTT session's queue.
@@ -54,6 +60,7 @@ impl Default for Limits {
             max_streams: 1000,
             max_consumers: 10_000,
             max_file_store: None,
+            max_memory_store: Some(64 << 20),
             max_queued_messages: 1000,
             max_queued_bytes: 64 << 20,
             seed: (0, 0),
@@ -68,6 +75,8 @@ pub(crate) enum Timer {
     Stream(StreamId),
     /// Redelivery, expiry of pulls, heartbeats, inactivity.
     Consumer(ConsumerId),
+    /// Gap records of a stream may be written.
+    Gaps(StreamId),
 }
 
 /// A read that waits for its slice.
@@ -97,12 +106,22 @@ pub struct JetStream {
     /// Scratch: messages read, sequences due.
     pub(crate) buffer: MessageBuffer,
     pub(crate) due: Vec<Sequence>,
+    /// Scratch: the subject that a message gets.
+    subject: Vec<u8>,
     pub(crate) timers: BTreeSet<(AgeMillis, Timer)>,
     /// Streams with something new in this turn.
     pub(crate) touched: Vec<StreamId>,
-    /// Bytes of all users' streams.
+    /// Bytes of all users' streams on disk.
     pub(crate) stored_bytes: u64,
+    /// Bytes of those in memory.
+    pub(crate) memory_bytes: u64,
+    /// Streams in memory.
+    volatile: MemoryStore,
     pub(crate) removed: Vec<Removal>,
+    /// What consumers of work queues and interest streams are done with in this turn.
+    pub(crate) released: Vec<Released>,
+    /// Stretches of interest streams that are to be looked through.
+    pub(crate) sweeps: BTreeMap<StreamId, Sweep>,
     pub(crate) reads: Vec<WaitingRead>,
     pub(crate) api_total: u64,
     pub(crate) api_errors: u64,
@@ -120,6 +139,14 @@ pub struct JetStream {
     pub(crate) purges: VecDeque<Purging>,
     /// Number of the newest of them.
     pub(crate) purge_number: u64,
+    /// Streams that are gone, some records of which are still there.
+    pub(crate) forgotten: Vec<StreamId>,
+    /// The gap stream; without it no ledgers are kept.
+    pub(crate) gaps: Option<Box<StreamConfig>>,
+    /// Streams whose ledger changed in this turn.
+    pub(crate) books: Vec<StreamId>,
+    /// Those that are to be saved with the next commit.
+    pub(crate) unsaved_books: Vec<StreamId>,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -147,10 +174,15 @@ impl JetStream {
             waiting_bytes: 0,
             buffer: MessageBuffer::default(),
             due: Vec::new(),
+            subject: Vec::new(),
             timers: BTreeSet::new(),
             touched: Vec::new(),
             stored_bytes: 0,
+            memory_bytes: 0,
+            volatile: MemoryStore::default(),
             removed: Vec::new(),
+            released: Vec::new(),
+            sweeps: BTreeMap::new(),
             reads: Vec::new(),
             api_total: 0,
             api_errors: 0,
@@ -162,6 +194,10 @@ impl JetStream {
             again: false,
             purges: VecDeque::new(),
             purge_number: 0,
+            forgotten: Vec::new(),
+            gaps: None,
+            books: Vec::new(),
+            unsaved_books: Vec::new(),
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -172,7 +208,9 @@ impl JetStream {
         }
         let mut events = Vec::new();
         jetstream.load_streams(store, now, &mut events)?;
+        jetstream.find_forgotten(store)?;
         jetstream.load_consumers(store, now, &mut events)?;
+        jetstream.load_sweeps(store)?;
         jetstream.queues = Queues::load(store)?;
         Ok((jetstream, events))
     }
@@ -190,16 +228,34 @@ impl JetStream {
         deliveries: &mut Deliveries,
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
-        let mut turn = Context { store, now, batch, deliveries, events };
         outcomes.reserve(batch.commands.len());
-        for command in &batch.commands {
-            let outcome = self.command(&mut turn, command)?;
-            outcomes.push(outcome);
-        }
-        Ok(())
+        self.in_layers(store, |jetstream, store| {
+            let mut turn = Context { store, now, batch, deliveries, events };
+            for command in &batch.commands {
+                let outcome = jetstream.command(&mut turn, command)?;
+                outcomes.push(outcome);
+            }
+            Ok(())
+        })
+    }
+
+    /// Does something with the streams on disk and in memory as one store.
+    fn in_layers<T>(
+        &mut self,
+        disk: &mut dyn Store,
+        what: impl FnOnce(&mut JetStream, &mut dyn Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut memory = std::mem::take(&mut self.volatile);
+        let done = what(self, &mut Layers { disk, memory: &mut memory });
+        self.volatile = memory;
+        done
     }
 
     fn command(&mut self, turn: &mut Context<'_>, command: &Command) -> Result<Outcome, StoreError> {
+        if !matches!(command, Command::Ack(_) | Command::Credit { .. }) {
+            // Acknowledgements that come together are looked at together; everybody else sees what they removed.
+            self.remove_released(turn)?;
+        }
         match command {
             Command::Append(append) => self.append(turn, append),
             Command::Record { key, value, .. } => {
@@ -222,9 +278,7 @@ impl JetStream {
                 Ok(self.unreachable(*consumer, inbox.of(arena), reply.of(arena), turn.now))
             }
             Command::Interest { consumer, is_there } => Ok(self.deliver_interest(turn, *consumer, *is_there)),
-            Command::FlowAnswer { consumer, subject, headers } => {
-                Ok(self.flow_answer(turn, *consumer, *subject, *headers))
-            }
+            Command::FlowAnswer { consumer, subject, headers } => self.flow_answer(turn, *consumer, *subject, *headers),
             Command::Credit { to: Recipient::Consumer(consumer), bytes } => {
                 self.credit_consumer(*consumer, *bytes);
                 Ok(Outcome::Done)
@@ -246,12 +300,7 @@ impl JetStream {
                 }
                 Ok(Outcome::Done)
             }
-            Command::Forwarded(forwarded) => {
-                if let Some(stream) = self.streams.get_mut(&forwarded.stream) {
-                    stream.forwarded = *forwarded;
-                }
-                Ok(Outcome::Done)
-            }
+            Command::Forwarded(forwarded) => self.forwarded(turn, forwarded),
             Command::QueueDrop { session } => {
                 self.sync = true;
                 self.queues.clear(turn.store, *session)?;
@@ -271,19 +320,27 @@ impl JetStream {
         deliveries: &mut Deliveries,
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
-        let batch = Batch::default();
-        let mut turn = Context { store, now, batch: &batch, deliveries, events };
+        self.in_layers(store, |jetstream, store| {
+            jetstream.tick_all(&mut Context { store, now, batch: &Batch::default(), deliveries, events })
+        })
+    }
+
+    fn tick_all(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
         self.again = false;
         self.answered = 0;
-        self.fire_timers(&mut turn)?;
-        self.continue_purge(&mut turn)?;
+        self.remove_released(turn)?;
+        self.fire_timers(turn)?;
+        self.continue_purge(turn)?;
+        self.forget(turn)?;
+        self.sweep(turn)?;
         for stream in std::mem::take(&mut self.touched) {
-            self.settle(&mut turn, stream)?;
+            self.settle(turn, stream)?;
         }
-        self.serve(&mut turn)?;
-        self.serve_queues(&mut turn)?;
-        self.read_slices(&mut turn)?;
-        Ok(())
+        self.keep_books(turn)?;
+        self.serve(turn)?;
+        self.remove_released(turn)?;
+        self.serve_queues(turn)?;
+        self.read_slices(turn)
     }
 
     /// Is a commit due: something waits for it, or unwatched changes have waited long enough?
@@ -304,6 +361,7 @@ impl JetStream {
     /// When the store fails; see the module.
     pub fn before_commit(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
         self.save_consumers(store)?;
+        self.save_books(store)?;
         self.queues.save(store)?;
         self.clock.save(store, now)
     }
@@ -329,24 +387,54 @@ impl JetStream {
     }
 
     fn append(&mut self, turn: &mut Context<'_>, append: &Append) -> Result<Outcome, StoreError> {
-        let message = turn.message(append);
+        let published = turn.message(append);
         if append.stream == StreamId::NONE {
-            return self.append_to_queues(turn, append, &message);
+            return self.append_to_queues(turn, append, &published);
         }
-        if self.is_over_limit(turn, append.stream, &message)? {
+        let mut subject = std::mem::take(&mut self.subject);
+        subject.clear();
+        let outcome = match self.rename(append.stream, published.subject, &mut subject) {
+            Ok(false) => self.append_to_stream(turn, append, &published),
+            Ok(true) => {
+                // Sessions asked for the subject that it was published on.
+                let here = Append { queues: (0, 0), ..*append };
+                match self.append_to_stream(turn, &here, &Incoming { subject: &subject, ..published })? {
+                    stored @ Outcome::Appended { duplicate: false, .. } => {
+                        match self.append_to_queues(turn, append, &published)? {
+                            Outcome::Appended { .. } => Ok(stored),
+                            refused => Ok(refused),
+                        }
+                    }
+                    other => Ok(other),
+                }
+            }
+            Err(error) => Ok(Outcome::Refused(error)),
+        };
+        self.subject = subject;
+        outcome
+    }
+
+    fn append_to_stream(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        message: &Incoming<'_>,
+    ) -> Result<Outcome, StoreError> {
+        if self.is_over_limit(turn, append.stream, message)? {
             return Ok(Outcome::Refused(api_error::INSUFFICIENT_RESOURCES));
         }
+        let before = self.before_republish(turn, append.stream, message.subject);
         let ids = Ids { key: self.key, most: duplicates::share(self.streams.len()) };
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
         };
-        let mut verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+        let mut verdict = stream.append(turn.store, turn.now, message, &ids, &mut self.removed)?;
         if let Verdict::Refused(error) = &verdict
             && *error == api_error::STORAGE_RESOURCES_EXCEEDED
-            && self.make_room(turn, room_needed(&message))?
+            && self.make_room(turn, room_needed(message))?
             && let Some(stream) = self.streams.get_mut(&append.stream)
         {
-            verdict = stream.append(turn.store, turn.now, &message, &ids, &mut self.removed)?;
+            verdict = stream.append(turn.store, turn.now, message, &ids, &mut self.removed)?;
         }
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
@@ -357,15 +445,36 @@ impl JetStream {
         }
         match verdict {
             Verdict::Stored(sequence) => {
-                self.sync = true;
-                self.stored_bytes += message.size();
-                stream.counted_bytes += message.size();
+                let (size, volatile) = (message.size(append.stream), append.stream.is_volatile());
+                self.sync |= !volatile;
+                *(if volatile { &mut self.memory_bytes } else { &mut self.stored_bytes }) += size;
+                stream.counted_bytes += size;
+                // What leaves by acknowledgement, or with the process, is kept for sessions by itself.
+                let is_kept = stream.config.retention == Retention::Limits && !volatile;
                 self.set_full(turn, false);
-                self.add_to_queues(turn, append, append.stream, sequence)?;
+                if let Some(before) = before {
+                    self.republish(turn, append.stream, message, sequence, before);
+                }
                 if !self.removed.is_empty() {
-                    self.account_removed(turn, append.stream);
+                    self.account_removed(turn, append.stream)?;
+                }
+                if is_kept {
+                    self.add_to_queues(turn, append, append.stream, sequence)?;
+                } else if let refused @ Outcome::Refused(_) = self.append_to_queues(turn, append, &message)? {
+                    return Ok(refused);
                 }
                 Ok(Outcome::Appended { sequence, duplicate: false })
+            }
+            Verdict::Passed(sequence) => {
+                // Nothing of it is stored: nobody waits for the disk.
+                self.lazy_since.get_or_insert(turn.now.age);
+                if !self.removed.is_empty() {
+                    self.account_removed(turn, append.stream)?;
+                }
+                match self.append_to_queues(turn, append, &message)? {
+                    refused @ Outcome::Refused(_) => Ok(refused),
+                    _ => Ok(Outcome::Appended { sequence, duplicate: false }),
+                }
             }
             Verdict::Duplicate(sequence) => {
                 // The first one may stand in this very turn.
@@ -389,15 +498,25 @@ impl JetStream {
         stream: StreamId,
         message: &Incoming<'_>,
     ) -> Result<bool, StoreError> {
-        let Some(max) = self.limits.max_file_store else { return Ok(false) };
-        if self.stored_bytes + message.size() > max {
+        let (limits, size) = (&self.limits, message.size(stream));
+        let max = if stream.is_volatile() { limits.max_memory_store } else { limits.max_file_store };
+        let Some(max) = max else { return Ok(false) };
+        if self.streams.get(&stream).is_some_and(|stream| stream.has_no_interest(message.subject)) {
+            return Ok(false);
+        }
+        if self.total(stream) + size > max {
             self.settle(turn, stream)?;
         }
-        let excess = (self.stored_bytes + message.size()).saturating_sub(max);
-        if excess > 0 && message.size() <= max {
+        let excess = (self.total(stream) + size).saturating_sub(max);
+        if excess > 0 && size <= max && !stream.is_volatile() {
             self.make_room(turn, excess)?;
         }
-        Ok(self.stored_bytes + message.size() > max)
+        Ok(self.total(stream) + size > max)
+    }
+
+    /// Bytes of all streams that are kept where this one is.
+    fn total(&self, stream: StreamId) -> u64 {
+        if stream.is_volatile() { self.memory_bytes } else { self.stored_bytes }
     }
 
     /// A message that no stream captures: stored once for all sessions that are to get it.
@@ -473,6 +592,7 @@ impl JetStream {
             match timer {
                 Timer::Stream(id) => self.touch(id),
                 Timer::Consumer(id) => self.consumer_in_time(turn, id)?,
+                Timer::Gaps(id) => self.list_book(id),
             }
         }
         Ok(())
@@ -491,23 +611,24 @@ impl JetStream {
     pub(crate) fn settle(&mut self, turn: &mut Context<'_>, id: StreamId) -> Result<(), StoreError> {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.touched = false;
-        let more = stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
-        let bytes = turn.store.state(id).bytes;
-        self.stored_bytes = self.stored_bytes + bytes - stream.counted_bytes;
-        stream.counted_bytes = bytes;
-        let due = stream.next_expiry(turn.store)?;
-        if stream.scheduled.is_none_or(|at| at <= turn.now.age) {
+        let mut more = stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
+        more |= stream.end_messages(turn.store, turn.now, &mut self.removed)?;
+        let next_end = stream.next_end.filter(|_| !stream.config.sealed);
+        let due = stream.next_expiry(turn.store)?.into_iter().chain(next_end).min();
+        // A time to live may end before what was planned.
+        if stream.scheduled.is_none_or(|at| at <= turn.now.age || next_end.is_some_and(|end| end < at)) {
             // Never at once: what is due now and still there waits for the next step, or is the store's to explain.
             stream.scheduled = due.map(|at| at.max(AgeMillis(turn.now.age.0 + 1)));
             self.timers.extend(stream.scheduled.map(|at| (at, Timer::Stream(id))));
         }
+        self.count_bytes(turn.store, id);
         if more {
             self.again = true;
             self.touch(id);
         }
         if !self.removed.is_empty() {
             self.lazy_since.get_or_insert(turn.now.age);
-            self.account_removed(turn, id);
+            self.account_removed(turn, id)?;
         }
         self.wake_consumers(turn, id);
         Ok(())
@@ -534,8 +655,9 @@ impl JetStream {
         }
     }
 
-    /// Tells the owner, and the stream's consumers, what is gone.
-    pub(crate) fn account_removed(&mut self, turn: &mut Context<'_>, id: StreamId) {
+    /// Tells the owner, the stream's ledger and its consumers what is gone.
+    pub(crate) fn account_removed(&mut self, turn: &mut Context<'_>, id: StreamId) -> Result<(), StoreError> {
+        self.account_lost(turn, id)?;
         let stream = self.streams.get_mut(&id);
         let consumers = stream.map(|stream| {
             stream.shrunk = true;
@@ -561,6 +683,7 @@ impl JetStream {
                 }),
             }
         }
+        Ok(())
     }
 
     fn read_slices(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
@@ -581,8 +704,9 @@ impl JetStream {
     }
 
     /// A number for a new stream, never given before.
-    pub(crate) fn new_stream_id(&mut self, store: &mut dyn Store) -> Result<StreamId, StoreError> {
-        let id = StreamId(self.next_stream);
+    pub(crate) fn new_stream_id(&mut self, store: &mut dyn Store, storage: Storage) -> Result<StreamId, StoreError> {
+        let volatile = if storage == Storage::Memory { StreamId::VOLATILE } else { 0 };
+        let id = StreamId(self.next_stream | volatile);
         self.next_stream += 1;
         self.save_ids(store)?;
         Ok(id)

@@ -23,11 +23,16 @@ mod consumer_check;
 mod consumer_requests;
 mod consuming;
 mod delivery;
+pub mod direct_get;
 mod duplicates;
 mod flat_json;
+pub mod gaps;
 pub mod identity;
 mod jetstream;
+pub mod ledger;
+mod mapping;
 mod message_id;
+mod message_ttl;
 mod pending;
 mod publish_header;
 mod purging;
@@ -36,6 +41,8 @@ mod queue;
 mod queue_blocks;
 mod record;
 mod requests;
+mod retention;
+mod retention_check;
 mod room;
 mod sources;
 pub mod store;
@@ -43,7 +50,10 @@ mod stored_config;
 mod stream;
 mod stream_check;
 mod stream_requests;
+mod sweep;
 
+#[cfg(test)]
+mod ledger_properties;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

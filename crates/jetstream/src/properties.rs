@@ -1,7 +1,8 @@
 //! Random stories: whatever is published, pulled, acknowledged, purged, restarted and crashed, consumers keep their promises.
 //!
 //! What must hold at any time: a delivered message exists, matches, and was not acknowledged durably; the first deliveries come in order; the
-//! count of what is left is the store's own. And in the end: everything that is still there and matches can be had and acknowledged.
+//! count of what is left is the store's own. And in the end: everything that is still there and matches can be had and acknowledged. A work queue
+//! and an interest stream hold at any time exactly what some consumer has still to acknowledge.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,14 +11,18 @@ use proptest::prelude::{Strategy, any, prop, proptest};
 use crate::command::{
     Ack, Answer, Append, Batch, Command, ConsumerAction, ConsumerInfo, Deliveries, Event, Outcome, Pull, Request,
 };
-use crate::config::{ConsumerConfig, StreamConfig};
+use crate::config::{ConsumerConfig, Retention, StreamConfig};
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::{JetStream, Limits};
 use subject::Filter;
 
-const FILTERS: [&[&str]; 3] = [&[], &["s.1"], &["s.0", "s.2"]];
+type Filters = [&'static [&'static str]; 3];
+const FILTERS: Filters = [&[], &["s.1"], &["s.0", "s.2"]];
+/// Nobody has interest in `s.3`.
+const INTERESTS: Filters = [&["s.0", "s.1"], &["s.1"], &["s.0", "s.2"]];
+const QUEUES: Filters = [&["s.0"], &["s.1"], &["s.2"]];
 const NAMES: [&str; 3] = ["all", "one", "two"];
 const ACK_WAIT_MS: u64 = 1000;
 
@@ -58,6 +63,10 @@ struct Seen {
 }
 
 struct World {
+    retention: Retention,
+    filters: Filters,
+    /// Subjects of everything that was ever given a sequence.
+    published: BTreeMap<u64, u8>,
     store: MemoryStore,
     jetstream: JetStream,
     age: u64,
@@ -68,10 +77,18 @@ struct World {
 }
 
 impl World {
-    fn new() -> World {
+    fn new(retention: Retention) -> World {
+        let filters = match retention {
+            Retention::Limits => FILTERS,
+            Retention::Interest => INTERESTS,
+            Retention::WorkQueue => QUEUES,
+        };
         let mut store = MemoryStore::with_crashes();
         let (jetstream, _) = JetStream::load(&mut store, Now::default(), Limits::default()).expect("loads");
         let mut world = World {
+            retention,
+            filters,
+            published: BTreeMap::new(),
             store,
             jetstream,
             age: 1,
@@ -81,9 +98,10 @@ impl World {
             commits: 0,
         };
         let subjects = vec![Filter::parse("s.*").expect("filter")];
-        let config = StreamConfig { subjects, max_messages: 60, ..StreamConfig::named("S") };
+        let max_messages = if retention == Retention::Limits { 60 } else { -1 };
+        let config = StreamConfig { subjects, max_messages, retention, ..StreamConfig::named("S") };
         world.request(Request::StreamCreate { config: Box::new(config) });
-        for (name, filters) in NAMES.iter().zip(FILTERS) {
+        for (name, filters) in NAMES.iter().zip(filters) {
             let config = ConsumerConfig {
                 filters: filters.iter().map(|filter| Filter::parse(filter).expect("filter")).collect(),
                 ack_wait_ns: ACK_WAIT_MS * 1_000_000,
@@ -146,7 +164,7 @@ impl World {
                 (tokens[4].parse().expect("number"), tokens[5].parse().expect("number"));
             let subject = delivery.subject.of(&deliveries.arena);
             let filters =
-                FILTERS[index].iter().map(|filter| Filter::parse(filter).expect("filter")).collect::<Vec<_>>();
+                self.filters[index].iter().map(|filter| Filter::parse(filter).expect("filter")).collect::<Vec<_>>();
             assert!(filters.is_empty() || filters.iter().any(|filter| filter.matches(subject)), "{text}");
             let seen = &mut self.seen[index];
             assert!(!seen.acknowledged.contains(&sequence), "delivered after its acknowledgement: {text}");
@@ -166,13 +184,16 @@ impl World {
         }
     }
 
-    fn publish(&mut self, subject: u8, count: u8) {
+    fn publish(&mut self, number: u8, count: u8) {
         let mut batch = Batch::default();
         for _ in 0..count {
-            let subject = batch.add(format!("s.{subject}").as_bytes());
+            let subject = batch.add(format!("s.{number}").as_bytes());
             batch.commands.push(Command::Append(Append { stream: StreamId::FIRST, subject, ..Append::default() }));
         }
-        assert!(self.turn(&batch).iter().all(|outcome| matches!(outcome, Outcome::Appended { .. })));
+        for outcome in self.turn(&batch) {
+            let Outcome::Appended { sequence, .. } = outcome else { panic!("{outcome:?}") };
+            self.published.insert(sequence.0, number);
+        }
     }
 
     fn pull(&mut self, consumer: usize, batch: u32) {
@@ -262,6 +283,24 @@ impl World {
         }
     }
 
+    /// Is there what somebody has still to acknowledge, and nothing else?
+    fn check_held(&mut self) {
+        let mut held = Vec::new();
+        self.store.sequences(StreamId::FIRST, Sequence(0), usize::MAX, &mut held).expect("reads");
+        let held: Vec<u64> = held.into_iter().map(|sequence| sequence.0).collect();
+        let needed = self.published.iter().filter(|(sequence, number)| {
+            let subject = format!("s.{number}");
+            let for_whom = (0..NAMES.len()).filter(|index| self.filters[*index].contains(&&*subject));
+            let (mut matches, mut needs) = (false, false);
+            for index in for_whom {
+                matches = true;
+                needs |= !self.seen[index].acknowledged.contains(sequence);
+            }
+            needs || (!matches && self.retention == Retention::WorkQueue)
+        });
+        assert_eq!(held, needed.map(|(sequence, _)| *sequence).collect::<Vec<_>>());
+    }
+
     /// Pulls and acknowledges until nothing comes any more; then nothing may be missing. The clients have forgotten what they were sent.
     fn drain(&mut self) {
         self.seen.iter_mut().for_each(|seen| seen.outstanding.clear());
@@ -294,11 +333,29 @@ proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(48))]
     #[test]
     fn consumers_keep_their_promises(steps in prop::collection::vec(step(), 0..80)) {
-        let mut world = World::new();
+        let mut world = World::new(Retention::Limits);
         for step in &steps {
             world.run(step);
             world.check_counts();
         }
         world.drain();
+    }
+
+    #[test]
+    fn messages_stay_until_everybody_concerned_has_acknowledged_them(
+        interest in any::<bool>(),
+        steps in prop::collection::vec(step(), 0..80),
+    ) {
+        let mut world = World::new(if interest { Retention::Interest } else { Retention::WorkQueue });
+        for step in &steps {
+            if matches!(step, Step::PurgeSubject(_) | Step::Keep(_) | Step::Erase(_)) {
+                continue;
+            }
+            world.run(step);
+            world.check_counts();
+            world.check_held();
+        }
+        world.drain();
+        world.check_held();
     }
 }

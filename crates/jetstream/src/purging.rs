@@ -9,6 +9,7 @@ use crate::api_error;
 use crate::command::{Answer, Event};
 use crate::identity::{Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
+use crate::ledger::Cause;
 use crate::store::{FrontLimits, Store, StoreError};
 use crate::stream::{Among, Removal};
 use crate::stream_requests::Answered;
@@ -63,7 +64,7 @@ impl Purging {
                 subject if self.filter.is_literal() => Among::Subject(subject.as_bytes().into()),
                 _ => Among::Some,
             };
-            removed.push(Removal { evicted, among });
+            removed.push(Removal { evicted, among, cause: Cause::Purge });
         }
         Ok(!more || self.left == 0 || evicted.messages == 0)
     }
@@ -76,7 +77,7 @@ impl JetStream {
             return Ok(Err(api_error::STREAM_TOO_MANY_REQUESTS));
         }
         let done = purging.step(turn.store, &mut self.removed)?;
-        self.account_removed(turn, purging.stream);
+        self.account_removed(turn, purging.stream)?;
         self.settle(turn, purging.stream)?;
         if done {
             return Ok(Ok(Answer::Purged { count: purging.count }));
@@ -94,7 +95,7 @@ impl JetStream {
         self.sync = true;
         let answer = if self.streams.contains_key(&purging.stream) {
             let done = purging.step(turn.store, &mut self.removed)?;
-            self.account_removed(turn, purging.stream);
+            self.account_removed(turn, purging.stream)?;
             self.touch(purging.stream);
             done.then_some(Answer::Purged { count: purging.count })
         } else {

@@ -5,7 +5,7 @@
 //! answer up to 32 MiB; a request for an answer goes out when half of it is used, behind the messages it is about.
 
 use crate::config::Push;
-use crate::identity::{AgeMillis, ConsumerId, Now};
+use crate::identity::{AgeMillis, ConsumerId, Now, Sequence};
 
 /// Largest window, and the part of it that is open at first: stock's.
 const LARGEST_WINDOW: u64 = 32 << 20;
@@ -31,8 +31,18 @@ struct Flow {
     window: u64,
     /// Bytes sent that no answer has covered.
     unanswered: u64,
-    /// The request that waits for its answer: its reply subject, and what it covers.
-    asked: Option<(Box<[u8]>, u64)>,
+    /// The request that waits for its answer.
+    asked: Option<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    /// Its reply subject.
+    subject: Box<[u8]>,
+    /// Bytes that its answer covers.
+    bytes: u64,
+    /// The last message sent before it.
+    last: Sequence,
 }
 
 impl Flow {
@@ -71,8 +81,9 @@ impl Pushing {
         (self.rate_limit > 0 && free > now.age.0).then_some(AgeMillis(free))
     }
 
-    /// So many bytes were sent. `Some`: ask the receiver for an answer on this subject now, behind them.
-    pub(crate) fn sent(&mut self, bytes: u64, now: Now) -> Option<Box<[u8]>> {
+    /// A message of so many bytes was sent. `Some`: ask the receiver for an answer on this subject now, behind it; `ask`: also when the window does not
+    /// want it yet.
+    pub(crate) fn sent(&mut self, bytes: u64, sequence: Sequence, ask: bool, now: Now) -> Option<Box<[u8]>> {
         if self.rate_limit > 0 {
             // What was not used within the last second is lost.
             let earliest = u128::from(now.age.0.saturating_sub(1000)) * 1_000_000;
@@ -81,27 +92,30 @@ impl Pushing {
         }
         let flow = self.flow.as_mut()?;
         flow.unanswered += bytes;
-        if flow.asked.is_some() || flow.unanswered <= flow.window / 2 {
-            return None;
-        }
+        if ask || flow.unanswered > flow.window / 2 { self.ask(sequence) } else { None }
+    }
+
+    /// The subject to ask for an answer on, behind message `last`; `None` when one is waited for already.
+    pub(crate) fn ask(&mut self, last: Sequence) -> Option<Box<[u8]>> {
+        let flow = self.flow.as_mut().filter(|flow| flow.asked.is_none())?;
         self.requests += 1;
         let subject: Box<[u8]> = [&*self.prefix, &token(self.seed, self.requests)].concat().into();
-        flow.asked = Some((subject.clone(), flow.unanswered));
+        flow.asked = Some(Asked { subject: subject.clone(), bytes: flow.unanswered, last });
         Some(subject)
     }
 
-    /// An answer came; `true` when it was the one that is waited for.
-    pub(crate) fn answered(&mut self, subject: &[u8]) -> bool {
-        let Some(flow) = &mut self.flow else { return false };
-        let Some((_, covered)) = flow.asked.take_if(|(asked, _)| **asked == *subject) else { return false };
-        flow.unanswered = flow.unanswered.saturating_sub(covered);
+    /// An answer came. `Some`: it was the one that is waited for, and what was sent before the request ended with this message.
+    pub(crate) fn answered(&mut self, subject: &[u8]) -> Option<Sequence> {
+        let flow = self.flow.as_mut()?;
+        let asked = flow.asked.take_if(|asked| *asked.subject == *subject)?;
+        flow.unanswered = flow.unanswered.saturating_sub(asked.bytes);
         flow.window = (flow.window * 2).clamp(FIRST_WINDOW, LARGEST_WINDOW);
-        true
+        Some(asked.last)
     }
 
     /// The subject on which an answer is waited for.
     pub(crate) fn waits_for(&self) -> Option<&[u8]> {
-        self.flow.as_ref()?.asked.as_ref().map(|(subject, _)| &**subject)
+        self.flow.as_ref()?.asked.as_ref().map(|asked| &*asked.subject)
     }
 
     /// Nobody listens any more: who comes next begins with a fresh window.
@@ -128,7 +142,7 @@ fn token(seed: u64, number: u64) -> [u8; TOKEN] {
 mod tests {
     use super::{FIRST_WINDOW, LARGEST_WINDOW, Pushing};
     use crate::config::Push;
-    use crate::identity::{AgeMillis, ConsumerId, Now, Timestamp};
+    use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, Timestamp};
 
     fn now(age: u64) -> Now {
         Now { wall: Timestamp(0), age: AgeMillis(age) }
@@ -142,16 +156,17 @@ mod tests {
     #[test]
     fn half_a_window_asks_a_whole_one_stalls_and_the_answer_doubles_it() {
         let mut pushing = pushing(true, 0);
-        assert_eq!(pushing.sent(FIRST_WINDOW / 2, now(0)), None);
-        let asked = pushing.sent(1, now(0)).expect("asks");
+        assert_eq!(pushing.sent(FIRST_WINDOW / 2, Sequence(1), false, now(0)), None);
+        let asked = pushing.sent(1, Sequence(1), false, now(0)).expect("asks");
         assert!(asked.starts_with(b"$JS.FC.S.C.") && asked.len() == "$JS.FC.S.C.".len() + 4);
         assert!(!pushing.is_stalled());
-        assert_eq!(pushing.sent(FIRST_WINDOW / 2, now(0)), None, "one request at a time");
+        assert_eq!(pushing.sent(FIRST_WINDOW / 2, Sequence(1), false, now(0)), None, "one request at a time");
         assert!(pushing.is_stalled());
-        assert!(!pushing.answered(b"$JS.FC.S.C.zzzz") && pushing.is_stalled());
-        assert!(pushing.answered(&asked) && !pushing.is_stalled());
-        assert!(!pushing.answered(&asked), "an answer counts once");
-        let second = pushing.sent(FIRST_WINDOW, now(0)).expect("asks again, the window has doubled");
+        assert!(pushing.answered(b"$JS.FC.S.C.zzzz").is_none() && pushing.is_stalled());
+        assert!(pushing.answered(&asked) == Some(Sequence(1)) && !pushing.is_stalled());
+        assert_eq!(pushing.answered(&asked), None, "an answer counts once");
+        let second =
+            pushing.sent(FIRST_WINDOW, Sequence(1), false, now(0)).expect("asks again, the window has doubled");
         assert_ne!(second, asked);
     }
 
@@ -160,20 +175,20 @@ mod tests {
         let mut pushing = pushing(true, 0);
         pushing.begin_with_one();
         assert!(!pushing.is_stalled());
-        let asked = pushing.sent(1, now(0)).expect("asks behind it");
+        let asked = pushing.sent(1, Sequence(1), false, now(0)).expect("asks behind it");
         assert!(pushing.is_stalled());
-        assert!(pushing.answered(&asked) && !pushing.is_stalled());
-        assert_eq!(pushing.sent(FIRST_WINDOW / 2, now(0)), None, "a window as at first");
+        assert!(pushing.answered(&asked).is_some() && !pushing.is_stalled());
+        assert_eq!(pushing.sent(FIRST_WINDOW / 2, Sequence(2), false, now(0)), None, "a window as at first");
     }
 
     #[test]
     fn the_window_has_an_end() {
         let mut pushing = pushing(true, 0);
         for _ in 0..10 {
-            let asked = pushing.sent(LARGEST_WINDOW, now(0)).expect("asks");
-            assert!(pushing.answered(&asked));
+            let asked = pushing.sent(LARGEST_WINDOW, Sequence(1), false, now(0)).expect("asks");
+            assert!(pushing.answered(&asked).is_some());
         }
-        let asked = pushing.sent(LARGEST_WINDOW + 1, now(0)).expect("asks");
+        let asked = pushing.sent(LARGEST_WINDOW + 1, Sequence(1), false, now(0)).expect("asks");
         assert!(pushing.is_stalled() && pushing.waits_for() == Some(&*asked));
         pushing.forget();
         assert!(!pushing.is_stalled() && pushing.waits_for().is_none());
@@ -182,9 +197,9 @@ mod tests {
     #[test]
     fn a_rate_limit_spaces_what_is_sent() {
         let mut pushing = pushing(false, 8_000);
-        assert_eq!(pushing.sent(1_000, now(5_000)), None);
+        assert_eq!(pushing.sent(1_000, Sequence(1), false, now(5_000)), None);
         assert_eq!(pushing.free_at(now(5_000)), None, "a second's worth may go at once");
-        pushing.sent(1_000, now(5_000));
+        pushing.sent(1_000, Sequence(1), false, now(5_000));
         assert_eq!(pushing.free_at(now(5_000)), Some(AgeMillis(6_000)));
         assert_eq!(pushing.free_at(now(6_000)), None);
     }

@@ -4,7 +4,7 @@
 //! ([`Blocks`]); beside them is the row of the queue. In memory is only what an attached session is working on, and what changed lately.
 //!
 //! A queue is bounded in number and bytes; beyond that the oldest entry that is not on its way is dropped, and counted. So is an entry whose message
-//! has left its stream. What was sent before, as far as is known, is marked: that mark is stored lazily (reference: mqtt §3).
+//! has left its stream. What was sent before, as far as is known, is marked: that mark is stored lazily, it decides only about DUP.
 
 use std::collections::{BTreeMap, VecDeque};
 

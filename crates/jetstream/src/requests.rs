@@ -44,6 +44,7 @@ impl JetStream {
                 self.purge_stream(turn, name, filter.as_deref(), *below, *keep)
             }
             Request::MessageGet { name, get } => self.get_message(turn, name, get),
+            Request::DirectGet { name, get } => self.direct_get(turn, name, get),
             Request::MessageDelete { name, sequence, erase } => self.delete_message(turn, name, *sequence, *erase),
             Request::ConsumerCreate { stream, config, action } => self.create_consumer(turn, stream, config, *action),
             Request::SourceCreate { stream, config, action, identity } => {
@@ -90,6 +91,7 @@ fn is_read(request: &Request) -> bool {
     matches!(
         request,
         Request::MessageGet { .. }
+            | Request::DirectGet { .. }
             | Request::StreamInfo { .. }
             | Request::StreamNames { .. }
             | Request::StreamList { .. }
@@ -102,6 +104,7 @@ fn is_read(request: &Request) -> bool {
 fn size_of(answer: &Answer) -> usize {
     match answer {
         Answer::Message(message) => message.bytes(),
+        Answer::Direct(piece) => piece.messages.bytes(),
         Answer::Stream(info) => {
             let subjects = info.subjects.iter().flatten().map(|(subject, _)| subject.len() + INFO_BYTES / 8);
             INFO_BYTES + subjects.sum::<usize>() + info.deleted_list.as_ref().map_or(0, |list| list.len() * 8)

@@ -8,6 +8,7 @@
 use crate::command::Forwarded;
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
+use crate::ledger::Cause;
 use crate::store::{FrontLimits, Store, StoreError};
 use crate::stream::{Among, Incoming, Removal};
 
@@ -20,7 +21,7 @@ const DISK_STEP: u64 = 256 * 1024;
 
 /// What the engine is likely to need for a message, and some pages.
 pub(crate) fn room_needed(message: &Incoming<'_>) -> u64 {
-    message.size() * 2 + DISK_STEP
+    message.size(StreamId::NONE) * 2 + DISK_STEP
 }
 
 impl JetStream {
@@ -75,14 +76,14 @@ impl JetStream {
         if evicted.messages == 0 {
             return Ok(0);
         }
-        self.removed.push(Removal { evicted, among: Among::All });
+        self.removed.push(Removal { evicted, among: Among::All, cause: Cause::Eviction });
         let bytes = turn.store.state(id).bytes;
         if let Some(stream) = self.streams.get_mut(&id) {
             self.stored_bytes = self.stored_bytes + bytes - stream.counted_bytes;
             stream.counted_bytes = bytes;
         }
         self.lazy_since.get_or_insert(turn.now.age);
-        self.account_removed(turn, id);
+        self.account_removed(turn, id)?;
         self.wake_consumers(turn, id);
         Ok(evicted.bytes)
     }

@@ -9,6 +9,7 @@
 use crate::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
 use subject::Filter;
 
+pub(crate) mod layers;
 pub mod memory;
 pub mod subject_table;
 
@@ -50,6 +51,15 @@ pub struct StreamState {
 pub fn message_size(subject: usize, headers: usize, payload: usize) -> u64 {
     let fixed = if headers == 0 { 22 } else { 26 };
     (fixed + subject + headers + payload + 8) as u64
+}
+
+/// Size of a message in a stream: nats-server's memory store counts less for each than its file store.
+pub(crate) fn message_size_in(stream: StreamId, subject: usize, headers: usize, payload: usize) -> u64 {
+    if stream.is_volatile() {
+        (subject + headers + payload + 16) as u64
+    } else {
+        message_size(subject, headers, payload)
+    }
 }
 
 /// What is known of one subject of a stream.
@@ -500,8 +510,12 @@ pub mod record_space {
     pub const SESSION: u8 = b's';
     /// Positions of forwards; their meaning is `forward`'s.
     pub const FORWARD: u8 = b'f';
-    /// Incarnations of the store (reference: forward §1).
+    /// Incarnations of the store; their meaning is `forward`'s as well.
     pub const INCARNATION: u8 = b'i';
+    /// When messages end that have a time to live.
+    pub const TIME_TO_LIVE: u8 = b't';
+    /// Ledgers of forwarded streams.
+    pub const LEDGER: u8 = b'l';
     /// The age clock and other single values.
     pub const SINGLE: u8 = b'v';
 }

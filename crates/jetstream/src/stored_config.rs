@@ -1,11 +1,15 @@
 //! How configurations are stored: a stream's description, and the first record of a consumer.
 
-use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, StreamConfig};
+use crate::config::{
+    AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, Push, Republish, Retention, Storage,
+    StreamConfig, SubjectTransform,
+};
 use crate::identity::{Sequence, StreamId, Timestamp};
 use crate::record::{Reader, put, put_filters, put_map, put_signed, put_text};
 use crate::store::StoreError;
 
-const STREAM_VERSION: u8 = 1;
+/// Version 1 ended with the metadata, version 2 with the storage.
+const STREAM_VERSION: u8 = 3;
 /// Version 1 ended with the metadata.
 const CONSUMER_VERSION: u8 = 2;
 
@@ -32,7 +36,50 @@ pub(crate) fn encode_stream(config: &StreamConfig, created: Timestamp) -> Vec<u8
     out.push(u8::from(config.sealed));
     put(&mut out, config.first_sequence);
     put_map(&mut out, &config.metadata);
+    out.push(match config.retention {
+        Retention::Limits => 0,
+        Retention::Interest => 1,
+        Retention::WorkQueue => 2,
+    });
+    out.push(u8::from(config.storage == Storage::Memory));
+    put_subjects_and_limits(&mut out, config);
     out
+}
+
+/// What version 3 added.
+fn put_subjects_and_limits(out: &mut Vec<u8>, config: &StreamConfig) {
+    let put_transform = |out: &mut Vec<u8>, transform: &SubjectTransform| {
+        put_text(out, &transform.source);
+        put_text(out, &transform.destination);
+    };
+    out.push(u8::from(config.subject_transform.is_some()));
+    if let Some(transform) = &config.subject_transform {
+        put_transform(out, transform);
+    }
+    out.push(u8::from(config.republish.is_some()));
+    if let Some(republish) = &config.republish {
+        put_transform(out, &republish.subjects);
+        out.push(u8::from(republish.headers_only));
+    }
+    put(out, config.consumer_limits.inactive_threshold_ns);
+    put_signed(out, config.consumer_limits.max_ack_pending);
+    out.push(u8::from(config.allow_message_ttl));
+}
+
+/// The reverse of [`put_subjects_and_limits`].
+fn read_subjects_and_limits(from: &mut Reader<'_>, config: &mut StreamConfig) -> Result<(), StoreError> {
+    let transform = |from: &mut Reader<'_>| -> Result<SubjectTransform, StoreError> {
+        Ok(SubjectTransform { source: from.text()?.into(), destination: from.text()?.into() })
+    };
+    if from.flag()? {
+        config.subject_transform = Some(transform(from)?);
+    }
+    if from.flag()? {
+        config.republish = Some(Republish { subjects: transform(from)?, headers_only: from.flag()? });
+    }
+    config.consumer_limits = ConsumerLimits { inactive_threshold_ns: from.number()?, max_ack_pending: from.signed()? };
+    config.allow_message_ttl = from.flag()?;
+    Ok(())
 }
 
 /// The name in what [`crate::store::Store::create_stream`] was given; `None`: that can't be read.
@@ -43,9 +90,11 @@ pub fn stream_name(description: &[u8]) -> Option<Box<str>> {
 
 /// The reverse of [`encode_stream`].
 pub(crate) fn decode_stream(bytes: &[u8]) -> Result<(StreamConfig, Timestamp), StoreError> {
-    let mut from = Reader::new(bytes, STREAM_VERSION, "description of a stream")?;
+    let what = "description of a stream";
+    let version = bytes.first().copied().unwrap_or_default().clamp(1, STREAM_VERSION);
+    let mut from = Reader::new(bytes, version, what)?;
     let created = Timestamp(from.signed()?);
-    let config = StreamConfig {
+    let mut config = StreamConfig {
         name: from.text()?.into(),
         description: from.text()?.into(),
         subjects: from.filters()?,
@@ -65,7 +114,20 @@ pub(crate) fn decode_stream(bytes: &[u8]) -> Result<(StreamConfig, Timestamp), S
         sealed: from.flag()?,
         first_sequence: from.number()?,
         metadata: from.map()?,
+        ..StreamConfig::named("")
     };
+    if version > 1 {
+        config.retention = match from.byte()? {
+            0 => Retention::Limits,
+            1 => Retention::Interest,
+            2 => Retention::WorkQueue,
+            _ => return Err(StoreError::Damaged(format!("{what}: unknown retention"))),
+        };
+        config.storage = if from.flag()? { Storage::Memory } else { Storage::File };
+    }
+    if version > 2 {
+        read_subjects_and_limits(&mut from, &mut config)?;
+    }
     Ok((config, created))
 }
 
@@ -201,7 +263,10 @@ pub(crate) fn decode_consumer(bytes: &[u8]) -> Result<(ConsumerConfig, StreamId,
 #[cfg(test)]
 mod tests {
     use super::{decode_consumer, decode_stream, encode_consumer, encode_stream};
-    use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, StreamConfig};
+    use crate::config::{
+        AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, Push, Republish, Retention, StreamConfig,
+        SubjectTransform,
+    };
     use crate::identity::{Sequence, StreamId, Timestamp};
     use subject::Filter;
 
@@ -213,12 +278,31 @@ mod tests {
             max_message_size: 77,
             discard: Discard::New,
             sealed: true,
+            retention: Retention::Interest,
             metadata: [("k".to_owned(), "v".to_owned())].into(),
+            subject_transform: Some(SubjectTransform { source: "a.*".into(), destination: "c.$1".into() }),
+            republish: Some(Republish {
+                subjects: SubjectTransform { source: ">".into(), destination: "again.>".into() },
+                headers_only: true,
+            }),
+            consumer_limits: ConsumerLimits { inactive_threshold_ns: 9, max_ack_pending: 8 },
+            allow_message_ttl: true,
             ..StreamConfig::named("S")
         };
         let bytes = encode_stream(&config, Timestamp(-5));
         assert_eq!(decode_stream(&bytes).expect("readable"), (config, Timestamp(-5)));
         assert!(decode_stream(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn a_stream_of_version_1_is_read() {
+        let config = StreamConfig { max_bytes: 5, ..StreamConfig::named("S") };
+        let mut bytes = encode_stream(&config, Timestamp(7));
+        let mut added = Vec::new();
+        super::put_subjects_and_limits(&mut added, &config);
+        bytes.truncate(bytes.len() - added.len() - 2);
+        bytes[0] = 1;
+        assert_eq!(decode_stream(&bytes).expect("readable"), (config, Timestamp(7)));
     }
 
     #[test]

@@ -13,11 +13,14 @@ use crate::command::Forwarded;
 use crate::config::{Discard, StreamConfig};
 use crate::duplicates::Duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
+use crate::ledger::{Book, Cause};
+use crate::mapping::Mapping;
 use crate::message_id::IdKey;
+use crate::message_ttl::TimeToLive;
 use crate::publish_header::{PublishHeaders, sequence};
 use crate::store::{
     Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StoredMessage, StreamState, SubjectState,
-    message_size, undamaged,
+    message_size_in, undamaged,
 };
 
 /// Messages removed by one call of the store; a longer removal is done in steps.
@@ -36,8 +39,8 @@ pub(crate) struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    pub(crate) fn size(&self) -> u64 {
-        message_size(self.subject.len(), self.headers.len(), self.payload.len())
+    pub(crate) fn size(&self, stream: StreamId) -> u64 {
+        message_size_in(stream, self.subject.len(), self.headers.len(), self.payload.len())
     }
 }
 
@@ -45,6 +48,8 @@ impl Incoming<'_> {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Stored(Sequence),
+    /// Nobody has interest in it: it got a sequence, and nothing else is kept.
+    Passed(Sequence),
     Duplicate(Sequence),
     Refused(ApiError),
 }
@@ -61,6 +66,7 @@ pub(crate) struct Ids {
 pub(crate) struct Removal {
     pub(crate) evicted: Evicted,
     pub(crate) among: Among,
+    pub(crate) cause: Cause,
 }
 
 /// Which messages between the first and the last removed were meant.
@@ -87,6 +93,8 @@ pub(crate) struct Tally {
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) config: StreamConfig,
+    /// The transforms of the configuration.
+    pub(crate) mapping: Mapping,
     pub(crate) created: Timestamp,
     /// All consumers on it, by name.
     pub(crate) consumers: BTreeMap<Box<str>, ConsumerId>,
@@ -104,8 +112,12 @@ pub(crate) struct Stream {
     pub(crate) touched: bool,
     /// The one entry it has in the timers.
     pub(crate) scheduled: Option<AgeMillis>,
+    /// When the first message ends that has a time to live.
+    pub(crate) next_end: Option<AgeMillis>,
     /// How far it is forwarded.
     pub(crate) forwarded: Forwarded,
+    /// What became of its messages, if it is forwarded.
+    pub(crate) book: Option<Box<Book>>,
     duplicates: Duplicates,
     /// Id of the last message; `None`: not known since loading, ask the store.
     last_id: Option<Vec<u8>>,
@@ -116,6 +128,7 @@ impl Stream {
     pub(crate) fn new(id: StreamId, config: StreamConfig, created: Timestamp) -> Stream {
         Stream {
             id,
+            mapping: Mapping::new(&config),
             config,
             created,
             consumers: BTreeMap::new(),
@@ -126,10 +139,18 @@ impl Stream {
             counted_bytes: 0,
             touched: false,
             scheduled: None,
+            next_end: None,
             forwarded: Forwarded::default(),
+            book: None,
             duplicates: Duplicates::default(),
             last_id: None,
         }
+    }
+
+    /// Takes another configuration.
+    pub(crate) fn configure(&mut self, config: StreamConfig) {
+        self.mapping = Mapping::new(&config);
+        self.config = config;
     }
 
     /// Its consumers as the API lists them: without those of hubs.
@@ -148,7 +169,7 @@ impl Stream {
         let ids = store.recent_ids(self.id, self.window_start(now), most_ids)?;
         self.duplicates = Duplicates::load(&ids);
         self.counted_bytes = store.state(self.id).bytes;
-        Ok(())
+        self.load_ends(store)
     }
 
     /// Judges and stores a publish. What a per-subject limit or a roll-up removes is added to `removed`.
@@ -180,8 +201,14 @@ impl Stream {
                 return Ok(Verdict::Refused(refusal));
             }
         }
+        if let Some(refusal) = self.size_refusal(message) {
+            return Ok(Verdict::Refused(refusal));
+        }
+        if self.has_no_interest(message.subject) {
+            return self.pass(store, now, message, (&headers, id_hash, ids.most), removed);
+        }
         let on_subject = self.limited_subject(store, message.subject);
-        if let Some(refusal) = self.size_and_limits(store, message, &headers, &state, on_subject)? {
+        if let Some(refusal) = self.limit_refusal(store, message, &headers, &state, on_subject)? {
             return Ok(Verdict::Refused(refusal));
         }
         let new = NewMessage {
@@ -197,12 +224,35 @@ impl Stream {
             Err(StoreError::Full) => return Ok(Verdict::Refused(api_error::STORAGE_RESOURCES_EXCEEDED)),
             Err(error) => return Err(error),
         }
-        self.count(&new, &headers, ids.most);
+        self.count(&new);
+        self.remember(id_hash, &headers, new.sequence, now.age, ids.most);
+        if let Some(Ok(TimeToLive::Millis(millis))) = headers.time_to_live.map(TimeToLive::parse) {
+            self.ends_after(store, now, new.sequence, millis)?;
+        }
         self.trim_subject(store, message, on_subject, removed)?;
         if let Some(rollup) = headers.rollup {
-            self.roll_up(store, rollup, message.subject, new.sequence, removed)?;
+            self.roll_up(store, rollup, message.subject, new.sequence, 1, removed)?;
         }
         Ok(Verdict::Stored(new.sequence))
+    }
+
+    /// Gives a message that nobody has interest in its sequence. Its id is remembered, and what it rolls up goes.
+    fn pass(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        message: &Incoming<'_>,
+        (headers, id_hash, most_ids): (&PublishHeaders<'_>, Option<u128>, usize),
+        removed: &mut Vec<Removal>,
+    ) -> Result<Verdict, StoreError> {
+        let state = store.state(self.id);
+        let sequence = state.last.next();
+        store.skip_to(self.id, sequence, Now { wall: now.wall.max(state.last_time), age: now.age })?;
+        self.remember(id_hash, headers, sequence, now.age, most_ids);
+        if let Some(rollup) = headers.rollup {
+            self.roll_up(store, rollup, message.subject, sequence, 0, removed)?;
+        }
+        Ok(Verdict::Passed(sequence))
     }
 
     /// What the limits of number, bytes and age remove. `true` when more waits for the next turn.
@@ -230,12 +280,18 @@ impl Stream {
             if !too_many && !self.oldest_expired(store, now)? {
                 return Ok(false);
             }
+            // One after the other, so that it is known why a message went.
+            let (limits, cause) = if too_many {
+                (FrontLimits { stored_before: None, ..limits }, Cause::Limit)
+            } else {
+                (limits, Cause::Age)
+            };
             let evicted = store.evict(self.id, &limits)?;
             if evicted.messages == 0 {
                 return Ok(false);
             }
-            removed.push(Removal { evicted, among: Among::All });
-            if evicted.messages < REMOVED_PER_STEP {
+            removed.push(Removal { evicted, among: Among::All, cause });
+            if evicted.messages < REMOVED_PER_STEP && !too_many {
                 return Ok(false);
             }
         }
@@ -284,8 +340,10 @@ impl Stream {
         if headers.expected_stream.is_some_and(|wanted| wanted != self.config.name.as_bytes()) {
             return Ok(Some(api_error::STREAM_NOT_MATCH));
         }
-        if let Some(time_to_live) = headers.time_to_live {
-            return Ok(refused_time_to_live(time_to_live));
+        if let Some(value) = headers.time_to_live
+            && let Some(refusal) = self.refused_time_to_live(value)
+        {
+            return Ok(Some(refusal));
         }
         match (headers.expected_subject_sequence, headers.expected_subject) {
             (Some(wanted), among) => {
@@ -301,6 +359,19 @@ impl Stream {
             return Ok(Some(api_error::stream_wrong_last_sequence(state.last.0)));
         }
         Ok(refused_feature(headers))
+    }
+
+    fn refused_time_to_live(&self, value: &[u8]) -> Option<ApiError> {
+        match TimeToLive::parse(value) {
+            Ok(TimeToLive::Unlimited) => None,
+            Ok(_) if !self.config.allow_message_ttl => Some(api_error::MESSAGE_TTL_DISABLED),
+            Ok(TimeToLive::Never) if self.config.max_age_ns > 0 => {
+                // The age limit takes the front of the stream and leaves nothing out.
+                Some(api_error::stream_store_failed("Nats-TTL: never is not supported in a stream with max_age"))
+            }
+            Ok(_) => None,
+            Err(error) => Some(error),
+        }
     }
 
     /// The last sequence on a subject or filter; 0 when there is none.
@@ -355,7 +426,16 @@ impl Stream {
         store.subject_state(self.id, subject)
     }
 
-    fn size_and_limits(
+    fn size_refusal(&self, message: &Incoming<'_>) -> Option<ApiError> {
+        let size = (message.headers.len() + message.payload.len()) as u64;
+        let exceeds_hubs = self.forwarded.largest.is_some_and(|max| size > max);
+        if exceeds_hubs || u64::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
+            return Some(api_error::STREAM_MESSAGE_EXCEEDS_MAXIMUM);
+        }
+        (message.headers.len() > LONGEST_HEADERS).then_some(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM)
+    }
+
+    fn limit_refusal(
         &self,
         store: &mut dyn Store,
         message: &Incoming<'_>,
@@ -363,17 +443,9 @@ impl Stream {
         state: &StreamState,
         on_subject: Option<SubjectState>,
     ) -> Result<Option<ApiError>, StoreError> {
-        let size = (message.headers.len() + message.payload.len()) as u64;
-        let exceeds_hubs = self.forwarded.largest.is_some_and(|max| size > max);
-        if exceeds_hubs || u64::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
-            return Ok(Some(api_error::STREAM_MESSAGE_EXCEEDS_MAXIMUM));
-        }
-        if message.headers.len() > LONGEST_HEADERS {
-            return Ok(Some(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM));
-        }
         if self.config.discard == Discard::Old {
             // Stock stores it and evicts it at once; an acknowledged message that is gone helps nobody.
-            let never_fits = message.size() > limit(self.config.max_bytes);
+            let never_fits = message.size(self.id) > limit(self.config.max_bytes);
             return Ok(never_fits.then(|| api_error::stream_store_failed("maximum bytes exceeded")));
         }
         let per_subject = limit(self.config.max_messages_per_subject);
@@ -384,9 +456,9 @@ impl Stream {
         if state.messages >= limit(self.config.max_messages) && !replaces {
             return Ok(Some(api_error::stream_store_failed("maximum messages exceeded")));
         }
-        if state.bytes + message.size() > limit(self.config.max_bytes) {
+        if state.bytes + message.size(self.id) > limit(self.config.max_bytes) {
             let given_up = on_subject.filter(|_| replaces).map(|found| self.oldest_size(store, message.subject, found));
-            if given_up.transpose()?.is_none_or(|size| size < message.size()) {
+            if given_up.transpose()?.is_none_or(|size| size < message.size(self.id)) {
                 return Ok(Some(api_error::stream_store_failed("maximum bytes exceeded")));
             }
         }
@@ -404,18 +476,28 @@ impl Stream {
             undamaged(store, self.id, oldest, &mut buffer)?;
         }
         let size = |message: StoredMessage<'_>| {
-            message_size(message.subject.len(), message.headers.len(), message.payload.len())
+            message_size_in(self.id, message.subject.len(), message.headers.len(), message.payload.len())
         };
         Ok(buffer.get(0).map_or(0, size))
     }
 
-    fn count(&mut self, new: &NewMessage<'_>, headers: &PublishHeaders<'_>, most_ids: usize) {
+    fn count(&mut self, new: &NewMessage<'_>) {
         self.appended += 1;
         for tally in &mut self.tallies {
             tally.matched += u64::from(tally.filters.iter().any(|filter| filter.matches(new.subject)));
         }
-        if let Some(hash) = new.message_id {
-            self.duplicates.insert(hash, new.sequence, new.now.age, most_ids);
+    }
+
+    fn remember(
+        &mut self,
+        id_hash: Option<u128>,
+        headers: &PublishHeaders<'_>,
+        sequence: Sequence,
+        age: AgeMillis,
+        most_ids: usize,
+    ) {
+        if let Some(hash) = id_hash {
+            self.duplicates.insert(hash, sequence, age, most_ids);
         }
         if let Some(last_id) = &mut self.last_id {
             last_id.clear();
@@ -435,8 +517,10 @@ impl Stream {
         let Some(before) = before.filter(|before| before.messages >= keep) else { return Ok(()) };
         let evicted = if keep == 1 && before.messages == 1 {
             // The common case of key-value buckets: the one older message is known.
+            let bytes = store.state(self.id).bytes;
             let gone = store.remove(self.id, before.last, false)?;
-            Evicted { messages: u64::from(gone), bytes: 0, first: before.last, last: before.last }
+            let bytes = bytes.saturating_sub(store.state(self.id).bytes);
+            Evicted { messages: u64::from(gone), bytes, first: before.last, last: before.last }
         } else {
             store.trim_subject(self.id, message.subject, keep, REMOVED_PER_STEP)?
         };
@@ -444,7 +528,7 @@ impl Stream {
             // Only consumers ask whose messages went; without any nothing is allocated for each message.
             let nobody_asks = self.consumers.is_empty();
             let among = if nobody_asks { Among::Some } else { Among::Subject(message.subject.into()) };
-            removed.push(Removal { evicted, among });
+            removed.push(Removal { evicted, among, cause: Cause::Limit });
         }
         Ok(())
     }
@@ -455,20 +539,21 @@ impl Stream {
         rollup: &[u8],
         subject: &[u8],
         new: Sequence,
+        keep: u64,
         removed: &mut Vec<Removal>,
     ) -> Result<(), StoreError> {
         if rollup.eq_ignore_ascii_case(b"all") {
             return self.remove_below(store, new, removed).map(drop);
         }
         let Ok(filter) = Filter::from_bytes(subject) else { return Ok(()) };
-        self.purge(store, &filter, None, 1, removed).map(drop)
+        self.purge(store, &filter, None, keep, removed).map(drop)
     }
 
     /// Removes everything, at once however much it is; answers how many that were.
     pub(crate) fn clear(&mut self, store: &mut dyn Store, removed: &mut Vec<Removal>) -> Result<u64, StoreError> {
         let evicted = store.clear(self.id)?;
         if evicted.messages > 0 {
-            removed.push(Removal { evicted, among: Among::All });
+            removed.push(Removal { evicted, among: Among::All, cause: Cause::Purge });
         }
         Ok(evicted.messages)
     }
@@ -492,13 +577,12 @@ impl Stream {
             let evicted = store.evict(self.id, &limits)?;
             count += evicted.messages;
             if evicted.messages > 0 {
-                removed.push(Removal { evicted, among: Among::All });
+                removed.push(Removal { evicted, among: Among::All, cause: Cause::Purge });
             }
             if evicted.messages < REMOVED_PER_STEP {
                 return Ok(count);
             }
-            // A long purge in one transaction would make the log as large as what is purged.
-            store.commit()?;
+            self.commit_step(store)?;
         }
     }
 
@@ -521,13 +605,18 @@ impl Stream {
                     subject if filter.is_literal() => Among::Subject(subject.as_bytes().into()),
                     _ => Among::Some,
                 };
-                removed.push(Removal { evicted, among });
+                removed.push(Removal { evicted, among, cause: Cause::Purge });
             }
             if !more {
                 return Ok(count);
             }
-            store.commit()?;
+            self.commit_step(store)?;
         }
+    }
+
+    /// A long removal in one transaction would make the log as large as what is removed. Where a ledger is kept it has to be: the two are one commit.
+    fn commit_step(&self, store: &mut dyn Store) -> Result<(), StoreError> {
+        if self.book.is_none() { store.commit() } else { Ok(()) }
     }
 }
 
@@ -542,19 +631,6 @@ fn refused_increment(increment: &[u8]) -> ApiError {
         api_error::MESSAGE_INCR_DISABLED
     } else {
         api_error::MESSAGE_INCR_INVALID
-    }
-}
-
-/// `Nats-TTL` is a number of seconds, a duration, or `never`; 0 is as good as none.
-fn refused_time_to_live(value: &[u8]) -> Option<ApiError> {
-    let is_duration = value.first().is_some_and(u8::is_ascii_digit)
-        && value.iter().all(|byte| byte.is_ascii_digit() || b".hmsun".contains(byte));
-    if value == b"0" {
-        None
-    } else if value == b"never" || is_duration {
-        Some(api_error::MESSAGE_TTL_DISABLED)
-    } else {
-        Some(api_error::MESSAGE_TTL_INVALID)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Is a stream's configuration possible? The rules and texts are nats-server's.
 
 use crate::api_error::{self, ApiError};
-use crate::config::{Discard, StreamConfig};
+use crate::config::{Discard, Retention, StreamConfig};
 use crate::identity::HIGHEST_SEQUENCE;
+use crate::mapping;
 use subject::Filter;
 
 const LONGEST_NAME: usize = 255;
@@ -15,7 +16,7 @@ const SHORTEST_TIME_NS: u64 = 100_000_000;
 /// Checks a configuration by itself.
 pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
     match problem(config) {
-        None => Ok(()),
+        None => mapping::check(config),
         Some(text) => Err(api_error::stream_invalid_config(text)),
     }
 }
@@ -25,12 +26,20 @@ pub(crate) fn check_update(old: &StreamConfig, new: &StreamConfig) -> Result<(),
     check(new)?;
     let text = if new.name != old.name {
         "stream configuration name must match original"
+    } else if new.storage != old.storage {
+        "stream configuration update can not change storage type"
+    } else if new.retention != old.retention
+        && (new.retention == Retention::WorkQueue || old.retention == Retention::WorkQueue)
+    {
+        "stream configuration update can not change retention policy to/from workqueue"
     } else if old.sealed && !new.sealed {
         "stream configuration update can not unseal a sealed stream"
     } else if old.deny_delete && !new.deny_delete {
         "stream configuration update can not cancel deny message deletes"
     } else if old.deny_purge && !new.deny_purge {
         "stream configuration update can not cancel deny purge"
+    } else if old.allow_message_ttl && !new.allow_message_ttl {
+        "message TTL status can not be disabled"
     } else {
         return Ok(());
     };

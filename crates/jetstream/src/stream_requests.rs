@@ -6,11 +6,13 @@ use subject::Filter;
 
 use crate::api_error::{self, ApiError};
 use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
-use crate::config::StreamConfig;
+use crate::config::{Storage, StreamConfig};
+use crate::consumer::Consumer;
 use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
+use crate::ledger::Cause;
 use crate::purging::Purging;
-use crate::store::{MessageBuffer, Store, StoreError, undamaged};
+use crate::store::{Evicted, MessageBuffer, Store, StoreError, message_size, undamaged};
 use crate::stored_config;
 use crate::stream::{Among, REMOVED_PER_STEP, Removal, Stream};
 use crate::stream_check;
@@ -48,7 +50,7 @@ impl JetStream {
         if let Err(error) = self.may_create(&config) {
             return Ok(Err(error));
         }
-        let id = self.new_stream_id(turn.store)?;
+        let id = self.new_stream_id(turn.store, config.storage)?;
         let created = turn.now.wall;
         let first = Sequence(config.first_sequence.max(1));
         turn.store.create_stream(id, first, &stored_config::encode_stream(&config, created))?;
@@ -65,10 +67,15 @@ impl JetStream {
             return Err(api_error::MAXIMUM_STREAMS_LIMIT);
         }
         let too_large = |max: u64| u64::try_from(config.max_bytes).is_ok_and(|bytes| bytes > max);
-        if self.limits.max_file_store.is_some_and(too_large) {
-            return Err(api_error::STORAGE_RESOURCES_EXCEEDED);
+        let (max, error) = match config.storage {
+            Storage::File => (self.limits.max_file_store, api_error::STORAGE_RESOURCES_EXCEEDED),
+            Storage::Memory => (self.limits.max_memory_store, api_error::MEMORY_RESOURCES_EXCEEDED),
+        };
+        if max.is_some_and(too_large) {
+            return Err(error);
         }
-        self.no_overlap(config)
+        self.no_overlap(config)?;
+        self.no_republish_loop(config)
     }
 
     fn no_overlap(&self, config: &StreamConfig) -> Result<(), ApiError> {
@@ -79,14 +86,34 @@ impl JetStream {
         if overlap { Err(api_error::STREAM_SUBJECT_OVERLAP) } else { Ok(()) }
     }
 
+    /// Do the consumers that are there fit into limits that are new?
+    fn limits_hold(&self, stream: &Stream, config: &StreamConfig) -> Result<(), ApiError> {
+        let (old, new) = (stream.config.consumer_limits, config.consumer_limits);
+        let violates = |consumer: &&Consumer| {
+            let (config, inactive, pending) = (&consumer.config, new.inactive_threshold_ns, new.max_ack_pending);
+            (inactive > 0 && config.inactive_threshold_ns > inactive)
+                || (pending > 0 && config.max_ack_pending > pending)
+        };
+        let all = stream.consumers.values().filter_map(|id| self.consumers.get(id));
+        let names: Vec<&str> = all.filter(violates).map(|consumer| &*consumer.config.name).collect();
+        if old == new || names.is_empty() {
+            return Ok(());
+        }
+        let text = format!("change to limits violates consumers: {}", names.join(", "));
+        Err(api_error::stream_update(text))
+    }
+
     pub(crate) fn update_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
         let mut config = config.clone();
         stream_check::seal(&mut config);
         let Some(stream) = self.stream_named(&config.name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let id = stream.id;
         config.first_sequence = stream.config.first_sequence;
-        if let Err(error) = stream_check::check_update(&stream.config, &config).and_then(|()| self.no_overlap(&config))
-        {
+        let checked = stream_check::check_update(&stream.config, &config)
+            .and_then(|()| self.limits_hold(stream, &config))
+            .and_then(|()| self.no_overlap(&config))
+            .and_then(|()| self.no_republish_loop(&config));
+        if let Err(error) = checked {
             return Ok(Err(error));
         }
         let fewer_per_subject = config.max_messages_per_subject > 0
@@ -97,9 +124,13 @@ impl JetStream {
             self.trim_all_subjects(turn, id, config.max_messages_per_subject as u64)?;
         }
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
-        stream.config = config;
+        let other_retention = stream.config.retention != config.retention;
+        stream.configure(config);
         stream.scheduled = None;
         turn.events.push(stream_up(stream, turn.store));
+        if other_retention {
+            self.retention_changed(turn, id)?;
+        }
         self.settle(turn, id)?;
         Ok(self.streams.get(&id).map(|stream| self.describe(turn, stream, false)).ok_or(api_error::STREAM_NOT_FOUND))
     }
@@ -118,16 +149,20 @@ impl JetStream {
             loop {
                 let evicted = turn.store.trim_subject(id, &subject, keep, REMOVED_PER_STEP)?;
                 if evicted.messages > 0 {
-                    self.removed.push(Removal { evicted, among: Among::Subject(subject.clone()) });
+                    let (among, cause) = (Among::Subject(subject.clone()), Cause::Limit);
+                    self.removed.push(Removal { evicted, among, cause });
                 }
                 if evicted.messages < REMOVED_PER_STEP {
                     break;
                 }
+                self.account_removed(turn, id)?;
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.save_book(turn.store)?;
+                }
                 turn.store.commit()?;
             }
         }
-        self.account_removed(turn, id);
-        Ok(())
+        self.account_removed(turn, id)
     }
 
     pub(crate) fn stream_info(
@@ -186,9 +221,15 @@ impl JetStream {
         for consumer in consumers.unwrap_or_default() {
             self.remove_consumer(turn, consumer)?;
         }
+        self.close_book(turn, id)?;
         turn.store.delete_stream(id)?;
+        self.end_sweep(turn.store, id)?;
         if let Some(stream) = self.streams.remove(&id) {
-            self.stored_bytes -= stream.counted_bytes;
+            let total = if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes };
+            *total -= stream.counted_bytes;
+            if stream.next_end.is_some() {
+                self.forgotten.push(id);
+            }
         }
         turn.events.push(Event::StreamDown { stream: id });
         Ok(Ok(Answer::Deleted))
@@ -233,8 +274,12 @@ impl JetStream {
         let count = stream.clear(turn.store, &mut self.removed)?;
         if let Some(below) = below.filter(|below| *below > last.next()) {
             turn.store.skip_to(id, Sequence(below.0 - 1), turn.now)?;
+            if let Some(book) = &mut stream.book {
+                book.skipped(last, Sequence(below.0 - 1));
+                self.list_book(id);
+            }
         }
-        self.account_removed(turn, id);
+        self.account_removed(turn, id)?;
         self.settle(turn, id)?;
         Ok(Ok(Answer::Purged { count }))
     }
@@ -250,6 +295,14 @@ impl JetStream {
             MessageGet::NextBySubject(from, filter) => {
                 let Ok(filter) = Filter::parse(filter) else { return Ok(Err(api_error::NO_MESSAGE_FOUND)) };
                 turn.store.next_matching(id, (*from).min(HIGHEST_SEQUENCE), &[filter])?
+            }
+            MessageGet::FromTime(time, filter) => {
+                let first = turn.store.first_at(id, *time)?;
+                match filter.as_deref().map(Filter::parse) {
+                    None => Some(first),
+                    Some(Ok(filter)) => turn.store.next_matching(id, first, &[filter])?,
+                    Some(Err(_)) => None,
+                }
             }
         };
         let mut buffer = Box::new(MessageBuffer::default());
@@ -288,20 +341,24 @@ impl JetStream {
             return Ok(Err(api_error::sequence_not_found(sequence.0)));
         };
         turn.store.remove(id, sequence, erase)?;
-        let evicted = crate::store::Evicted { messages: 1, bytes: 0, first: sequence, last: sequence };
-        self.removed.push(Removal { evicted, among: Among::Subject(message.subject.into()) });
-        self.account_removed(turn, id);
+        let bytes = message_size(message.subject.len(), message.headers.len(), message.payload.len());
+        let evicted = Evicted { messages: 1, bytes, first: sequence, last: sequence };
+        let among = Among::Subject(message.subject.into());
+        self.removed.push(Removal { evicted, among, cause: Cause::Delete });
+        self.account_removed(turn, id)?;
         self.touch(id);
         Ok(Ok(Answer::Deleted))
     }
 
     pub(crate) fn account_info(&self) -> AccountInfo {
         AccountInfo {
+            memory: self.memory_bytes,
             storage: self.stored_bytes,
             streams: self.streams.len() as u64,
             consumers: self.consumers.len() as u64,
             api_total: self.api_total,
             api_errors: self.api_errors,
+            max_memory: self.limits.max_memory_store.map_or(-1, |max| max as i64),
             max_storage: self.limits.max_file_store.map_or(-1, |max| max as i64),
             max_streams: i64::from(self.limits.max_streams),
         }
@@ -369,6 +426,8 @@ fn deleted_list(store: &mut dyn Store, info: &StreamInfo) -> Result<Vec<Sequence
         there.clear();
         store.sequences(info.id, from, SEQUENCES_PER_LOOK, &mut there)?;
         if there.is_empty() {
+            let behind_all = (from.0..=info.state.last.0).map(Sequence);
+            list.extend(behind_all.take(MOST_DELETED_LISTED - list.len()));
             break;
         }
         for sequence in &there {

@@ -13,8 +13,13 @@ use crate::command::{
     Ack, Answer, Append, Batch, Command, ConsumerAction, ConsumerInfo, Deliveries, Event, Forwarded, MessageGet,
     Outcome, Pull, QueueFor, Recipient, Request, Span, StreamInfo,
 };
-use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, StreamConfig};
+use crate::config::{
+    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, Retention, Storage, StreamConfig, SubjectTransform,
+};
+use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectPiece, DirectStart, DirectWanted};
+use crate::gaps::gap_stream;
 use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
+use crate::ledger::Cause;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::{JetStream, Limits};
@@ -51,6 +56,8 @@ struct Runner {
     asked: Vec<u8>,
     /// Credit is given back at once.
     drains: bool,
+    /// Where gap records go, if ledgers are kept.
+    gaps: Option<StreamConfig>,
 }
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -74,6 +81,7 @@ impl Runner {
             acks: BTreeMap::new(),
             asked: Vec::new(),
             drains: true,
+            gaps: None,
         }
     }
 
@@ -128,6 +136,9 @@ impl Runner {
         let now = self.now();
         let (jetstream, events) = JetStream::load(&mut self.store, now, self.limits)?;
         self.jetstream = jetstream;
+        if let Some(gaps) = self.gaps.clone() {
+            self.jetstream.keep_gaps(&mut self.store, Some(gaps), &|_| true)?;
+        }
         self.streams.clear();
         self.consumers.clear();
         let mut out = String::new();
@@ -163,6 +174,24 @@ impl Runner {
                 Event::Slice { messages, next, .. } => {
                     let found: Vec<u64> = messages.iter().map(|message| message.sequence.0).collect();
                     writeln!(out, "  slice: {found:?} next {}", next.0)?;
+                }
+                Event::Ledger { stream, ledger, last, is_written } => {
+                    let name = self.streams.get(stream).map_or("?", |(name, _)| name);
+                    write!(
+                        out,
+                        "  ledger of {name}: accepted {} delivered {} held {}",
+                        ledger.accepted(*last),
+                        ledger.delivered(),
+                        ledger.held(*last)
+                    )?;
+                    for cause in Cause::ALL.into_iter().filter(|cause| ledger.dropped(*cause) > 0) {
+                        write!(out, " {} {}", cause.name(), ledger.dropped(cause))?;
+                    }
+                    writeln!(out, "{}", if *is_written { ", written" } else { "" })?;
+                }
+                Event::Stored { stream, last } => {
+                    let name = self.streams.get(stream).map_or("?", |(name, _)| name);
+                    writeln!(out, "  stored in {name}: up to {}", last.0)?;
                 }
                 Event::Full(full) => writeln!(out, "  full: {full}")?,
                 Event::QueueDropped { session, messages } => {
@@ -279,9 +308,59 @@ impl Runner {
             ("seq", sequence) => MessageGet::Sequence(Sequence(sequence.parse()?)),
             ("last", filter) => MessageGet::LastBySubject(filter.into()),
             ("next", filter) => MessageGet::NextBySubject(from, filter.into()),
+            ("since", ms) => {
+                let time = Timestamp((START_WALL + ms.parse::<i64>()?) * 1_000_000);
+                MessageGet::FromTime(time, args.take_key("filter").map(Into::into))
+            }
             _ => return Err("which?".into()),
         };
         self.request(Request::MessageGet { name, get })
+    }
+
+    /// Several messages as they are, piece by piece.
+    fn direct(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let name: Box<str> = args.next_pos().ok_or("stream?")?.into();
+        let number = |text: Option<&str>| text.map(str::parse::<u64>).transpose();
+        let from = Sequence(number(args.take_key("from"))?.unwrap_or(0));
+        let since = args.take_key("since").map(str::parse::<i64>).transpose()?;
+        let time = |ms: i64| Timestamp((START_WALL + ms) * 1_000_000);
+        let wanted = match args.take_key("newest") {
+            Some(list) => DirectWanted::Newest {
+                filters: list.split(',').map(Box::from).collect(),
+                from,
+                up_to: match (number(args.take_key("up_to"))?, args.take_key("before")) {
+                    (Some(sequence), _) => DirectEdge::Sequence(Sequence(sequence)),
+                    (None, Some(ms)) => DirectEdge::Time(time(ms.parse()?)),
+                    (None, None) => DirectEdge::Now,
+                },
+            },
+            None => DirectWanted::Following {
+                from: since.map_or(DirectStart::Sequence(from), |ms| DirectStart::Time(time(ms))),
+                filter: args.take_key("next").map(Into::into),
+            },
+        };
+        let (batch, max_bytes) = (number(args.take_key("batch"))?, number(args.take_key("max_bytes"))?.unwrap_or(0));
+        args.reject_next()?;
+        let mut out = String::new();
+        let mut next = Some(DirectGet { wanted, batch, max_bytes, progress: None });
+        while let Some(get) = next.take() {
+            let mut batch = Batch::default();
+            let request = Request::DirectGet { name: name.clone(), get: Box::new(get) };
+            batch.commands.push(Command::Request(Box::new(request)));
+            let now = self.now();
+            let (mut outcomes, mut deliveries, mut events) = (Vec::new(), Deliveries::default(), Vec::new());
+            self.jetstream.apply(&mut self.store, now, &batch, &mut outcomes, &mut deliveries, &mut events)?;
+            for outcome in outcomes {
+                write_outcome(&mut out, &outcome)?;
+                if let Outcome::Answer(answer) = outcome
+                    && let Answer::Direct(piece) = *answer
+                    && let DirectEnd::More(more) = piece.end
+                {
+                    next = Some(more);
+                }
+            }
+        }
+        Ok(out)
     }
 
     fn consumer(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
@@ -406,6 +485,7 @@ impl Runner {
             match key {
                 "queued" => self.limits.max_queued_messages = value.parse()?,
                 "queued_bytes" => self.limits.max_queued_bytes = value.parse()?,
+                "memory" => self.limits.max_memory_store = Some(value.parse()?),
                 "store" => self.limits.max_file_store = Some(value.parse()?),
                 "streams" => self.limits.max_streams = value.parse()?,
                 "capacity" => self.store.set_capacity(value.parse().ok()),
@@ -429,6 +509,7 @@ impl goldenscript::Runner for Runner {
             "publish" => self.publish(&mut args),
             "stream" => self.stream(&mut args),
             "get" => self.get(&mut args),
+            "direct" => self.direct(&mut args),
             "erase" => {
                 let name = args.next_pos().ok_or("stream?")?.into();
                 let sequence = Sequence(args.next_pos().ok_or("sequence?")?.parse()?);
@@ -480,8 +561,17 @@ impl goldenscript::Runner for Runner {
                     |key| args.take_key(key).map(str::parse).transpose().map(|it| Sequence(it.unwrap_or(0)));
                 let (releasable, confirmed) = (sequence("releasable")?, sequence("confirmed")?);
                 let largest = args.take_key("largest").map(str::parse).transpose()?;
+                let rejected = args.take_key("rejected").map(str::parse).transpose()?.map(|it| (Sequence(it), 100));
+                let is_linked = args.take_key("linked").is_some();
                 let stream = stream.ok_or("no such stream")?;
-                self.one(Command::Forwarded(Forwarded { stream, releasable, confirmed, largest }))
+                let told = Forwarded { stream, releasable, confirmed, rejected, is_linked, largest };
+                self.one(Command::Forwarded(told))
+            }
+            "gaps" => {
+                let gaps = gap_stream(args.next_pos().ok_or("stream?")?, 16 << 20);
+                self.gaps = Some(gaps);
+                self.jetstream.keep_gaps(&mut self.store, self.gaps.clone(), &|_| true)?;
+                Ok(String::new())
             }
             "limits" => self.limits(&mut args),
             "statistics" => self.statistics(),
@@ -513,6 +603,14 @@ fn stream_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<StreamCo
     while let Some((key, value)) = args.next_key() {
         match key {
             "subjects" => config.subjects = filters(value)?,
+            "retention" => {
+                config.retention = match value {
+                    "interest" => Retention::Interest,
+                    "workqueue" => Retention::WorkQueue,
+                    _ => Retention::Limits,
+                }
+            }
+            "storage" => config.storage = if value == "memory" { Storage::Memory } else { Storage::File },
             "max_messages" => config.max_messages = value.parse()?,
             "max_bytes" => config.max_bytes = value.parse()?,
             "max_age" => config.max_age_ns = value.parse::<u64>()? * 1_000_000,
@@ -527,10 +625,22 @@ fn stream_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<StreamCo
             "rollup" => config.allow_rollup = value.parse()?,
             "sealed" => config.sealed = value.parse()?,
             "first" => config.first_sequence = value.parse()?,
+            "stored_as" => config.subject_transform = Some(transform(value)),
+            "republish" => config.republish.get_or_insert_default().subjects = transform(value),
+            "headers_only" => config.republish.get_or_insert_default().headers_only = value.parse()?,
+            "ttl" => config.allow_message_ttl = value.parse()?,
+            "limit_pending" => config.consumer_limits.max_ack_pending = value.parse()?,
+            "limit_inactive" => config.consumer_limits.inactive_threshold_ns = value.parse::<u64>()? * 1_000_000,
             _ => return Err(format!("unknown {key}").into()),
         }
     }
     Ok(config)
+}
+
+/// `source:destination`
+fn transform(text: &str) -> SubjectTransform {
+    let (source, destination) = text.split_once(':').unwrap_or((text, ""));
+    SubjectTransform { source: source.into(), destination: destination.into() }
 }
 
 fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<ConsumerConfig> {
@@ -570,12 +680,12 @@ fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<Consum
             "max_batch" => config.max_request_batch = value.parse()?,
             "max_expires" => config.max_request_expires_ns = value.parse::<u64>()? * 1_000_000,
             "memory" => config.memory_storage = value.parse()?,
+            "direct" => config.direct = value.parse()?,
+            "sourcing" => config.sourcing = value.parse()?,
             "push" => push(&mut config).subject = value.into(),
             "flow" => push(&mut config).flow_control = value.parse()?,
             "heartbeat" => push(&mut config).heartbeat_ns = value.parse::<u64>()? * 1_000_000,
             "rate" => push(&mut config).rate_limit = value.parse()?,
-            "direct" => config.direct = value.parse()?,
-            "sourcing" => config.sourcing = value.parse()?,
             "from" => _ = config.metadata.insert("_nats.src.stream".into(), value.into()),
             "replay" => config.replay_original = value == "original",
             _ => return Err(format!("unknown {key}").into()),
@@ -621,17 +731,38 @@ fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
                 writeln!(out, "{} {} {payload:?}", message.sequence.0, String::from_utf8_lossy(message.subject))?;
             }
         }
+        Answer::Direct(piece) => write_piece(out, piece)?,
         Answer::Consumer(info) => write_consumer(out, info)?,
         Answer::ConsumerNames { names, total, .. } => writeln!(out, "{total} consumers: {}", names.join(" "))?,
         Answer::Statistics(statistics) => {
             let (account, queued, dropped) = (statistics.account, statistics.queued, statistics.queue_dropped);
+            let memory = if account.memory > 0 { format!(", {} in memory", account.memory) } else { String::new() };
             writeln!(
                 out,
-                "{} streams, {} consumers, {} bytes; {queued} queued, {dropped} dropped",
+                "{} streams, {} consumers, {} bytes{memory}; {queued} queued, {dropped} dropped",
                 account.streams, account.consumers, account.storage
             )?;
         }
         other => writeln!(out, "{other:?}")?,
+    }
+    Ok(())
+}
+
+fn write_piece(out: &mut String, piece: &DirectPiece) -> Result<()> {
+    let mut last = piece.last;
+    for (message, pending) in piece.messages.iter().zip(&piece.pending) {
+        let (sequence, subject) = (message.sequence.0, String::from_utf8_lossy(message.subject));
+        let payload = short(&String::from_utf8_lossy(message.payload));
+        writeln!(out, "{sequence} {subject} {payload:?}, after {}, {pending} to come", last.0)?;
+        last = message.sequence;
+    }
+    match &piece.end {
+        DirectEnd::More(_) => writeln!(out, "…")?,
+        DirectEnd::Done { pending, last, up_to } => {
+            let up_to = up_to.map_or_else(String::new, |up_to| format!(", up to {}", up_to.0));
+            writeln!(out, "end after {}, {pending} to come{up_to}", last.0)?;
+        }
+        DirectEnd::Status(line) => writeln!(out, "{line}")?,
     }
     Ok(())
 }

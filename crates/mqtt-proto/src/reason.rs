@@ -141,7 +141,7 @@ impl ReasonCode {
             ReasonCode::Success => 0x00,
             ReasonCode::UnsupportedProtocolVersion => 0x01,
             ReasonCode::ClientIdentifierNotValid => 0x02,
-            // Stock answers bad credentials with 5 as well (reference/mqtt.md §5).
+            // Stock answers bad credentials with 5 as well.
             ReasonCode::BadUserNameOrPassword
             | ReasonCode::NotAuthorized
             | ReasonCode::Banned

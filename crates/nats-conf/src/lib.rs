@@ -1,6 +1,6 @@
 //! The configuration language of nats-server: text to values that know their file and line.
 //!
-//! [`parse`] reads a whole file (`drop-in.md` §5): comments, every value form, `$VARIABLES`, `include`, a file that is one
+//! [`parse`] reads a whole file: comments, every value form, `$VARIABLES`, `include`, a file that is one
 //! JSON object. [`Block`] and [`Field`] then read the result as what a program wants (a port, a size, a duration, a list), remember
 //! which keys were asked for, and report the rest as unknown, all of them, a line each.
 //!

@@ -19,7 +19,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What a leaf link may send: control lines sixteen times as long as a client's (leafnode §2).
+    /// What a leaf link may send: control lines sixteen times as long as a client's, as in nats-server.
     #[must_use]
     pub fn leaf(max_payload: usize) -> Limits {
         Limits { max_control_line: 16 * 4096, max_payload, headers: true }

@@ -29,7 +29,7 @@ impl Secret {
     }
 }
 
-/// INFO for clients (drop-in §7).
+/// INFO for clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs)] // the keys are the protocol's own
@@ -90,7 +90,7 @@ pub struct ServerInfo {
     pub xkey: String,
 }
 
-/// CONNECT of a client (drop-in §7).
+/// CONNECT of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs)] // the keys are the protocol's own
@@ -129,7 +129,7 @@ pub struct ConnectOptions {
 impl Default for ConnectOptions {
     fn default() -> ConnectOptions {
         ConnectOptions {
-            // drop-in §7: all three default to true
+            // In nats-server all three default to true.
             verbose: true,
             pedantic: true,
             echo: true,
@@ -163,7 +163,7 @@ pub struct SubjectPermission {
     pub deny: Vec<String>,
 }
 
-/// INFO on a leaf link (leafnode §4).
+/// INFO on a leaf link.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs)] // the keys are the protocol's own
@@ -241,7 +241,7 @@ pub struct LeafInfo {
     pub ldm: bool,
 }
 
-/// CONNECT on a leaf link (leafnode §5).
+/// CONNECT on a leaf link.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs)] // the keys are the protocol's own
@@ -384,7 +384,7 @@ mod tests {
         }
     }
 
-    /// Real lines of stock 2.15.1 (captures 01) come out as they went in.
+    /// Real lines of stock 2.15.1 come out as they went in.
     #[test]
     fn stock_lines_survive_the_round_trip() {
         let info = r#"{"server_id":"NAUI","server_name":"hub1","version":"2.15.1","proto":3,"git_commit":"b2fd3ef","go":"go1.27.2","host":"127.0.0.1","port":17422,"headers":true,"auth_required":true,"max_payload":1048576,"ip":"127.0.0.1:17422","client_id":5,"nonce":"O2Q9DefejPTnX1Y","compression":"off","api_lvl":5,"info_on_connect":true,"leafnode_urls":["127.0.0.1:17422"]}"#;

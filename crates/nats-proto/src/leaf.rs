@@ -1,7 +1,7 @@
 //! Leaf links, both directions: bytes to operations and back.
 //!
 //! The grammar is symmetric after the handshake, so one decoder serves hub and leaf; who may send what when is not decided here. Which form a
-//! message has follows from the number of its arguments (leafnode §6). No allocation: queue groups are read from the input as they are asked for.
+//! message has follows from the number of its arguments. No allocation: queue groups are read from the input as they are asked for.
 
 use crate::client::Limits;
 use crate::encode;
@@ -195,7 +195,7 @@ fn argument_text<'a>(
 fn subscribe(text: &[u8]) -> Result<LeafOp<'_>, ProtocolError> {
     let (subject, rest) = cut_token(text).ok_or(ProtocolError::Arguments)?;
     let Some((queue, rest)) = cut_token(rest) else { return Ok(LeafOp::Subscribe { subject, queue: None }) };
-    // Two arguments are an error (leafnode §6).
+    // A queue without a weight is an error, as in nats-server.
     let (weight, rest) = cut_token(rest).ok_or(ProtocolError::Arguments)?;
     if !rest.is_empty() {
         return Err(ProtocolError::Arguments);
@@ -271,7 +271,7 @@ fn reply_and_queues(middle: &[u8]) -> Result<(Option<&[u8]>, Queues<'_>), Protoc
     }
 }
 
-/// A delivery's reply `$JS.ACK.…@subject` in its two parts: the reply proper, and the subject that subscribers are to see (leafnode §7).
+/// A delivery's reply `$JS.ACK.…@subject` in its two parts: the reply proper, and the subject that subscribers are to see.
 #[must_use]
 pub fn split_delivery(reply: &[u8]) -> Option<(&[u8], &[u8])> {
     if !reply.starts_with(b"$JS.ACK.") {

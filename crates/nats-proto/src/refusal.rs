@@ -98,7 +98,7 @@ impl Refusal<'_> {
 
     /// Appends the text alone, for logs and close reasons.
     pub fn text(&self, into: &mut Vec<u8>) {
-        // drop-in §7, leafnode §14
+        // nats-server's words: clients and leafs look for them.
         let fixed: &str = match self {
             Refusal::UnknownOperation => "Unknown Protocol Operation",
             Refusal::MaximumPayload => "Maximum Payload Violation",

@@ -6,7 +6,14 @@
 //! ```
 //!
 //! The core lies in an `Rc<RefCell<_>>` that no task holds across an await. Wakers may be called while it is borrowed (they only queue).
-//! Numbers and the reasons for this structure: reference hot-path §3–§5.
+//!
+//! Why so (measured on two cores of x86-64, in a prototype):
+//!
+//! - One write per burst instead of one per message is worth a factor of 10, buffers from a pool instead of freed after each flush 2 in
+//!   fan-out. Frames over 64 KiB are shared instead of copied: a third less work at that size, a fifth more at 20 kB.
+//! - One read per poll: several gain nothing and starve the other connections.
+//! - The flush task wakes itself to stand behind the ready tasks; `tokio::task::yield_now` waits for a turn of the driver, a system call each.
+//! - A publisher is not read while a target has much unsent: backlog leaves the cache and makes everything slower.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -123,7 +130,8 @@ impl Task {
 /// # Errors
 /// When the runtime can't be made.
 pub fn run<T>(main: impl Future<Output = T>) -> io::Result<T> {
-    // 8 instead of 61: with publishers at full speed the sockets must be polled more often (hot-path §5).
+    // 8 instead of 61: with publishers at full speed the sockets must be polled more often.
+    // Beside three of them a request took 3.6 ms (p50) at 61 and 0.9 ms at 8, at the same cost.
     let runtime = Builder::new_current_thread()
         .enable_all()
         .event_interval(8)

@@ -1,4 +1,4 @@
-//! The share of the memory budget (promise 6) that unfinished WebSocket frames may take.
+//! The share of the memory budget that unfinished WebSocket frames may take.
 //!
 //! The frame layer hands a frame over when all of it is there, and does not say how much it holds meanwhile: so the bytes that went into it are
 //! counted on their way, and charged to one account for all WebSockets of a listener. Beyond [`LIMIT`] the connection that wants more is closed.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core_loop::CoreHandle;
 
-/// Stopping takes no longer than this, whatever clients do. drop-in §3
+/// Stopping takes no longer than this, whatever clients do.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What everything that stops waits for.

@@ -4,6 +4,7 @@
 //! are monotonic microseconds of the core's clock ([`Report::now_micros`] says which is now); nothing here is a secret.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use broker::ConnectionId;
@@ -39,6 +40,8 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
     /// Forwards, in the order of the configuration.
     pub forwards: Vec<ForwardStatus>,
+    /// The forward of gap records, if there is one.
+    pub gaps: Option<ForwardStatus>,
 }
 
 /// Where the process is in its life.
@@ -166,10 +169,25 @@ pub struct ForwardStatus {
     pub rejected: u64,
     /// Removed from the local stream before they were confirmed, since the start.
     pub dropped: u64,
+    /// What is counted over restarts; `None`: not known yet.
+    pub ledger: Option<LedgerStatus>,
     /// Why only "at least once" can be promised at the moment, sentences.
     pub at_least_once: Vec<String>,
     /// What happened that somebody should know, newest last.
     pub remarks: Vec<String>,
+}
+
+/// What became of a forwarded stream's messages since the forward began: `accepted = delivered + held + dropped`, all causes together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerStatus {
+    /// Stored here.
+    pub accepted: u64,
+    /// Confirmed by the hub.
+    pub delivered: u64,
+    /// Here, and still to go.
+    pub held: u64,
+    /// Removed, or set aside, before they were delivered: by cause.
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// What `GET /status` answers on the store folder's socket, and the `status` command prints.

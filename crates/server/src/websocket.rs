@@ -1,6 +1,6 @@
 //! WebSocket: the upgrade request, and frames that become a stream of bytes.
 //!
-//! `/mqtt` speaks MQTT and wants the sub-protocol of that name, `/leafnode` is refused, every other path is NATS (drop-in §7, reference mqtt §2).
+//! `/mqtt` speaks MQTT and wants the sub-protocol of that name (`[MQTT-6.0.0-3]`), `/leafnode` is refused, every other path is NATS, as in stock.
 //! Binary frames go out, one for each write; text or binary ones come in (MQTT: binary only). Compression is declined. The broker sees plain bytes.
 //!
 //! Bounds: the request's header in bytes, in fields and in time, and the line of handshakes (`handshake`); a frame may be as large as a message with

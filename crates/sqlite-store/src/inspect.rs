@@ -150,6 +150,10 @@ mod tests {
     const STREAM: StreamId = StreamId(16);
 
     fn fill(folder: &Path, count: u64) {
+        drop(filled(folder, count));
+    }
+
+    fn filled(folder: &Path, count: u64) -> SqliteStore {
         let (mut store, _) = SqliteStore::open(folder, Options::default()).unwrap();
         store.create_stream(STREAM, Sequence(1), b"description").unwrap();
         for sequence in 1..=count {
@@ -165,6 +169,7 @@ mod tests {
             store.append(STREAM, &message).unwrap();
         }
         store.commit().unwrap();
+        store
     }
 
     /// Messages, damaged ones.
@@ -196,8 +201,14 @@ mod tests {
 
     #[test]
     fn a_log_that_breaks_off_is_a_problem() {
-        let folder = tempfile::tempdir().unwrap();
-        fill(folder.path(), 3_000);
+        // An orderly end that could not empty the log: a full disk.
+        let (ended, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = filled(ended.path(), 3_000);
+        for name in [schema::FILE, LOG] {
+            std::fs::copy(ended.path().join(name), folder.path().join(name)).unwrap();
+        }
+        drop(store);
+        std::fs::copy(ended.path().join("store.lock"), folder.path().join("store.lock")).unwrap();
         let path = folder.path().join(LOG);
         let mut log = std::fs::read(&path).unwrap();
         let middle = log.len() / 2;

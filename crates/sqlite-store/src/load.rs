@@ -368,7 +368,8 @@ mod tests {
             std::fs::copy(ended.path().join(name), killed.path().join(name)).unwrap();
         }
         drop(store);
-        assert_eq!(pages_of_a_start(killed.path()), pages_of_a_start(ended.path()));
+        let (killed, ended) = (pages_of_a_start(killed.path()), pages_of_a_start(ended.path()));
+        assert!(killed <= ended, "{killed} pages after a kill, {ended} after an orderly end");
     }
 
     #[test]

@@ -199,7 +199,12 @@ pub(crate) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
-/// The same, and syncs what was written. SQLite does so only when nothing is left in the log; what it leaves would be synced by the writer, in its rest,
+/// Writes back everything, syncs, and empties the log file. Does nothing while another connection is open.
+pub(crate) fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// As [`checkpoint`], and syncs what was written. SQLite does so only when nothing is left in the log; what it leaves would be synced by the writer, in its rest,
 /// while everybody waits.
 fn write_back(connection: &Connection) -> rusqlite::Result<()> {
     checkpoint(connection)?;

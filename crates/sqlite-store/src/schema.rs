@@ -35,7 +35,7 @@ CREATE TABLE record (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 /// How safe a commit is. Anything but `Full` exists for the control of the power-cut test.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronous {
-    /// Synced before the commit returns: the only one that keeps promise 1.
+    /// Synced before the commit returns: only so does an acknowledgement mean stable storage.
     #[default]
     Full,
     /// A power cut loses the newest commits.

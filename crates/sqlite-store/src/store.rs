@@ -492,6 +492,13 @@ impl Store for SqliteStore {
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         if !self.db.health.poisoned() {
+            // A damaged byte in the log costs everything behind it, in the tables one page: what can be is moved there. It needs the only connection.
+            self.reader = None;
+            if !self.db.in_transaction()
+                && let Err(error) = reader::empty_log(&self.db.connection)
+            {
+                tracing::debug!(%error, "the log stays as it is");
+            }
             self.lock.leave_clean();
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 /// Longest URL accepted, bytes; also of discovered addresses, which come from a peer.
 pub const MAX_ADDRESS_LENGTH: usize = 1024;
 
-/// Port of a URL that names none, whatever the scheme (leafnode §2).
+/// Port of a URL that names none, whatever the scheme, as in nats-server.
 const DEFAULT_PORT: u16 = 7422;
 
 /// How the bytes travel.
@@ -196,7 +196,7 @@ mod tests {
         let parsed = Address::parse("wss://[2001:db8::1]:443/leaf").unwrap();
         assert_eq!((parsed.host.as_str(), parsed.port, parsed.path.as_str()), ("2001:db8::1", 443, "/leaf"));
         assert_eq!(parsed.to_string(), "wss://[2001:db8::1]:443/leaf");
-        // leafnode §2: 7422 also for ws://
+        // As in nats-server: 7422 also for ws://
         assert_eq!(Address::parse("ws://h").unwrap().port, 7422);
         assert_eq!(Address::parse("10.0.0.7:7500").unwrap().to_string(), "nats-leaf://10.0.0.7:7500");
         assert_eq!(Address::parse("nats://token@h").unwrap().user.as_deref(), Some("token"));

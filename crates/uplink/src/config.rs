@@ -68,7 +68,7 @@ pub struct LocalServer {
     pub version: String,
     /// Id of this process.
     pub server_id: String,
-    /// Server name; sent as `cluster` too, as a stand-alone stock server does (leafnode §5).
+    /// Server name; sent as `cluster` too, as a stand-alone stock server does.
     pub name: String,
     /// JetStream domain.
     pub domain: Option<String>,
@@ -131,7 +131,7 @@ impl Config {
             return Err(ConfigError::NoUrl);
         }
         if websockets != 0 && websockets != self.addresses.len() {
-            return Err(ConfigError::MixedSchemes); // leafnode §2
+            return Err(ConfigError::MixedSchemes); // as nats-server does
         }
         self.credentials.check()?;
         let times = &self.timings;

@@ -1,4 +1,4 @@
-//! Our CONNECT (leafnode §5).
+//! Our CONNECT: what we are, and the proof of who we are.
 
 use nats_proto::handshake::{Handshake as _, LeafConnect, LeafInfo, Secret};
 
@@ -8,7 +8,7 @@ use crate::credentials::CredentialsError;
 
 /// The whole line, `CONNECT {…}\r\n`.
 pub(crate) fn line(config: &Config, address: &Address, info: &LeafInfo) -> Result<Vec<u8>, CredentialsError> {
-    // A bare discovered address uses the credentials of the configured URL (leafnode §10).
+    // A bare discovered address uses the credentials of the configured URL, as in nats-server.
     let owner = if address.user.is_some() { address } else { config.addresses.first().unwrap_or(address) };
     let proof = config.credentials.prove(&info.nonce, owner.user.as_deref(), owner.password.as_deref())?;
     let local = &config.local;

@@ -1,4 +1,4 @@
-//! Who we are for the hub: user and password, token, nkey seed, or a `.creds` file (leafnode §10).
+//! Who we are for the hub: user and password, token, nkey seed, or a `.creds` file.
 
 use std::fmt;
 
@@ -105,7 +105,7 @@ impl Credentials {
                 (Some(user), Some(password)) => {
                     Proof { user: Some(user.into()), pass: Some(password.into()), ..Proof::default() }
                 }
-                // A URL with only a user part means a token; stock sends it in both fields. [03/A6]
+                // A URL with only a user part means a token; stock sends it in both fields.
                 (Some(user), None) => {
                     Proof { user: Some(user.into()), auth_token: Some(user.into()), ..Proof::default() }
                 }
@@ -144,7 +144,7 @@ fn key_pair(seed: &str) -> Result<KeyPair, CredentialsError> {
     KeyPair::from_seed(seed.trim()).map_err(|_| CredentialsError::BadSeed)
 }
 
-/// Signs the characters of the nonce, not the bytes they encode (leafnode §4, §5).
+/// Signs the characters of the nonce, not the bytes they encode: so stock checks it.
 fn signature(pair: &KeyPair, nonce: &str) -> Result<String, CredentialsError> {
     if nonce.is_empty() {
         return Err(CredentialsError::NoNonce);

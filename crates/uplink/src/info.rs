@@ -1,10 +1,10 @@
-//! The hub's INFO, as far as the dialling side needs it (leafnode §4).
+//! The hub's INFO, as far as the dialling side needs it.
 
 use nats_proto::handshake::{Handshake as _, LeafInfo};
 
 /// Most discovered addresses kept from an INFO.
 pub const MAX_DISCOVERED: usize = 64;
-/// Longest INFO looked at, bytes: the control line limit of a leaf link (leafnode §2).
+/// Longest INFO looked at, bytes: the control line limit of a leaf link.
 const MAX_INFO_LENGTH: usize = 65_536;
 
 /// Why an INFO is not usable.
@@ -32,7 +32,7 @@ pub(crate) fn decode(json: &[u8]) -> Result<LeafInfo, InfoError> {
     LeafInfo::from_json(json).map_err(|error| InfoError::Json(error.to_string()))
 }
 
-/// The "wrong port" test of the first INFO, tolerant of hubs with `no_advertise` (leafnode §3.5).
+/// The "wrong port" test of the first INFO, tolerant of hubs with `no_advertise`, which send no `leafnode_urls`.
 ///
 /// # Errors
 /// [`InfoError::WrongPort`] with what it looks like.

@@ -5,7 +5,8 @@
 //! inputs give the same outputs.
 //!
 //! Promises: it dials for ever; back-off is exponential with jitter; a link is judged by the *bytes received*, so a slow link under load is
-//! never taken for a dead one; a link given up is closed with a reset before the next dial (`forward` §3.9).
+//! never taken for a dead one; a link given up is closed with a reset before the next dial, or the kernel would still deliver what it holds,
+//! behind what the next link brings.
 //!
 //! It does not read or write interest and messages, does no TLS or WebSocket itself, and knows nothing of streams.
 

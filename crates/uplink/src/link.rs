@@ -287,7 +287,7 @@ impl Uplink {
                     self.leave(now_ms);
                 }
             }
-            // A repeated INFO without `connect_info` refreshes URLs only. [07/H8]
+            // A repeated INFO without `connect_info` refreshes URLs only.
             other => {
                 self.phase = other;
                 self.pool.discover(&self.config, &info, &mut self.random);

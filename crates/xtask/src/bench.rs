@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: ours beside the peers, on the same machine, with the same client and the same work.
 //!
 //! Builds the gateway and the load generator (crate `bench`) as fast as a release and hands over to the generator, which starts ours
-//! and the peers in turn through the harness, several rounds interleaved, and prints Markdown tables (design §9).
+//! and the peers in turn through the harness, several rounds interleaved, and prints Markdown tables.
 
 use anyhow::{Context, Result};
 use harness::peers::{self, Peer, workspace};

@@ -1,4 +1,4 @@
-//! Defaults are filled in, and options that don't go together are found: stock's texts, which have no position (drop-in §1).
+//! Defaults are filled in, and options that don't go together are found: stock's texts, which have no position.
 
 use std::path::Path;
 
@@ -56,6 +56,7 @@ pub(super) fn finish(
         uplink: draft.uplink,
         streams: draft.streams,
         forwards: draft.forwards,
+        gaps: draft.gaps,
         log: draft.log,
         pid_file: draft.pid_file,
         ports_file_dir: draft.ports_file_dir,

@@ -8,6 +8,9 @@ use nats_conf::{Block, Field, Kind, Report};
 use super::files;
 use super::limits::positive;
 
+/// Streams in memory hold this unless something is said: a box has little, and it is everybody's.
+const MEMORY_STORE: u64 = 64 << 20;
+
 /// JetStream, switched on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JetStream {
@@ -16,8 +19,8 @@ pub struct JetStream {
     pub store_dir: PathBuf,
     /// `domain`. Default: none.
     pub domain: Option<String>,
-    /// `max_memory_store`, bytes. Default: none.
-    pub max_memory: Option<u64>,
+    /// `max_memory_store`, bytes. Default: 64 MiB.
+    pub max_memory: u64,
     /// `max_file_store`, bytes. Default: none, what the disk has.
     pub max_file: Option<u64>,
     /// `strict`: requests with unknown fields are refused. Default: true.
@@ -60,7 +63,7 @@ impl Draft {
         JetStream {
             store_dir,
             domain: self.domain,
-            max_memory: self.max_memory,
+            max_memory: self.max_memory.unwrap_or(MEMORY_STORE),
             max_file: self.max_file,
             strict: !self.lenient,
             limits: self.limits,

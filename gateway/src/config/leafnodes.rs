@@ -89,7 +89,7 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> LeafNodes {
     leafnodes
 }
 
-/// Tools put `port: -1` into every file (drop-in §5): that is taken, any other port is a wish that we can't fulfil.
+/// Tools put `port: -1` into every file: that is taken, any other port is a wish that we can't fulfil.
 fn accepting_side(block: &mut Block<'_>, field: &Field<'_>, report: &mut Report) {
     let address = read_address(block, report);
     match address.port {

@@ -214,7 +214,7 @@ pub(super) fn read_mqtt(field: &Field<'_>, report: &mut Report) -> Option<Mqtt> 
     Some(mqtt)
 }
 
-/// mqtt.md §5: all of stock's keys are taken.
+/// All of stock's keys are taken; these mean nothing here, and a notice says why.
 fn without_effect_in_mqtt(block: &mut Block<'_>, report: &mut Report) {
     let waits = "a live connection is never sent a message twice";
     block.without_effect(&["ack_wait", "ackwait"], waits, report);

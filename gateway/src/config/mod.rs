@@ -2,7 +2,7 @@
 //!
 //! One file per block. Every mistake is found and reported at once, with its place: unknown keys, keys of nats-server that we lack
 //! ("not supported"), values out of range, files that are missing, and options that don't go together, which stock finds only
-//! when it starts (drop-in §1). Flags override the file. What stock takes and means nothing here is taken with a notice.
+//! when it starts. Flags override the file. What stock takes and means nothing here is taken with a notice.
 //!
 //! With no configuration at all everything listens on loopback and the store is in the platform's state folder.
 
@@ -10,6 +10,7 @@ mod authorization;
 mod check;
 mod files;
 mod forward;
+mod gaps;
 mod jetstream;
 mod leafnodes;
 mod limits;
@@ -34,13 +35,14 @@ pub use authorization::{
     Authorization, ConnectionType, Credentials, Permissions, ResponsePermission, SubjectPermission, User,
 };
 pub use forward::{Destination, Forward};
+pub use gaps::Gaps;
 pub use jetstream::{JetStream, JetStreamLimits};
 pub use leafnodes::{LeafNodes, Remote};
 pub use limits::{ClientLimits, LameDuck, MemoryLimits, MqttLimits};
 pub use listeners::{ClientListener, Listen, Monitoring, Mqtt, WebSocket};
 pub use log::Log;
 pub use secret::{Password, Secret};
-pub use streams::{AckPolicy, Consumer, DeliverPolicy, Discard, Stream};
+pub use streams::{AckPolicy, Consumer, DeliverPolicy, Discard, Mapping, Retention, Storage, Stream};
 pub use tls::{HandshakeFirst, RemoteTls, Tls};
 pub use uplink::Uplink;
 
@@ -81,6 +83,8 @@ pub struct Config {
     pub streams: Vec<Stream>,
     /// Our block `forward`, in the order of the file.
     pub forwards: Vec<Forward>,
+    /// Our block `gaps`. There when something is forwarded.
+    pub gaps: Option<Gaps>,
     /// Where and how much is logged.
     pub log: Log,
     /// `pid_file`. Default: none.
@@ -96,7 +100,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// Listeners that other machines can reach and that ask nobody who they are: to be warned of, loudly (design §7).
+    /// Forwards in the order of the file, and the one of gap records behind them.
+    pub fn all_forwards(&self) -> impl Iterator<Item = &Forward> {
+        self.forwards.iter().chain(self.gaps.iter().filter_map(|gaps| gaps.forward.as_ref()))
+    }
+
+    /// Listeners that other machines can reach and that ask nobody who they are: to be warned of, loudly.
     pub fn open_to_everybody(&self) -> Vec<(&'static str, &Listen)> {
         let shared = &self.authorization;
         let mqtt = self.mqtt.as_ref().map(|mqtt| ("mqtt", &mqtt.listen, mqtt.authorization.as_ref()));

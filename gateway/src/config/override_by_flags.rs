@@ -1,4 +1,4 @@
-//! Flags override the file (drop-in §1).
+//! Flags override the file, as in nats-server.
 
 use std::path::PathBuf;
 use std::time::Duration;

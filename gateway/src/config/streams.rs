@@ -21,6 +21,10 @@ pub struct Stream {
     pub subjects: Vec<String>,
     /// `description`. Default: none.
     pub description: Option<String>,
+    /// `retention`: when messages leave, apart from the limits. Default: limits.
+    pub retention: Retention,
+    /// `storage`: memory is empty after each start. Default: file.
+    pub storage: Storage,
     /// `max_bytes`. Default: none (-1).
     pub max_bytes: Option<u64>,
     /// `max_msgs`. Default: none (-1).
@@ -41,10 +45,49 @@ pub struct Stream {
     pub deny_delete: bool,
     /// `deny_purge`. Default: false.
     pub deny_purge: bool,
+    /// `allow_rollup_hdrs`. Default: false.
+    pub allow_rollup: bool,
+    /// `allow_msg_ttl`. Default: false.
+    pub allow_message_ttl: bool,
+    /// `subject_transform { src, dest }`: under which subject a message is stored. Default: its own.
+    pub subject_transform: Option<Mapping>,
+    /// `republish { src, dest, headers_only }`. Default: none.
+    pub republish: Option<Mapping>,
     /// `metadata`.
     pub metadata: BTreeMap<String, String>,
     /// `consumers`, in the order of the file.
     pub consumers: Vec<Consumer>,
+}
+
+/// When messages leave their stream, apart from the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// Not before a limit is reached.
+    Limits,
+    /// When every consumer they match has acknowledged them.
+    Interest,
+    /// When they are acknowledged.
+    WorkQueue,
+}
+
+/// Where messages are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// On disk.
+    File,
+    /// In memory.
+    Memory,
+}
+
+/// From one subject to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// `src`. Default: `>`.
+    pub source: String,
+    /// `dest`, in the language of NATS transforms.
+    pub destination: String,
+    /// `headers_only`, of a republish. Default: false.
+    pub headers_only: bool,
 }
 
 /// Which message goes when a limit is reached.
@@ -126,14 +169,10 @@ pub enum AckPolicy {
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// Fields of JetStream that this version lacks, with the only value that is taken for what is there anyway.
-const STREAM_FIELDS_LACKING: [&str; 20] = [
+const STREAM_FIELDS_LACKING: [&str; 16] = [
     "mirror",
     "sources",
-    "republish",
-    "subject_transform",
     "placement",
-    "allow_rollup_hdrs",
-    "allow_msg_ttl",
     "allow_msg_counter",
     "allow_msg_schedules",
     "allow_atomic",
@@ -178,6 +217,8 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         position: field.position.clone(),
         subjects: vec![name],
         description: text(&mut block, "description", report),
+        retention: Retention::Limits,
+        storage: Storage::File,
         max_bytes: limit(&mut block, "max_bytes", report),
         max_messages: limit(&mut block, "max_msgs", report),
         max_age: age(&mut block, "max_age", report),
@@ -188,6 +229,10 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         duplicate_window: DUPLICATE_WINDOW,
         deny_delete: flag(&mut block, "deny_delete", report),
         deny_purge: flag(&mut block, "deny_purge", report),
+        allow_rollup: flag(&mut block, "allow_rollup_hdrs", report),
+        allow_message_ttl: flag(&mut block, "allow_msg_ttl", report),
+        subject_transform: mapping(&mut block, "subject_transform", false, report),
+        republish: mapping(&mut block, "republish", true, report),
         metadata: metadata(&mut block, report),
         consumers: Vec::new(),
     };
@@ -202,8 +247,14 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         set(&mut stream.discard, field.choice(&[("old", Discard::Old), ("new", Discard::New)], report));
     }
     duplicate_window(&mut block, &mut stream, report);
-    fixed(&mut block, "retention", "limits", report);
-    fixed(&mut block, "storage", "file", report);
+    if let Some(field) = block.field(&["retention"]) {
+        let words =
+            [("limits", Retention::Limits), ("interest", Retention::Interest), ("workqueue", Retention::WorkQueue)];
+        set(&mut stream.retention, field.choice(&words, report));
+    }
+    if let Some(field) = block.field(&["storage"]) {
+        set(&mut stream.storage, field.choice(&[("file", Storage::File), ("memory", Storage::Memory)], report));
+    }
     fixed(&mut block, "compression", "none", report);
     fixed_one(&mut block, "num_replicas", report);
     block.refuse(&STREAM_FIELDS_LACKING, report);
@@ -216,6 +267,20 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
     }
     block.finish(report);
     Some(stream)
+}
+
+/// A transform from one subject to another, checked.
+fn mapping(block: &mut Block<'_>, name: &str, may_omit_body: bool, report: &mut Report) -> Option<Mapping> {
+    let field = block.field(&[name])?;
+    let mut block = field.block(report)?;
+    let source = text(&mut block, "src", report).unwrap_or_else(|| ">".to_owned());
+    let destination = text(&mut block, "dest", report).unwrap_or_default();
+    let headers_only = may_omit_body && flag(&mut block, "headers_only", report);
+    block.finish(report);
+    if let Err(error) = subject::Transform::parse(&source, &destination) {
+        report.error(field.position, error.to_string());
+    }
+    Some(Mapping { source, destination, headers_only })
 }
 
 fn duplicate_window(block: &mut Block<'_>, stream: &mut Stream, report: &mut Report) {
@@ -317,7 +382,11 @@ fn deliver_policy(block: &mut Block<'_>, consumer: &Field<'_>, report: &mut Repo
 
 /// A name becomes a token of subjects and a name on disk.
 fn read_name(field: &Field<'_>, what: &str, report: &mut Report) -> String {
-    let name = field.name;
+    checked_name(field, field.name, what, report)
+}
+
+/// A name that stands in a field.
+pub(super) fn checked_name(field: &Field<'_>, name: &str, what: &str, report: &mut Report) -> String {
     let bad = |next: char| next.is_whitespace() || next.is_control() || matches!(next, '.' | '*' | '>' | '/' | '\\');
     if name.is_empty() || name.len() > 255 || name.contains(bad) {
         let text =

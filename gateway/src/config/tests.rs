@@ -275,17 +275,35 @@ fn remotes() {
 
 #[test]
 fn streams_and_consumers() {
-    let text = "streams { S { max_msgs: 10, max_age: \"1m\", discard: new, metadata { owner: me }
+    let text = "streams { S { retention: interest, storage: memory, max_msgs: 10, max_age: \"1m\", discard: new, metadata { owner: me }
         consumers { C { ack_policy: all, backoff: [\"1s\", \"5s\"], max_deliver: 3, deliver_policy: by_start_sequence, opt_start_seq: 5 } } } }";
     let config = config(text);
     let stream = &config.streams[0];
     assert_eq!((stream.subjects.as_slice(), stream.discard), (["S".to_owned()].as_slice(), Discard::New));
+    assert_eq!((stream.retention, stream.storage), (Retention::Interest, Storage::Memory));
     assert_eq!(stream.duplicate_window, Duration::from_secs(60), "never longer than the messages live");
     assert_eq!(stream.consumers[0].deliver_policy, DeliverPolicy::FromSequence(5));
     assert!(config.jetstream.is_some(), "a declared stream needs JetStream, and nobody said no");
+    let text = "streams { S { subjects: s.*, allow_msg_ttl: true, subject_transform { src: s.*, dest: \"t.$1\" }, republish { dest: u.>, headers_only: true } } }";
+    let stream = &self::config(text).streams[0];
+    let mapping = |source: &str, destination: &str, headers_only| {
+        Some(Mapping { source: source.into(), destination: destination.into(), headers_only })
+    };
+    assert_eq!(stream.subject_transform, mapping("s.*", "t.$1", false));
+    assert_eq!((&stream.republish, stream.allow_message_ttl), (&mapping(">", "u.>", true), true));
     check_refused(
-        "streams { S { retention: workqueue } }",
-        "F:1:15: field \"retention\": \"workqueue\" is not supported, only \"limits\"",
+        "streams { S { republish { src: a.*, dest: \"b.$2\" } } }",
+        "F:1:15: `$2` refers to a wildcard that the source does not have",
+    );
+    check_refused(
+        "streams { S { retention: odd } }",
+        "F:1:15: field \"retention\": expected limits or interest or workqueue, but got the string \"odd\"",
+    );
+    check_refused(
+        "streams { S { retention: workqueue } }
+        leafnodes { remotes [ { url: \"hub:7422\" } ] }
+        forward { S { to: T, prefix: p } }",
+        "F:3:19: forward: stream \"S\": a stream that is forwarded keeps its messages: \"retention: limits\" and \"storage: file\"",
     );
     check_refused("streams { S { sources: [] } }", "F:1:15: field \"sources\" is not supported");
     check_refused(
@@ -331,6 +349,49 @@ fn forwards() {
         "streams { S {} }, forward { S { prefix: p } }",
         "F:1:29: a forward needs a link: expected \"leafnodes { remotes: [ { url: … } ] }\"",
     );
+}
+
+#[test]
+fn gap_records() {
+    let read = |text: &str| config(&format!("{LINK}{text}"));
+    assert_eq!(read("").gaps, None);
+    let plain = read("forward { S { prefix: edge.p7, create {} }, T { prefix: site } }");
+    let gaps = plain.gaps.clone().unwrap();
+    let forward = gaps.forward.clone().unwrap();
+    assert_eq!((&*gaps.name, gaps.max_bytes), ("GAPS", 16 << 20));
+    assert_eq!((&*forward.stream, &*forward.to, &*forward.filter), ("GAPS", "S", "edge.p7.$gap.*"));
+    assert_eq!(forward.create, plain.forwards[0].create);
+    let mut subject = Vec::new();
+    assert!(forward.destination.transform().unwrap().apply(b"$TRIBUTARY.GAPS.S", &mut subject));
+    assert_eq!(subject, b"edge.p7.$gap.S");
+    assert_eq!(plain.all_forwards().count(), 3);
+
+    let set = "forward { S { prefix: p, create {} } }\ngaps { name: LOST, max_bytes: 1MB, subject: \"lost.p7\" }";
+    let set = read(set);
+    let gaps = set.gaps.clone().unwrap();
+    assert_eq!((&*gaps.name, gaps.max_bytes), ("LOST", 1 << 20));
+    let subjects: Vec<_> = set.forwards[0].create.iter().flat_map(|create| &create.subjects).cloned().collect();
+    let subjects: Vec<_> = subjects.iter().map(subject::Filter::as_str).collect();
+    assert_eq!(subjects, ["p.>", "lost.p7.*"], "what `create` makes takes them too");
+    let fleet = read("forward { S { prefix: edge-1, create { subjects: \"*.a.*\" } } }");
+    let made = &fleet.forwards[0].create.as_ref().unwrap().subjects;
+    assert_eq!(made.last().map(subject::Filter::as_str), Some("*.$gap.*"), "for every edge");
+    let elsewhere = read("forward { S { prefix: p, create {} } }\ngaps { to: LOSSES, subject: lost }");
+    let elsewhere = elsewhere.gaps.and_then(|gaps| gaps.forward).unwrap();
+    assert_eq!((&*elsewhere.to, elsewhere.create), ("LOSSES", None));
+
+    let transform = "forward { S { subject: \"up.{{wildcard(1)}}\" } }";
+    assert_eq!(read(transform).gaps.unwrap().forward, None, "there is no place for them under up.*");
+    let refused = |text: &str, expected: &str| check_refused(&format!("{LINK}{text}"), expected);
+    refused(
+        "forward { S { prefix: p } }\ngaps { subject: \"a.*\" }",
+        "F:4:8: field \"subject\": expected a subject without wildcards",
+    );
+    refused(
+        "forward { S { prefix: p } }\ngaps { name: S }",
+        "F:2:11: stream \"S\" is where gap records are kept: expected another name, here or in \"gaps\"",
+    );
+    refused("forward { S { prefix: p } }\ngaps { max_age: 1h }", "F:4:8: unknown field \"max_age\"");
 }
 
 #[test]

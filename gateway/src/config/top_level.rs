@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::authorization::{self, Authorization};
 use super::forward::{self, Forward};
+use super::gaps::{self, Gaps};
 use super::leafnodes::{self, LeafNodes};
 use super::limits::{self, ClientLimits, LameDuck, MemoryLimits, MqttLimits};
 use super::listeners::{self, Address, Listen, Mqtt, WebSocket};
@@ -40,6 +41,7 @@ pub(super) struct Draft {
     pub(super) uplink: Uplink,
     pub(super) streams: Vec<Stream>,
     pub(super) forwards: Vec<Forward>,
+    pub(super) gaps: Option<Gaps>,
     pub(super) log: Log,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) ports_file_dir: Option<PathBuf>,
@@ -189,6 +191,7 @@ fn read_blocks(block: &mut Block<'_>, draft: &mut Draft, report: &mut Report) {
     if let Some(field) = block.field(&["forward"]) {
         draft.forwards = forward::read(&field, &draft.streams, report);
     }
+    draft.gaps = gaps::read(block.field(&["gaps"]).as_ref(), &mut draft.forwards, &draft.streams, report);
 }
 
 /// Every other key that nats-server 2.15 knows, and those of ours that come later.

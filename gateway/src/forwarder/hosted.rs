@@ -6,15 +6,16 @@ use broker::ConnectionId;
 use forward::{Action, Forward, Hub, Incarnation, IncarnationId, Incarnations, Local, Record, SendBuffer, Timings};
 use jetstream::command::{Command, Forwarded, Span, Ticket};
 use jetstream::identity::{Sequence, StreamId};
-use jetstream::store::{StreamState, record_space};
-use server::status::ForwardStatus;
+use jetstream::ledger::{Cause, Ledger};
+use jetstream::store::{StreamState, message_size, record_space};
+use server::status::{ForwardStatus, LedgerStatus};
 use server::{Core, CoreHandle};
 
 use super::rejected::Refused;
 use super::ticket::{Asked, ticket};
 use crate::config;
 
-/// Bytes that may wait at the link before more is sent: about what a slow one drains in a second (forward §5).
+/// Bytes that may wait at the link before more is sent: about what a slow one drains in a second.
 const MAX_PENDING: usize = 256 * 1024;
 /// Most samples of "this sequence was stored at this age".
 const MAX_SAMPLES: usize = 1024;
@@ -63,6 +64,12 @@ pub(super) struct Hosted {
     waiting: Option<Waiting>,
     /// What the store was last told.
     told: Option<Forwarded>,
+    /// A refused message that was kept, while the record of the position behind it is on its way to the disk.
+    kept: Option<Sequence>,
+    /// What is counted of the stream, and its last sequence then.
+    ledger: Option<(Ledger, Sequence)>,
+    /// Since the link is up the store has written the gap records that it had.
+    is_written: bool,
     /// Messages and bytes seen of the stream, for what a backlog weighs.
     seen: (u64, u64),
     ages: VecDeque<(u64, u64)>,
@@ -85,6 +92,9 @@ impl Hosted {
             blocked: false,
             waiting: None,
             told: None,
+            kept: None,
+            ledger: None,
+            is_written: false,
             seen: (0, 0),
             ages: VecDeque::new(),
             buffer: SendBuffer::default(),
@@ -113,6 +123,7 @@ impl Hosted {
         self.epoch += 1;
         self.waiting = None;
         self.told = None;
+        self.kept = None;
         self.local = Local { first: state.first.0, last: state.last.0 };
         self.seen = (state.messages, state.bytes);
     }
@@ -258,7 +269,15 @@ impl Hosted {
             self.buffer.clear();
             let sent = if self.blocked { 0 } else { forward.poll_send(now_ms, &mut self.buffer) };
             let actions: Vec<Action> = std::iter::from_fn(|| forward.poll_action()).collect();
-            let news = forwarded(forward, place.stream, self.config.reject_oversize);
+            let largest = forward.largest_local().filter(|_| self.config.reject_oversize);
+            let news = Forwarded {
+                stream: place.stream,
+                releasable: forward.releasable(),
+                confirmed: forward.confirmed().max(self.kept.unwrap_or_default()),
+                rejected: None,
+                is_linked: place.link.is_some(),
+                largest,
+            };
             let is_news = self.told.replace(news) != Some(news);
             if sent == 0 && actions.is_empty() && !is_news {
                 return;
@@ -301,12 +320,55 @@ impl Hosted {
 
     /// The refused message is kept, or can't ever be: the position moves behind it.
     pub(super) fn kept(&mut self, core: &CoreHandle, kept: u64) {
-        let Some(Waiting { action: Action::Park { sequence, record, .. }, .. }) = &self.waiting else { return };
-        if sequence.0 == kept {
-            let ticket = ticket(Asked::Park, self.number, self.epoch, kept);
-            core.with(|core| write_record(core, ticket, &self.config.stream, record));
-            self.waiting = None;
+        let Some(Waiting { action, .. }) = &self.waiting else { return };
+        let Action::Park { sequence, subject, headers, payload, record, .. } = action else { return };
+        if sequence.0 != kept {
+            return;
         }
+        let ticket = ticket(Asked::Park, self.number, self.epoch, kept);
+        let mut news = self.told.unwrap_or_default();
+        (news.stream, news.confirmed) = (self.stream.unwrap_or_default(), *sequence);
+        let size = message_size(subject.len(), headers.len(), payload.len());
+        core.with(|core| {
+            write_record(core, ticket, &self.config.stream, record);
+            // In one commit with the position behind it.
+            core.broker.command(|_| Command::Forwarded(Forwarded { rejected: Some((*sequence, size)), ..news }));
+        });
+        self.told = Some(news);
+        self.kept = Some(*sequence);
+        self.waiting = None;
+    }
+
+    /// The record behind the refused message is on the disk.
+    pub(super) fn parked(&mut self, now_ms: u64, sequence: u64) {
+        self.kept = None;
+        if let Some(forward) = self.running() {
+            forward.handle_parked(now_ms, Sequence(sequence));
+        }
+    }
+
+    /// What the store counts of the stream.
+    pub(super) fn counted(&mut self, ledger: Ledger, last: Sequence, is_written: bool) {
+        self.ledger = Some((ledger, last));
+        self.is_written |= is_written && self.link.is_some();
+    }
+
+    /// Another link, or none: gap records go first, so the store is to write them now.
+    pub(super) fn take_link(&mut self, link: Option<(ConnectionId, Hub)>) {
+        self.link = link;
+        self.is_written = false;
+        self.told = None;
+    }
+
+    /// It has gap records to send, and as far as is known it can.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(&self.phase, Phase::Running(forward) if forward.is_busy())
+    }
+
+    /// Its messages wait for gap records: until the store has written them, and then until those are at the hub. Does that change anything?
+    pub(super) fn wait_for_gaps(&mut self, now_ms: u64, are_on_the_way: bool) -> bool {
+        let hold = self.link.is_some() && (are_on_the_way || !self.is_written);
+        self.running().is_some_and(|forward| forward.handle_hold(now_ms, hold))
     }
 
     /// There was no room for the refused message.
@@ -333,6 +395,7 @@ impl Hosted {
             last: self.local.last,
             ..ForwardStatus::default()
         };
+        shown.ledger = self.ledger.as_ref().map(|(ledger, last)| ledger_status(ledger, *last, self.local));
         let forward = match &self.phase {
             Phase::Running(forward) => forward,
             other => {
@@ -439,13 +502,15 @@ fn write_record(core: &mut Core, ticket: Ticket, stream: &str, value: &[u8]) {
     });
 }
 
-/// What the store has to know of a forward.
-fn forwarded(forward: &Forward, stream: StreamId, reject_oversize: bool) -> Forwarded {
-    Forwarded {
-        stream,
-        releasable: forward.releasable(),
-        confirmed: forward.confirmed(),
-        largest: forward.largest_local().filter(|_| reject_oversize),
+/// What was counted when the stream's end was at `last`, with what was accepted since.
+fn ledger_status(ledger: &Ledger, last: Sequence, local: Local) -> LedgerStatus {
+    let last = last.max(Sequence(local.last));
+    let dropped = Cause::ALL.into_iter().map(|cause| (cause.name().to_owned(), ledger.dropped(cause)));
+    LedgerStatus {
+        accepted: ledger.accepted(last),
+        delivered: ledger.delivered(),
+        held: ledger.held(last),
+        dropped: dropped.collect(),
     }
 }
 

@@ -1,6 +1,6 @@
-//! The edge's identity: a key made at the first start, in a file beside the store (forward §1).
+//! The edge's identity: a key made at the first start, in a file beside the store.
 //!
-//! It is no secret. Whoever copies the folder to a second box copies it too; that is found out at the hub (forward §3.6).
+//! It is no secret. Whoever copies the folder to a second box copies it too; that is found out at the hub, from incarnations that this box never had.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The local stream `REJECTED`: messages that a hub refuses for good, with the reason (forward §4).
+//! The local stream `REJECTED`: messages that a hub refuses for good, with the reason.
 //!
 //! It captures `$TRIBUTARY.REJECTED.>`; a message of stream `S` with subject `a.b` stands there as `$TRIBUTARY.REJECTED.S.a.b`, with its
 //! headers renamed like those of a forwarded message, so that none of them is a command to the local stream.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use server::status::{ForwardStatus, LinkStatus, Listener, Phase, Report};
+use server::status::{ForwardStatus, LedgerStatus, LinkStatus, Listener, Phase, Report};
 
 /// Streams that are listed; a box with more has `--json`.
 const MAX_STREAMS: usize = 8;
@@ -32,6 +32,9 @@ pub fn summary(report: &Report) -> String {
     store(&mut text, report);
     for forward in &status.forwards {
         describe_forward(&mut text, forward, report.now_micros);
+    }
+    if let Some(gaps) = status.gaps.as_ref().filter(|gaps| gaps.last > 0) {
+        describe_gaps(&mut text, gaps);
     }
     text
 }
@@ -145,9 +148,8 @@ fn describe_forward(text: &mut String, forward: &ForwardStatus, now: u64) {
         let again = forward.retry_micros.map(|at| format!("; looked at again in {}", duration(at.saturating_sub(now))));
         row(text, "", &format!("because {reason}{}", again.unwrap_or_default()));
     }
-    if forward.dropped > 0 || forward.parked > 0 {
-        let (dropped, parked) = (forward.dropped, forward.parked);
-        row(text, "", &format!("{dropped} were removed here before they were sent, {parked} set aside"));
+    if let Some(ledger) = &forward.ledger {
+        describe_ledger(text, ledger);
     }
     for sentence in &forward.at_least_once {
         row(text, "", sentence);
@@ -155,6 +157,32 @@ fn describe_forward(text: &mut String, forward: &ForwardStatus, now: u64) {
     let skipped = forward.remarks.len().saturating_sub(MAX_REMARKS);
     for remark in &forward.remarks[skipped..] {
         row(text, "", remark);
+    }
+}
+
+/// Said when something was lost: all sides of the equation, so that nobody has to count.
+fn describe_ledger(text: &mut String, ledger: &LedgerStatus) {
+    let lost: Vec<String> = ledger
+        .dropped
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    if lost.is_empty() {
+        return;
+    }
+    let LedgerStatus { accepted, delivered, held, dropped } = ledger;
+    let all: u64 = dropped.values().sum();
+    let lost = lost.join(", ");
+    row(text, "", &format!("{accepted} accepted = {delivered} delivered + {held} held + {all} LOST ({lost})"));
+}
+
+fn describe_gaps(text: &mut String, gaps: &ForwardStatus) {
+    let ForwardStatus { stream, to, state, last, backlog_messages, .. } = gaps;
+    let state = if gaps.stopped { state.to_uppercase() } else { state.clone() };
+    row(text, "losses", &format!("{stream} → {to}  {state}, {last} records, {backlog_messages} not at the hub yet"));
+    if let Some(reason) = gaps.reason.as_ref().filter(|_| *backlog_messages > 0) {
+        row(text, "", &format!("because {reason}"));
     }
 }
 
@@ -210,7 +238,22 @@ mod tests {
             backlog_messages: 20,
             backlog_bytes: 2_345,
             oldest_age_ms: Some(61_000),
+            ledger: Some(LedgerStatus {
+                accepted: 124,
+                delivered: 100,
+                held: 20,
+                dropped: [("age".to_owned(), 1), ("delete".to_owned(), 0), ("limit".to_owned(), 3)].into(),
+            }),
             at_least_once: vec!["at least once: the hub is old".into()],
+            ..ForwardStatus::default()
+        };
+        let gaps = ForwardStatus {
+            stream: "GAPS".into(),
+            to: "FLEET".into(),
+            state: "link down".into(),
+            reason: Some("the link is down".into()),
+            last: 2,
+            backlog_messages: 1,
             ..ForwardStatus::default()
         };
         let stream =
@@ -229,6 +272,7 @@ mod tests {
                 }),
                 links: vec![link],
                 forwards: vec![forward],
+                gaps: Some(gaps),
                 ..Status::default()
             },
             connections: ConnectionCounts { nats: 2, mqtt: 3, total: 9, ..ConnectionCounts::default() },
@@ -253,7 +297,10 @@ store    /var/lib/edge-gateway  4.0 kB used, 3.0 GB left, 120 messages in 1 stre
          TELEMETRY  120 messages, 12.0 kB, 1 to 120
 forward  TELEMETRY → FLEET  link down, 20 messages behind (2.3 kB, the oldest 1m1s old), confirmed up to 100
          because the link is down
+         124 accepted = 100 delivered + 20 held + 4 LOST (1 age, 3 limit)
          at least once: the hub is old
+losses   GAPS → FLEET  link down, 2 records, 1 not at the hub yet
+         because the link is down
 ";
         assert_eq!(summary(&report()), wanted);
     }

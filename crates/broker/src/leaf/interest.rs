@@ -2,8 +2,8 @@
 //!
 //! Every row of the account that is ours (clients' subscriptions, captured subjects, filters of MQTT sessions, also sleeping ones, consumers' ack
 //! subjects, the domain's API) counts towards one entry per subject and queue group. The first makes an `LS+`, the last an `LS-`; a queue group
-//! is announced again with each change of its members, as an absolute weight (leafnode §8.1). Nothing that came over a link is announced to
-//! another, loop tokens excepted (§9.1).
+//! is announced again with each change of its members, as an absolute weight. Nothing that came over a link is announced to another, loop
+//! tokens excepted: an edge is no way between two hubs.
 
 use std::collections::BTreeMap;
 
@@ -136,7 +136,7 @@ impl Broker {
         out.append(id, &lines);
     }
 
-    /// Literals of the guarded subjects would make the hub close the link; wider wildcards it prunes itself (leafnode §17.3).
+    /// Literals of the guarded subjects would make the hub close the link; wider wildcards it prunes itself (see `deny.rs`).
     fn may_announce(&self, id: ConnectionId, filter: &Filter) -> bool {
         let Some(link) = self.link(id).filter(|link| link.up) else { return false };
         let text = filter.as_str().as_bytes();
@@ -144,7 +144,7 @@ impl Broker {
         !is_own_business(text) && !is_api_of(hub, text) && link.facts.permissions.may_announce(filter)
     }
 
-    /// A loop token heard on one link goes to all others (leafnode §9.1: only so are loops over two dialled links found).
+    /// A loop token heard on one link goes to all others: only so are loops over two dialled links found.
     pub(super) fn pass_on_token(&mut self, from: ConnectionId, token: &[u8], added: bool, out: &mut Outbox) {
         let mut line = Vec::new();
         if added {

@@ -13,7 +13,7 @@ use crate::outbox::{Outbox, Traffic};
 use crate::routing::{Message, Origin};
 use crate::subscription::{Interest, NewSubscription};
 
-/// Control lines of leaf links are this many times longer than those of clients (leafnode §2).
+/// Control lines of leaf links are this many times longer than those of clients, as in nats-server.
 const CONTROL_LINE_FACTOR: usize = 16;
 
 /// What loop tokens begin with.
@@ -92,7 +92,7 @@ impl Broker {
 
     fn hub_wants(&mut self, now: Now, id: ConnectionId, subject: &[u8], queue: Option<(&[u8], u32)>, out: &mut Outbox) {
         let Ok(filter) = Filter::from_bytes(subject) else {
-            // leafnode §6: the link stays.
+            // As with nats-server, the link stays.
             out.append(id, b"-ERR 'Invalid Subscription'\r\n");
             return;
         };
@@ -209,7 +209,7 @@ impl Broker {
             return;
         }
         let account = self.connections.entry(id).map_or(crate::account::GLOBAL, |connection| connection.account);
-        // A JetStream delivery carries the subject that the subscriber is to see behind its ack subject (leafnode §7).
+        // A JetStream delivery carries the subject that the subscriber is to see behind its ack subject, after an `@`.
         let reply = message.reply.unwrap_or_default();
         let (reply, shown) = match split_delivery(reply) {
             Some((reply, shown)) => (reply, Some(shown)),

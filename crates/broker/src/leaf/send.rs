@@ -11,7 +11,7 @@ use crate::outbox::Outbox;
 use crate::routing::{Message, non_empty};
 use crate::subscription::SubscriptionId;
 
-/// What an MQTT publish says of its quality; a stock MQTT subscriber ignores a message that says 1 or 2 and came over a link (mqtt §1.1).
+/// What an MQTT publish says of its quality; a stock MQTT subscriber ignores a message that says 1 or 2 and came over a link.
 const QUALITY_HEADER: &[u8] = b"Nmqtt-Pub: ";
 
 impl Broker {
@@ -95,7 +95,7 @@ impl Broker {
             .iter()
             .filter_map(|(_, subscription)| self.subscriptions.entry(*subscription)?.queue.as_deref())
             .collect();
-        // leafnode §7: the subject that subscribers are to see travels behind the ack subject.
+        // The subject that subscribers are to see travels behind the ack subject: a stock hub takes it from there.
         let suffixed = message.shown.map(|shown| [message.reply, b"@", shown].concat());
         let reply = non_empty(suffixed.as_deref().unwrap_or(message.reply));
         let mut bytes = std::mem::take(&mut self.prefix);

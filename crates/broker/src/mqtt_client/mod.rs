@@ -104,7 +104,7 @@ pub(crate) struct MqttClient {
     outgoing: Option<Box<deliver::Outgoing>>,
 }
 
-// reference mqtt §4: an idle connection with its session costs 2 KB at most; this is its part here.
+// An idle connection with its session is to cost 2 KB at most; this is its part here.
 const _: () = assert!(size_of::<MqttClient>() <= 160);
 
 /// A PUBACK that is owed.

@@ -74,7 +74,7 @@ impl Forward {
             let is_dry = self.backlog.peek().is_none() && self.backlog.is_dry(self.local.last);
             // The window is used up and no flow ack is due that would open it: only the end brings an answer.
             let is_stuck = self.window.room() == 0 && batch.sent - batch.acked < batch.flow;
-            if is_full || is_late || is_dry || is_stuck {
+            if is_full || is_late || is_dry || is_stuck || self.is_on_hold {
                 return self.end_batch(buffer);
             }
             let flow_is_open = batch.sent - batch.acked < batch.flow * MAX_UNACKNOWLEDGED;

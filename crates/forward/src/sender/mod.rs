@@ -1,4 +1,4 @@
-//! The three ways of sending (forward §2), each a file: start, what is on the way, answers.
+//! The three ways of sending, each a file: start, what is on the way, answers.
 
 pub(crate) mod atomic;
 pub(crate) mod fast_ingest;

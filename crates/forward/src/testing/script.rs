@@ -1,4 +1,4 @@
-//! Golden scripts: each row of the failure table (forward §6) is a file whose first comment says why.
+//! Golden scripts: each row of the table in `testing.rs` is a file whose first comment says why.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -183,6 +183,11 @@ impl Script {
                 self.edge.forward.as_mut().ok_or("not running")?.handle_adopt(now);
                 self.edge.drain();
             }
+            "hold" | "release" => {
+                let now = self.edge.now;
+                self.edge.forward.as_mut().ok_or("not running")?.handle_hold(now, command.name == "hold");
+                self.edge.drain();
+            }
             "hub-restart" => self.hub.restart(),
             "hub-lose" => self.hub.lose_tail(number(1)?),
             "hub-purge" => {
@@ -303,6 +308,7 @@ cases![
     entry_in_doubt_commits_late,
     evicted_before_sent,
     fast_ingest,
+    gap_record_first,
     headers_of_a_sensor,
     hub_limited,
     hub_lost_its_tail,

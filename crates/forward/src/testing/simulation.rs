@@ -21,7 +21,7 @@ struct Simulation {
     hub: Hub,
     edge: Edge,
     appended: u64,
-    /// Bytes of dead links that the kernel still delivers; only where the duplicate window holds (forward §3.9).
+    /// Bytes of dead links that the kernel still delivers; only where the duplicate window holds.
     late: Vec<Frame>,
     with_late: bool,
     with_writers: bool,

@@ -167,6 +167,7 @@ fn account_and_small_answers() {
         storage: 38,
         streams: 1,
         api_total: 3,
+        max_memory: -1,
         max_storage: -1,
         max_streams: -1,
         ..AccountInfo::default()

@@ -10,7 +10,7 @@ use subject::Filter;
 use crate::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
 use crate::store::{
     Evicted, FrontLimits, LoadedStream, MessageBuffer, NewMessage, Read, RecentId, Space, Store, StoreError,
-    StoredMessage, StreamState, SubjectState, message_size,
+    StoredMessage, StreamState, SubjectState, message_size_in,
 };
 
 /// Messages looked at by one bulk read, so that a filter that matches nothing doesn't make a call long.
@@ -28,8 +28,8 @@ struct Row {
 }
 
 impl Row {
-    fn size(&self) -> u64 {
-        message_size(self.subject.len(), self.headers.len(), self.payload.len())
+    fn size(&self, stream: StreamId) -> u64 {
+        message_size_in(stream, self.subject.len(), self.headers.len(), self.payload.len())
     }
 
     fn as_message(&self, sequence: u64) -> StoredMessage<'_> {
@@ -47,6 +47,7 @@ impl Row {
 /// One stream.
 #[derive(Clone, Debug, Default)]
 struct Stream {
+    id: StreamId,
     description: Vec<u8>,
     rows: BTreeMap<u64, Row>,
     subjects: BTreeMap<Box<[u8]>, BTreeSet<u64>>,
@@ -72,7 +73,8 @@ impl Stream {
     /// Takes a message out; adds what it was to `evicted`.
     fn take(&mut self, sequence: u64, evicted: &mut Evicted) -> bool {
         let Some(row) = self.rows.remove(&sequence) else { return false };
-        self.bytes -= row.size();
+        let size = row.size(self.id);
+        self.bytes -= size;
         if let Some(sequences) = self.subjects.get_mut(&row.subject) {
             sequences.remove(&sequence);
             if sequences.is_empty() {
@@ -83,7 +85,7 @@ impl Stream {
             evicted.first = Sequence(sequence);
         }
         evicted.messages += 1;
-        evicted.bytes += row.size();
+        evicted.bytes += size;
         evicted.last = Sequence(sequence);
         true
     }
@@ -176,7 +178,9 @@ impl Store for MemoryStore {
         self.alive()?;
         self.dirty = true;
         let last = first.0.saturating_sub(1);
-        self.live.streams.insert(stream, Stream { description: description.to_vec(), last, ..Stream::default() });
+        self.live
+            .streams
+            .insert(stream, Stream { id: stream, description: description.to_vec(), last, ..Stream::default() });
         Ok(())
     }
 
@@ -197,7 +201,7 @@ impl Store for MemoryStore {
     }
 
     fn append(&mut self, stream: StreamId, message: &NewMessage<'_>) -> Result<(), StoreError> {
-        let size = message_size(message.subject.len(), message.headers.len(), message.payload.len());
+        let size = message_size_in(stream, message.subject.len(), message.headers.len(), message.payload.len());
         if self.capacity.is_some_and(|capacity| self.used() + size > capacity) {
             return Err(StoreError::Full);
         }
@@ -262,8 +266,14 @@ impl Store for MemoryStore {
         limit: u64,
     ) -> Result<(Evicted, bool), StoreError> {
         let stream = self.change(stream)?;
-        let all: Vec<u64> =
-            stream.rows.iter().filter(|(_, row)| filter.matches(&row.subject)).map(|(sequence, _)| *sequence).collect();
+        let all: Vec<u64> = if filter.is_literal() {
+            stream.subjects.get(filter.as_str().as_bytes()).into_iter().flatten().copied().collect()
+        } else {
+            let matching = stream.rows.iter().filter(|(_, row)| filter.matches(&row.subject));
+            // With nothing to keep, what lies behind this step need not be known.
+            let most = if keep == 0 { limit as usize + 1 } else { usize::MAX };
+            matching.map(|(sequence, _)| *sequence).take(most).collect()
+        };
         let removable = all.len().saturating_sub(keep as usize);
         let goes = all[..removable].iter().filter(|sequence| below.is_none_or(|below| **sequence < below.0));
         let goes: Vec<u64> = goes.copied().collect();
@@ -364,7 +374,8 @@ impl Store for MemoryStore {
         let (messages_before, bytes_before) = (into.len(), into.bytes());
         for (looked_at, (sequence, row)) in stream.rows.range(from.0..).enumerate() {
             let full = into.len() - messages_before >= max_messages
-                || (into.len() > messages_before && into.bytes() - bytes_before + row.size() as usize > max_bytes);
+                || (into.len() > messages_before
+                    && into.bytes() - bytes_before + row.size(stream.id) as usize > max_bytes);
             if full || looked_at == LOOKED_AT_PER_READ {
                 return Ok(Read::Ready { next: Sequence(*sequence) });
             }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::query::Query;
 use super::{Monitor, connz, healthz, leafz, report, subsz, varz};
 use crate::core_loop::Core;
-use crate::status::{ForwardStatus, LinkStatus, Status};
+use crate::status::{ForwardStatus, LedgerStatus, LinkStatus, Status};
 
 /// Samples by the name of their metric: a metric's lines must follow each other.
 struct Metrics {
@@ -205,7 +205,7 @@ impl Metrics {
         for link in &status.links {
             self.link(link, now);
         }
-        for forward in &status.forwards {
+        for forward in status.forwards.iter().chain(&status.gaps) {
             self.forward(forward);
         }
         if let Some(statistics) = statistics {
@@ -243,6 +243,21 @@ impl Metrics {
             ("dropped", forward.dropped),
         ] {
             self.ours_line("counter", &format!("tributary_forward_{name}_total"), &labels, value as f64);
+        }
+        if let Some(ledger) = &forward.ledger {
+            self.ledger(ledger, &labels);
+        }
+    }
+
+    /// The four sides of the equation, over restarts. Delivered is no counter: a hub that loses its tail gives back.
+    fn ledger(&mut self, ledger: &LedgerStatus, labels: &[(&str, &str)]) {
+        let sides = [("accepted", ledger.accepted), ("delivered", ledger.delivered), ("held", ledger.held)];
+        for (name, value) in sides {
+            self.ours_line("gauge", &format!("tributary_forward_{name}_messages"), labels, value as f64);
+        }
+        for (reason, count) in &ledger.dropped {
+            let labels = [labels, &[("reason", reason.as_str())]].concat();
+            self.ours_line("gauge", "tributary_forward_dropped_messages", &labels, *count as f64);
         }
     }
 

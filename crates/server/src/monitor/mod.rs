@@ -1,7 +1,7 @@
 //! What monitoring answers: nats-server's pages with its field names, `/metrics` for Prometheus, `/status` for our own command.
 //!
 //! One page, one file. Pages are made when asked, from the broker's read-only view, the gateway's [`Status`] and the store's
-//! counters; fields of things that don't exist here (routes, gateways, clusters) have stock's zero values. drop-in §4. Not here: HTTP.
+//! counters; fields of things that don't exist here (routes, gateways, clusters) have stock's zero values. Not here: HTTP.
 
 mod accountz;
 mod connz;

@@ -151,7 +151,7 @@ pub(super) fn config(facts: &JetStreamFacts) -> Value {
 pub(super) fn stats(statistics: Option<&Statistics>) -> Value {
     let account = statistics.map(|statistics| statistics.account).unwrap_or_default();
     json!({
-        "memory": 0,
+        "memory": account.memory,
         "storage": account.storage,
         "reserved_memory": 0,
         "reserved_storage": 0,

@@ -11,7 +11,9 @@ use jetstream::config::StreamConfig;
 use jetstream::identity::{Sequence, StreamId, Timestamp};
 use jetstream::store::{Space, StreamState};
 use serde_json::Value;
-use server::status::{ForwardStatus, JetStreamFacts, LinkStatus, Listener, Phase, Report, SharedStatus, Status};
+use server::status::{
+    ForwardStatus, JetStreamFacts, LedgerStatus, LinkStatus, Listener, Phase, Report, SharedStatus, Status,
+};
 use server::tls::{DialTls, ServerTls};
 use server::{
     Handshakes, Monitor, StatusSocket, StoreMailbox, WebSocketOptions, accept_http, accept_http_with, accept_plain,
@@ -269,6 +271,7 @@ fn metrics_have_the_exporters_names_and_ours() {
             stream: "TELEMETRY".into(),
             to: "FLEET \"a\"".into(),
             backlog_messages: 12,
+            ledger: Some(LedgerStatus { accepted: 9, delivered: 4, held: 2, dropped: [("age".to_owned(), 3)].into() }),
             ..ForwardStatus::default()
         };
         status.borrow_mut().links.push(link);
@@ -283,6 +286,8 @@ fn metrics_have_the_exporters_names_and_ours() {
                 "nats_healthz_status{server_id=\"NTEST\"} 0\n",
                 "# TYPE tributary_link_up gauge\ntributary_link_up{server_id=\"NTEST\",address=\"tls://hub:7422\"} 1\n",
                 "stream=\"TELEMETRY\",to=\"FLEET \\\"a\\\"\"} 12\n",
+                "tributary_forward_accepted_messages{server_id=\"NTEST\",stream=\"TELEMETRY\",to=\"FLEET \\\"a\\\"\"} 9\n",
+                "to=\"FLEET \\\"a\\\"\",reason=\"age\"} 3\n",
                 "tributary_store_commit_seconds_bucket{server_id=\"NTEST\",le=\"0.000256\"} 5\n",
                 "tributary_store_commit_seconds_bucket{server_id=\"NTEST\",le=\"0.000128\"} 0\n",
             ] {

@@ -11,7 +11,12 @@ use crate::{STREAM, append, open, payload};
 
 const MESSAGES: u64 = 3_000;
 
+/// An orderly end: everything is in the tables.
 fn filled(folder: &Path) {
+    drop(filling(folder));
+}
+
+fn filling(folder: &Path) -> SqliteStore {
     let (mut store, _) = open(folder);
     store.create_stream(STREAM, Sequence(1), b"description").unwrap();
     for sequence in 1..=MESSAGES {
@@ -23,12 +28,7 @@ fn filled(folder: &Path) {
     }
     store.put_record(b"c1", b"consumer").unwrap();
     store.commit().unwrap();
-}
-
-/// Writes the log into the file, so that there is something to damage in it.
-fn merge_log(folder: &Path) {
-    let merge = rusqlite::Connection::open(folder.join("store.db")).unwrap();
-    merge.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    store
 }
 
 /// In memory where there is such a file system: hundreds of openings, and nothing about them is about the real disk.
@@ -107,7 +107,6 @@ fn a_file_that_is_no_database_is_set_aside() {
 fn a_damaged_table_costs_what_lies_in_the_damaged_pages() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());
-    merge_log(folder.path());
     let path = folder.path().join("store.db");
     let mut bytes = std::fs::read(&path).unwrap();
     let pages = bytes.len() / 4096;
@@ -131,7 +130,7 @@ proptest! {
         log in any::<bool>(),
     ) {
         let folder = quick_folder();
-        copy_of_filled(folder.path(), !log);
+        copy_of_filled(folder.path(), log);
         let path = folder.path().join(if log { "store.db-wal" } else { "store.db" });
         let mut bytes = std::fs::read(&path).unwrap();
         for (index, mask) in flips {
@@ -149,22 +148,23 @@ proptest! {
     }
 }
 
-/// Filling takes longer than everything else: once for all cases.
-fn copy_of_filled(folder: &Path, merged: bool) {
+/// Filling takes longer than everything else: once for all cases. `killed`: with much of it in the log.
+fn copy_of_filled(folder: &Path, killed: bool) {
     static FILLED: std::sync::OnceLock<[tempfile::TempDir; 2]> = std::sync::OnceLock::new();
     let folders = FILLED.get_or_init(|| {
-        [false, true].map(|merged| {
-            let folder = tempfile::tempdir().unwrap();
-            filled(folder.path());
-            if merged {
-                merge_log(folder.path());
-            }
-            folder
-        })
+        let [ended, killed] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let store = filling(ended.path());
+        copy_files(ended.path(), killed.path());
+        drop(store);
+        [ended, killed]
     });
-    for entry in std::fs::read_dir(folders[usize::from(merged)].path()).unwrap() {
+    copy_files(folders[usize::from(killed)].path(), folder);
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
-        std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }
 
@@ -190,7 +190,6 @@ fn evicted() -> &'static (tempfile::TempDir, u32) {
         store.evict(STREAM, &limits).unwrap();
         store.commit().unwrap();
         drop(store);
-        merge_log(folder.path());
         let file = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
         let root = file.query_row("SELECT rootpage FROM sqlite_master WHERE name = 'm16'", [], |row| row.get(0));
         (folder, root.unwrap())

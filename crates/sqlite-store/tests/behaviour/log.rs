@@ -39,3 +39,20 @@ fn the_log_is_bounded_while_the_reader_thread_is_behind() {
     }
     assert!(size() > 16 * MIB, "the reader thread was not behind");
 }
+
+/// After an orderly end nothing lies in the log alone, where one damaged byte would cost all that follows.
+#[test]
+fn an_orderly_end_leaves_nothing_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, _) = SqliteStore::open(folder.path(), options()).unwrap();
+    store.create_stream(STREAM, Sequence(1), b"stream").unwrap();
+    for sequence in 1..=100 {
+        append(&mut store, sequence, "s.a", 100).unwrap();
+    }
+    store.commit().unwrap();
+    drop(store);
+    let log = folder.path().join("store.db-wal");
+    assert_eq!(log.metadata().map_or(0, |metadata| metadata.len()), 0);
+    let (store, _) = SqliteStore::open(folder.path(), options()).unwrap();
+    assert_eq!(store.state(STREAM).messages, 100);
+}

@@ -1,4 +1,4 @@
-//! Which crate may name which: dependencies point one way (style §2), and pure crates have no I/O in their manifests.
+//! Which crate may name which: dependencies point one way, and pure crates have no I/O in their manifests.
 
 use crate::metadata::{Dependency, Kind, Metadata, Package};
 
@@ -88,7 +88,7 @@ fn check_direction(member: &Package, members: &[&str]) -> Vec<String> {
     };
     let named = member.dependencies.iter().map(|on| on.name.as_str());
     let wrong = named.filter(|name| members.contains(name) && !allowed.contains(name));
-    wrong.map(|name| format!("{}: depends on {name}, against the direction of style §2", member.name)).collect()
+    wrong.map(|name| format!("{}: depends on {name}, which `DIRECTION` does not let it name", member.name)).collect()
 }
 
 fn check_pure(member: &Package, on: &Dependency, members: &[&str]) -> Option<String> {

@@ -22,7 +22,7 @@ const IMPURE: [(&str, &str); 7] = [
     ("std::time::SystemTime", "time is an argument of a pure crate"),
 ];
 
-/// Names that say nothing (style §5).
+/// Names that say nothing.
 const EMPTY_NAMES: [&str; 10] =
     ["common", "core", "handler", "handlers", "helper", "helpers", "manager", "misc", "util", "utils"];
 
