@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::ack_subject::AckPlace;
 use crate::api_error;
 use crate::command::{Answer, ConsumerAction, Deliveries};
-use crate::config::ConsumerConfig;
+use crate::config::{ConsumerConfig, Retention};
 use crate::consumer::Consumer;
 use crate::delivery::{heartbeat, send_status};
 use crate::identity::{ConsumerId, StreamId, Timestamp};
@@ -43,7 +43,9 @@ impl JetStream {
             return Ok(Err(api_error::consumer_stream_identity_mismatch(own)));
         }
         let mut config = config.clone();
-        if config.direct && config.sourcing && !config.name.is_empty() {
+        // Where messages leave when they are acknowledged it becomes one durable consumer, which keeps its name.
+        let is_kept = self.stream_named(stream).is_some_and(|stream| stream.config.retention != Retention::Limits);
+        if config.direct && config.sourcing && !config.name.is_empty() && !is_kept {
             config.name = format!("{}-{}", config.name, self.short_name(ConsumerId(self.next_consumer))).into();
         }
         let mut answer = self.create_consumer(turn, stream, &config, action)?;
