@@ -39,6 +39,9 @@ fn store(linked: &Linked, count: u32) -> Result<()> {
 fn account(linked: &Linked, causes: &[&str]) -> Result<Vec<u64>> {
     let forward = forwards(&linked.gateway)?.remove(0);
     let ledger = &forward["ledger"];
+    if ledger.is_null() {
+        return Ok(Vec::new()); // just started
+    }
     let number = |value: &Value| value.as_u64().with_context(|| format!("{forward}"));
     let mut numbers = vec![number(&ledger["accepted"])?, number(&ledger["delivered"])?, number(&ledger["held"])?];
     let dropped = ledger["dropped"].as_object().context("no causes")?;
