@@ -460,7 +460,7 @@ impl JetStream {
                 }
                 if is_kept {
                     self.add_to_queues(turn, append, append.stream, sequence)?;
-                } else if let refused @ Outcome::Refused(_) = self.append_to_queues(turn, append, &message)? {
+                } else if let refused @ Outcome::Refused(_) = self.append_to_queues(turn, append, message)? {
                     return Ok(refused);
                 }
                 Ok(Outcome::Appended { sequence, duplicate: false })
@@ -471,7 +471,7 @@ impl JetStream {
                 if !self.removed.is_empty() {
                     self.account_removed(turn, append.stream)?;
                 }
-                match self.append_to_queues(turn, append, &message)? {
+                match self.append_to_queues(turn, append, message)? {
                     refused @ Outcome::Refused(_) => Ok(refused),
                     _ => Ok(Outcome::Appended { sequence, duplicate: false }),
                 }
