@@ -15,6 +15,7 @@
 
 mod ack_subject;
 pub mod api_error;
+mod appending;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -62,6 +63,8 @@ mod queue_properties;
 mod recovery;
 #[cfg(test)]
 mod stream_properties;
+#[cfg(test)]
+mod testscript_output;
 #[cfg(test)]
 mod testscripts;
 

@@ -10,18 +10,19 @@ use goldenscript::{ArgumentConsumer, Context};
 
 use crate::clock::AgeClock;
 use crate::command::{
-    Ack, Answer, Append, Batch, Command, ConsumerAction, ConsumerInfo, Deliveries, Event, Forwarded, MessageGet,
-    Outcome, Pull, QueueFor, Recipient, Request, Span, StreamInfo,
+    Ack, Answer, Append, Batch, Command, ConsumerAction, Deliveries, Event, Forwarded, MessageGet, Outcome, Pull,
+    QueueFor, Recipient, Request, Span,
 };
 use crate::config::{
     AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, Retention, Storage, StreamConfig, SubjectTransform,
 };
-use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectPiece, DirectStart, DirectWanted};
+use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectStart, DirectWanted};
 use crate::gaps::gap_stream;
 use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
 use crate::ledger::Cause;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::testscript_output::{short, write_answer, write_outcome};
 use crate::{JetStream, Limits};
 use subject::Filter;
 
@@ -589,11 +590,6 @@ impl goldenscript::Runner for Runner {
     }
 }
 
-/// Long payloads tell nothing.
-fn short(text: &str) -> String {
-    if text.len() < 150 { text.to_owned() } else { format!("{}… ({} bytes)", &text[..20], text.len()) }
-}
-
 fn filters(list: &str) -> Result<Vec<Filter>> {
     list.split(',').map(|text| Ok(Filter::parse(text)?)).collect()
 }
@@ -698,109 +694,4 @@ fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<Consum
 fn push(config: &mut ConsumerConfig) -> &mut Push {
     config.max_waiting = 0;
     config.push.get_or_insert_default()
-}
-
-fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
-    match outcome {
-        Outcome::Done | Outcome::Acknowledged { confirm: false } => {}
-        Outcome::Appended { sequence, duplicate: false } => writeln!(out, "stored {}", sequence.0)?,
-        Outcome::Appended { sequence, duplicate: true } => writeln!(out, "duplicate of {}", sequence.0)?,
-        Outcome::Refused(error) => {
-            writeln!(out, "refused {} {}: {}", error.code, error.err_code, error.description)?;
-        }
-        Outcome::Acknowledged { confirm: true } => writeln!(out, "confirmed")?,
-        Outcome::Attached { queued } => writeln!(out, "  attached: {queued} queued")?,
-        Outcome::Answer(answer) => write_answer(out, answer)?,
-        Outcome::Again => writeln!(out, "again")?,
-    }
-    Ok(())
-}
-
-fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
-    match answer {
-        Answer::Error(error) => writeln!(out, "error {} {}: {}", error.code, error.err_code, error.description)?,
-        Answer::Stream(info) => write_stream(out, info)?,
-        Answer::StreamNames { names, total, .. } => writeln!(out, "{total} streams: {}", names.join(" "))?,
-        Answer::Deleted => writeln!(out, "deleted")?,
-        Answer::Paused { remaining_ns, .. } => writeln!(out, "paused for {} ms", remaining_ns / 1_000_000)?,
-        Answer::Purged { count } => writeln!(out, "purged {count}")?,
-        Answer::Later { number } => writeln!(out, "answered later: {number}")?,
-        Answer::Message(buffer) => {
-            for message in buffer.iter() {
-                let payload = String::from_utf8_lossy(message.payload);
-                writeln!(out, "{} {} {payload:?}", message.sequence.0, String::from_utf8_lossy(message.subject))?;
-            }
-        }
-        Answer::Direct(piece) => write_piece(out, piece)?,
-        Answer::Consumer(info) => write_consumer(out, info)?,
-        Answer::ConsumerNames { names, total, .. } => writeln!(out, "{total} consumers: {}", names.join(" "))?,
-        Answer::Statistics(statistics) => {
-            let (account, queued, dropped) = (statistics.account, statistics.queued, statistics.queue_dropped);
-            let memory = if account.memory > 0 { format!(", {} in memory", account.memory) } else { String::new() };
-            writeln!(
-                out,
-                "{} streams, {} consumers, {} bytes{memory}; {queued} queued, {dropped} dropped",
-                account.streams, account.consumers, account.storage
-            )?;
-        }
-        other => writeln!(out, "{other:?}")?,
-    }
-    Ok(())
-}
-
-fn write_piece(out: &mut String, piece: &DirectPiece) -> Result<()> {
-    let mut last = piece.last;
-    for (message, pending) in piece.messages.iter().zip(&piece.pending) {
-        let (sequence, subject) = (message.sequence.0, String::from_utf8_lossy(message.subject));
-        let payload = short(&String::from_utf8_lossy(message.payload));
-        writeln!(out, "{sequence} {subject} {payload:?}, after {}, {pending} to come", last.0)?;
-        last = message.sequence;
-    }
-    match &piece.end {
-        DirectEnd::More(_) => writeln!(out, "…")?,
-        DirectEnd::Done { pending, last, up_to } => {
-            let up_to = up_to.map_or_else(String::new, |up_to| format!(", up to {}", up_to.0));
-            writeln!(out, "end after {}, {pending} to come{up_to}", last.0)?;
-        }
-        DirectEnd::Status(line) => writeln!(out, "{line}")?,
-    }
-    Ok(())
-}
-
-fn write_stream(out: &mut String, info: &StreamInfo) -> Result<()> {
-    let state = info.state;
-    let created = if info.did_create { "created" } else { "stream" };
-    writeln!(
-        out,
-        "{created} {}: {} messages, {} bytes, {}..{}, {} subjects, {} consumers",
-        info.config.name, state.messages, state.bytes, state.first.0, state.last.0, state.subjects, info.consumers
-    )?;
-    if let Some(subjects) = &info.subjects {
-        writeln!(out, "  subjects {subjects:?}")?;
-    }
-    if let Some(deleted) = &info.deleted_list {
-        let deleted: Vec<u64> = deleted.iter().map(|sequence| sequence.0).collect();
-        writeln!(out, "  {} deleted {deleted:?}", info.deleted)?;
-    }
-    Ok(())
-}
-
-fn write_consumer(out: &mut String, info: &ConsumerInfo) -> Result<()> {
-    writeln!(
-        out,
-        "consumer {}: delivered {}/{}, floor {}/{}, {} unacknowledged ({} redelivered), {} left, {} waiting",
-        info.name,
-        info.delivered.0.0,
-        info.delivered.1.0,
-        info.ack_floor.0.0,
-        info.ack_floor.1.0,
-        info.ack_pending,
-        info.redelivered,
-        info.pending,
-        info.waiting
-    )?;
-    if let Some(identity) = &info.stream_identity {
-        writeln!(out, "  of stream {identity}")?;
-    }
-    Ok(())
 }
