@@ -89,6 +89,77 @@ pub struct StreamConfig {
     pub consumer_limits: ConsumerLimits,
     /// `Nats-TTL` is honoured.
     pub allow_message_ttl: bool,
+    /// Publishers get no acknowledgement.
+    pub no_ack: bool,
+    /// It holds what another stream holds, with its sequences, and nothing else.
+    pub mirror: Option<Box<Source>>,
+    /// It takes in what these hold.
+    pub sources: Vec<Source>,
+    /// A mirror answers direct gets for its origin.
+    pub mirror_direct: bool,
+    /// Removing the last message of a subject by a limit leaves a marker that lives so long, nanoseconds; 0: no marker.
+    pub subject_delete_marker_ttl_ns: u64,
+    /// Atomic batches are taken.
+    pub allow_atomic: bool,
+    /// Fast batches are taken.
+    pub allow_batched: bool,
+    /// Its messages are counters (ADR-49) and nothing else.
+    pub allow_counter: bool,
+    /// Messages can be scheduled (ADR-51).
+    pub allow_schedules: bool,
+    /// Acknowledgements do not wait for stable storage.
+    pub persist_async: bool,
+    /// Payloads are compressed where they are stored.
+    pub compression: Compression,
+    /// The template that made it; empty: none.
+    pub template: Box<str>,
+}
+
+/// How payloads are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As they are.
+    #[default]
+    None,
+    /// By S2.
+    S2,
+}
+
+/// A stream that another one takes messages from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its first sequence to take; 0: not said.
+    pub start_sequence: u64,
+    /// From this time on.
+    pub start_time: Option<Timestamp>,
+    /// Only these subjects; empty: all, or what `transforms` name.
+    pub filter: Box<str>,
+    /// What is taken, and the subjects it gets.
+    pub transforms: Vec<SubjectTransform>,
+    /// It is in another account or domain.
+    pub external: Option<ExternalStream>,
+    /// A consumer that is there already, instead of one of our own.
+    pub consumer: Option<SourceConsumer>,
+}
+
+/// How a stream elsewhere is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExternalStream {
+    /// Prefix of its API subjects, instead of `$JS.API`.
+    pub api: Box<str>,
+    /// Prefix of the subjects it delivers to; empty: ours.
+    pub deliver: Box<str>,
+}
+
+/// A consumer that its owner made for a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceConsumer {
+    /// Its name.
+    pub name: Box<str>,
+    /// Where it delivers to.
+    pub deliver_subject: Box<str>,
 }
 
 /// From a filter to a destination, in the language of [`subject::Transform`].
@@ -150,6 +221,18 @@ impl StreamConfig {
             republish: None,
             consumer_limits: ConsumerLimits::default(),
             allow_message_ttl: false,
+            no_ack: false,
+            mirror: None,
+            sources: Vec::new(),
+            mirror_direct: false,
+            subject_delete_marker_ttl_ns: 0,
+            allow_atomic: false,
+            allow_batched: false,
+            allow_counter: false,
+            allow_schedules: false,
+            persist_async: false,
+            compression: Compression::None,
+            template: "".into(),
         }
     }
 }
@@ -250,6 +333,35 @@ pub struct ConsumerConfig {
     pub direct: bool,
     /// A source's or mirror's that says so.
     pub sourcing: bool,
+    /// Which share of acknowledgements is reported, as it was asked for (`50`, `50%`); empty: none.
+    pub sample_frequency: Box<str>,
+    /// Who of those that pull comes first.
+    pub priority: Priority,
+}
+
+/// Groups among those that pull from one consumer (ADR-42).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Priority {
+    /// Names of the groups; empty: there are none.
+    pub groups: Vec<Box<str>>,
+    /// What decides.
+    pub policy: PriorityPolicy,
+    /// A pinned client that is silent for so long is replaced, nanoseconds; 0: not said.
+    pub pinned_ttl_ns: u64,
+}
+
+/// Who of those that pull in a group gets messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PriorityPolicy {
+    /// Everybody in turn.
+    #[default]
+    None,
+    /// Who named a threshold only when so much is pending.
+    Overflow,
+    /// One, until it goes silent.
+    PinnedClient,
+    /// Who named the lowest number.
+    Prioritized,
 }
 
 impl ConsumerConfig {
@@ -280,6 +392,8 @@ impl ConsumerConfig {
             pause_until: None,
             direct: false,
             sourcing: false,
+            sample_frequency: "".into(),
+            priority: Priority::default(),
         }
     }
 }

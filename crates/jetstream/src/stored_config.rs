@@ -1,17 +1,17 @@
 //! How configurations are stored: a stream's description, and the first record of a consumer.
 
 use crate::config::{
-    AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, Push, Republish, Retention, Storage,
-    StreamConfig, SubjectTransform,
+    AckPolicy, Compression, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, ExternalStream, Priority,
+    PriorityPolicy, Push, Republish, Retention, Source, SourceConsumer, Storage, StreamConfig, SubjectTransform,
 };
 use crate::identity::{Sequence, StreamId, Timestamp};
 use crate::record::{Reader, put, put_filters, put_map, put_signed, put_text};
 use crate::store::StoreError;
 
-/// Version 1 ended with the metadata, version 2 with the storage.
-const STREAM_VERSION: u8 = 3;
-/// Version 1 ended with the metadata.
-const CONSUMER_VERSION: u8 = 2;
+/// Version 1 ended with the metadata, version 2 with the storage, version 3 with the message TTL.
+const STREAM_VERSION: u8 = 4;
+/// Version 1 ended with the metadata, version 2 with the kinds of sources.
+const CONSUMER_VERSION: u8 = 3;
 
 /// A stream's description: when it was created, and its configuration.
 pub(crate) fn encode_stream(config: &StreamConfig, created: Timestamp) -> Vec<u8> {
@@ -43,15 +43,22 @@ pub(crate) fn encode_stream(config: &StreamConfig, created: Timestamp) -> Vec<u8
     });
     out.push(u8::from(config.storage == Storage::Memory));
     put_subjects_and_limits(&mut out, config);
+    put_origins(&mut out, config);
+    put_kinds_of_messages(&mut out, config);
     out
+}
+
+fn put_transform(out: &mut Vec<u8>, transform: &SubjectTransform) {
+    put_text(out, &transform.source);
+    put_text(out, &transform.destination);
+}
+
+fn read_transform(from: &mut Reader<'_>) -> Result<SubjectTransform, StoreError> {
+    Ok(SubjectTransform { source: from.text()?.into(), destination: from.text()?.into() })
 }
 
 /// What version 3 added.
 fn put_subjects_and_limits(out: &mut Vec<u8>, config: &StreamConfig) {
-    let put_transform = |out: &mut Vec<u8>, transform: &SubjectTransform| {
-        put_text(out, &transform.source);
-        put_text(out, &transform.destination);
-    };
     out.push(u8::from(config.subject_transform.is_some()));
     if let Some(transform) = &config.subject_transform {
         put_transform(out, transform);
@@ -68,17 +75,100 @@ fn put_subjects_and_limits(out: &mut Vec<u8>, config: &StreamConfig) {
 
 /// The reverse of [`put_subjects_and_limits`].
 fn read_subjects_and_limits(from: &mut Reader<'_>, config: &mut StreamConfig) -> Result<(), StoreError> {
-    let transform = |from: &mut Reader<'_>| -> Result<SubjectTransform, StoreError> {
-        Ok(SubjectTransform { source: from.text()?.into(), destination: from.text()?.into() })
-    };
     if from.flag()? {
-        config.subject_transform = Some(transform(from)?);
+        config.subject_transform = Some(read_transform(from)?);
     }
     if from.flag()? {
-        config.republish = Some(Republish { subjects: transform(from)?, headers_only: from.flag()? });
+        config.republish = Some(Republish { subjects: read_transform(from)?, headers_only: from.flag()? });
     }
     config.consumer_limits = ConsumerLimits { inactive_threshold_ns: from.number()?, max_ack_pending: from.signed()? };
     config.allow_message_ttl = from.flag()?;
+    Ok(())
+}
+
+/// What version 4 added: where a stream takes its messages from.
+fn put_origins(out: &mut Vec<u8>, config: &StreamConfig) {
+    out.push(u8::from(config.mirror.is_some()));
+    if let Some(mirror) = &config.mirror {
+        put_source(out, mirror);
+    }
+    put(out, config.sources.len() as u64);
+    config.sources.iter().for_each(|source| put_source(out, source));
+    out.push(u8::from(config.mirror_direct));
+}
+
+fn put_source(out: &mut Vec<u8>, source: &Source) {
+    put_text(out, &source.name);
+    put(out, source.start_sequence);
+    out.push(u8::from(source.start_time.is_some()));
+    put_signed(out, source.start_time.map_or(0, |time| time.0));
+    put_text(out, &source.filter);
+    put(out, source.transforms.len() as u64);
+    source.transforms.iter().for_each(|transform| put_transform(out, transform));
+    out.push(u8::from(source.external.is_some()));
+    if let Some(external) = &source.external {
+        put_text(out, &external.api);
+        put_text(out, &external.deliver);
+    }
+    out.push(u8::from(source.consumer.is_some()));
+    if let Some(consumer) = &source.consumer {
+        put_text(out, &consumer.name);
+        put_text(out, &consumer.deliver_subject);
+    }
+}
+
+/// The reverse of [`put_origins`].
+fn read_origins(from: &mut Reader<'_>, config: &mut StreamConfig) -> Result<(), StoreError> {
+    if from.flag()? {
+        config.mirror = Some(Box::new(read_source(from)?));
+    }
+    let sources = from.number()?;
+    // Collected one by one: a damaged count ends where the bytes do.
+    config.sources = (0..sources).map(|_| read_source(from)).collect::<Result<_, _>>()?;
+    config.mirror_direct = from.flag()?;
+    Ok(())
+}
+
+fn read_source(from: &mut Reader<'_>) -> Result<Source, StoreError> {
+    let mut source = Source { name: from.text()?.into(), start_sequence: from.number()?, ..Source::default() };
+    let (has_time, time) = (from.flag()?, from.signed()?);
+    source.start_time = has_time.then_some(Timestamp(time));
+    source.filter = from.text()?.into();
+    let transforms = from.number()?;
+    source.transforms = (0..transforms).map(|_| read_transform(from)).collect::<Result<_, _>>()?;
+    if from.flag()? {
+        source.external = Some(ExternalStream { api: from.text()?.into(), deliver: from.text()?.into() });
+    }
+    if from.flag()? {
+        source.consumer = Some(SourceConsumer { name: from.text()?.into(), deliver_subject: from.text()?.into() });
+    }
+    Ok(source)
+}
+
+/// The rest of what version 4 added.
+fn put_kinds_of_messages(out: &mut Vec<u8>, config: &StreamConfig) {
+    out.push(u8::from(config.no_ack));
+    put(out, config.subject_delete_marker_ttl_ns);
+    out.push(u8::from(config.allow_atomic));
+    out.push(u8::from(config.allow_batched));
+    out.push(u8::from(config.allow_counter));
+    out.push(u8::from(config.allow_schedules));
+    out.push(u8::from(config.persist_async));
+    out.push(u8::from(config.compression == Compression::S2));
+    put_text(out, &config.template);
+}
+
+/// The reverse of [`put_kinds_of_messages`].
+fn read_kinds_of_messages(from: &mut Reader<'_>, config: &mut StreamConfig) -> Result<(), StoreError> {
+    config.no_ack = from.flag()?;
+    config.subject_delete_marker_ttl_ns = from.number()?;
+    config.allow_atomic = from.flag()?;
+    config.allow_batched = from.flag()?;
+    config.allow_counter = from.flag()?;
+    config.allow_schedules = from.flag()?;
+    config.persist_async = from.flag()?;
+    config.compression = if from.flag()? { Compression::S2 } else { Compression::None };
+    config.template = from.text()?.into();
     Ok(())
 }
 
@@ -128,6 +218,10 @@ pub(crate) fn decode_stream(bytes: &[u8]) -> Result<(StreamConfig, Timestamp), S
     if version > 2 {
         read_subjects_and_limits(&mut from, &mut config)?;
     }
+    if version > 3 {
+        read_origins(&mut from, &mut config)?;
+        read_kinds_of_messages(&mut from, &mut config)?;
+    }
     Ok((config, created))
 }
 
@@ -170,6 +264,7 @@ pub(crate) fn encode_consumer(config: &ConsumerConfig, stream: StreamId, created
     out.push(u8::from(config.memory_storage));
     put_map(&mut out, &config.metadata);
     put_sending(&mut out, config);
+    put_priority(&mut out, config);
     out
 }
 
@@ -204,6 +299,38 @@ fn read_sending(from: &mut Reader<'_>, config: &mut ConsumerConfig) -> Result<()
     config.pause_until = Some(from.signed()?).filter(|until| *until != 0).map(Timestamp);
     config.direct = from.flag()?;
     config.sourcing = from.flag()?;
+    Ok(())
+}
+
+/// What version 3 added.
+fn put_priority(out: &mut Vec<u8>, config: &ConsumerConfig) {
+    put_text(out, &config.sample_frequency);
+    put(out, config.priority.groups.len() as u64);
+    config.priority.groups.iter().for_each(|group| put_text(out, group));
+    out.push(match config.priority.policy {
+        PriorityPolicy::None => 0,
+        PriorityPolicy::Overflow => 1,
+        PriorityPolicy::PinnedClient => 2,
+        PriorityPolicy::Prioritized => 3,
+    });
+    put(out, config.priority.pinned_ttl_ns);
+}
+
+/// The reverse of [`put_priority`].
+fn read_priority(from: &mut Reader<'_>, config: &mut ConsumerConfig) -> Result<(), StoreError> {
+    config.sample_frequency = from.text()?.into();
+    let groups = from.number()?;
+    config.priority = Priority {
+        groups: (0..groups).map(|_| Ok(from.text()?.into())).collect::<Result<_, StoreError>>()?,
+        policy: match from.byte()? {
+            0 => PriorityPolicy::None,
+            1 => PriorityPolicy::Overflow,
+            2 => PriorityPolicy::PinnedClient,
+            3 => PriorityPolicy::Prioritized,
+            _ => return Err(StoreError::Damaged("configuration of a consumer: unknown priority policy".to_owned())),
+        },
+        pinned_ttl_ns: from.number()?,
+    };
     Ok(())
 }
 
@@ -257,6 +384,9 @@ pub(crate) fn decode_consumer(bytes: &[u8]) -> Result<(ConsumerConfig, StreamId,
     if version > 1 {
         read_sending(&mut from, &mut config)?;
     }
+    if version > 2 {
+        read_priority(&mut from, &mut config)?;
+    }
     Ok((config, stream, created))
 }
 
@@ -264,8 +394,8 @@ pub(crate) fn decode_consumer(bytes: &[u8]) -> Result<(ConsumerConfig, StreamId,
 mod tests {
     use super::{decode_consumer, decode_stream, encode_consumer, encode_stream};
     use crate::config::{
-        AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, Push, Republish, Retention, StreamConfig,
-        SubjectTransform,
+        AckPolicy, Compression, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, ExternalStream, Priority,
+        PriorityPolicy, Push, Republish, Retention, Source, SourceConsumer, StreamConfig, SubjectTransform,
     };
     use crate::identity::{Sequence, StreamId, Timestamp};
     use subject::Filter;
@@ -287,11 +417,29 @@ mod tests {
             }),
             consumer_limits: ConsumerLimits { inactive_threshold_ns: 9, max_ack_pending: 8 },
             allow_message_ttl: true,
+            sources: vec![source("A"), Source::default()],
+            mirror: Some(Box::new(source("B"))),
+            subject_delete_marker_ttl_ns: 1 << 40,
+            allow_counter: true,
+            compression: Compression::S2,
+            template: "T".into(),
             ..StreamConfig::named("S")
         };
         let bytes = encode_stream(&config, Timestamp(-5));
         assert_eq!(decode_stream(&bytes).expect("readable"), (config, Timestamp(-5)));
         assert!(decode_stream(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    fn source(name: &str) -> Source {
+        Source {
+            name: name.into(),
+            start_sequence: 7,
+            start_time: Some(Timestamp(-1)),
+            filter: "a.>".into(),
+            transforms: vec![SubjectTransform { source: "a.*".into(), destination: "b.$1".into() }],
+            external: Some(ExternalStream { api: "$JS.x.API".into(), deliver: "".into() }),
+            consumer: Some(SourceConsumer { name: "C".into(), deliver_subject: "to".into() }),
+        }
     }
 
     #[test]
@@ -300,6 +448,8 @@ mod tests {
         let mut bytes = encode_stream(&config, Timestamp(7));
         let mut added = Vec::new();
         super::put_subjects_and_limits(&mut added, &config);
+        super::put_origins(&mut added, &config);
+        super::put_kinds_of_messages(&mut added, &config);
         bytes.truncate(bytes.len() - added.len() - 2);
         bytes[0] = 1;
         assert_eq!(decode_stream(&bytes).expect("readable"), (config, Timestamp(7)));
@@ -316,6 +466,12 @@ mod tests {
             push: Some(Push { subject: "to".into(), flow_control: true, heartbeat_ns: 7, ..Push::default() }),
             pause_until: Some(Timestamp(-9)),
             sourcing: true,
+            sample_frequency: "50%".into(),
+            priority: Priority {
+                groups: vec!["a".into(), "b".into()],
+                policy: PriorityPolicy::PinnedClient,
+                pinned_ttl_ns: 5,
+            },
             ..ConsumerConfig::named("C")
         };
         let bytes = encode_consumer(&config, StreamId(16), Timestamp(9));
@@ -329,6 +485,7 @@ mod tests {
         let mut bytes = encode_consumer(&config, StreamId(16), Timestamp(9));
         let mut added = Vec::new();
         super::put_sending(&mut added, &config);
+        super::put_priority(&mut added, &config);
         bytes.truncate(bytes.len() - added.len());
         bytes[0] = 1;
         assert_eq!(decode_consumer(&bytes).expect("readable"), (config, StreamId(16), Timestamp(9)));
