@@ -248,14 +248,24 @@ impl Object {
 
     /// One of a few words; the first when it is not there.
     pub(crate) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
+        self.word_or(key, words, |value| format!("can not unmarshal {value:?}"))
+    }
+
+    /// The same, with a text for words that are none of them; it is given the value as JSON.
+    pub(crate) fn word_or<T: Copy>(
+        &mut self,
+        key: &str,
+        words: &[(&str, T)],
+        unknown: impl Fn(&str) -> String,
+    ) -> Result<T, ApiError> {
         let value = self.take(key);
         let found = match &value {
             None => words.first(),
             Some(Value::String(text)) => words.iter().find(|(word, _)| word == text),
             Some(_) => None,
         };
-        let unknown = || api_error::invalid_json(format_args!("can not unmarshal {:?}", value_text(value.as_ref())));
-        found.map(|(_, value)| *value).ok_or_else(unknown)
+        let refused = || api_error::invalid_json(unknown(&value_text(value.as_ref())));
+        found.map(|(_, value)| *value).ok_or_else(refused)
     }
 
     /// A field that stock knows and this version does not build: any value but an empty one is remembered for [`Object::finish`].
@@ -270,11 +280,6 @@ impl Object {
         if refused {
             self.unsupported.get_or_insert(key);
         }
-    }
-
-    /// Was there a field with a value that is not built?
-    pub(crate) fn has_unsupported(&self) -> bool {
-        self.unsupported.is_some()
     }
 
     /// Nothing may be left. Gives the first field with a value that is not built.

@@ -4,7 +4,7 @@
 
 use crate::json::{self, Object};
 use jetstream::api_error::ApiError;
-use jetstream::command::Pull;
+use jetstream::command::{Pull, PullGroup};
 
 /// Reads a pull request; its inbox is left empty. The error is a status line without `NATS/1.0`.
 pub(crate) fn pull(stream: &str, consumer: &str, payload: &[u8]) -> Result<Pull, String> {
@@ -16,6 +16,7 @@ pub(crate) fn pull(stream: &str, consumer: &str, payload: &[u8]) -> Result<Pull,
         pull.batch = batch(number.unwrap_or(1));
         return Ok(pull);
     }
+    pull.is_object = true;
     let bad = |text: &str| format!("400 Bad Request - {text}");
     let mut body = json::parse_lenient(text).map_err(|text| bad(&text))?;
     read_pull(&mut body, &mut pull).map_err(|error| bad(without_prefix(&error)))?;
@@ -37,16 +38,14 @@ fn read_pull(body: &mut Object, pull: &mut Pull) -> Result<(), ApiError> {
         nanos => Some(milliseconds(nanos)),
     };
     pull.heartbeat_ms = Some(body.duration("idle_heartbeat")?).filter(|nanos| *nanos > 0).map(milliseconds);
-    for (key, text) in [
-        ("min_pending", "Not a Overflow Priority consumer"),
-        ("min_ack_pending", "Not a Overflow Priority consumer"),
-        ("id", "Not a Pinned Client Priority consumer"),
-    ] {
-        body.unsupported(key);
-        if body.has_unsupported() {
-            return Err(jetstream::api_error::invalid_json(text));
-        }
-    }
+    let group = PullGroup {
+        group: PullGroup::bounded(&body.text_or_empty("group")?),
+        min_pending: body.signed("min_pending")?,
+        min_ack_pending: body.signed("min_ack_pending")?,
+        pin: PullGroup::bounded(&body.text_or_empty("id")?),
+        priority: body.count("priority")?,
+    };
+    pull.group = (group != PullGroup::default()).then(|| Box::new(group));
     Ok(())
 }
 

@@ -3,7 +3,9 @@
 use crate::api_error::{self, ApiError};
 use crate::config::{AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy, Push};
 use crate::consuming::duration;
+use crate::priority;
 use crate::stream_check::{MOST_SUBJECTS, is_name};
+use crate::telling;
 
 const LONGEST_NAME: usize = 255;
 const LONGEST_DESCRIPTION: usize = 4096;
@@ -13,13 +15,15 @@ const EPHEMERAL_THRESHOLD_NS: u64 = 5_000_000_000;
 /// What a consumer gets that acknowledges and says nothing else.
 const MAX_ACK_PENDING: i64 = 1000;
 
-/// Fills in what depends on other fields and on the stream.
-pub(crate) fn complete(config: &mut ConsumerConfig, limits: &ConsumerLimits) {
+/// Fills in what depends on other fields and on the stream. `most_pending`: the most that it gets of unacknowledged messages without asking.
+pub(crate) fn complete(config: &mut ConsumerConfig, limits: &ConsumerLimits, most_pending: Option<u64>) {
     if let Some(first) = config.backoff_ns.first() {
         config.ack_wait_ns = *first;
     }
+    priority::complete(&mut config.priority);
     if config.max_ack_pending == 0 && config.ack_policy != AckPolicy::None {
-        config.max_ack_pending = if limits.max_ack_pending > 0 { limits.max_ack_pending } else { MAX_ACK_PENDING };
+        let usual = most_pending.map_or(MAX_ACK_PENDING, |most| most.min(MAX_ACK_PENDING as u64) as i64);
+        config.max_ack_pending = if limits.max_ack_pending > 0 { limits.max_ack_pending } else { usual };
     }
     if config.inactive_threshold_ns == 0 {
         config.inactive_threshold_ns = limits.inactive_threshold_ns;
@@ -70,10 +74,11 @@ pub(crate) fn check(config: &ConsumerConfig) -> Result<(), ApiError> {
         let text = "consumer delivery policy is deliver last per subject, but optional filter subject is not set";
         return Err(api_error::consumer_invalid_policy(text));
     }
+    telling::check_sampling(&config.sample_frequency)?;
     if config.metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MOST_METADATA {
         return Err(api_error::consumer_metadata_length(format!("{}KB", MOST_METADATA / 1024)));
     }
-    Ok(())
+    priority::check(config)
 }
 
 fn check_backoff(config: &ConsumerConfig) -> Result<(), ApiError> {
