@@ -126,6 +126,11 @@ impl StoreSide {
         self.streams.get(&stream).map(|row| &*row.name)
     }
 
+    /// Is there such a consumer?
+    pub(crate) fn has_consumer(&self, stream: &str, consumer: &str) -> bool {
+        self.consumers.values().any(|row| *row.stream == *stream && *row.name == *consumer)
+    }
+
     /// The names of a consumer's stream and of itself.
     pub(crate) fn consumer_names(&self, consumer: ConsumerId) -> Option<(&str, &str)> {
         self.consumers.get(&consumer).map(|row| (&*row.stream, &*row.name))
@@ -498,12 +503,13 @@ impl Broker {
                 self.forwarded_changed();
             }
             Event::StreamDown { stream } => self.stream_down(stream),
-            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source } => {
+            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source, is_acknowledged } => {
                 self.consumer_down(consumer);
                 if is_source {
                     self.pullers.up(consumer);
                 }
-                let mut filters = ack_filters(&stream, &name);
+                // An acknowledgement that nobody takes is as good as one to nobody.
+                let mut filters = if is_acknowledged { ack_filters(&stream, &name) } else { Vec::new() };
                 if deliver_subject.is_some() {
                     filters.extend(flow_filters(&stream, &name));
                 }

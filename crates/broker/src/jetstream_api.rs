@@ -128,7 +128,7 @@ impl Broker {
                 self.store.ask(request, Asked::Direct { stream, headers, reply: reply.into() }, size);
             }
             Parsed::DirectGet { .. } => self.publish_status(now, reply, NO_RESPONDERS, out),
-            Parsed::Status { stream, consumer: Some(consumer), .. } if !self.has_consumer(&stream, &consumer) => {
+            Parsed::Status { stream, consumer: Some(consumer), .. } if !self.store.has_consumer(&stream, &consumer) => {
                 self.publish_status(now, reply, NO_RESPONDERS, out);
             }
             Parsed::Status { line, .. } => self.publish_status(now, reply, &line, out),
@@ -244,15 +244,5 @@ impl Broker {
         let headers = format!("NATS/1.0 {line}\r\n\r\n");
         let message = Message { header_len: headers.len(), ..Message::new(reply, headers.as_bytes()) };
         self.publish(now, Origin::server(GLOBAL), &message, out);
-    }
-
-    /// Its acknowledgements are waited for, so it exists.
-    fn has_consumer(&self, stream: &str, consumer: &str) -> bool {
-        let mut found = false;
-        let subject = format!("$JS.ACK.{stream}.{consumer}.1.1.1.1.1");
-        self.accounts[GLOBAL as usize]
-            .index
-            .for_each_match(subject.as_bytes(), |target| found |= matches!(target, Target::Ack(_)));
-        found
     }
 }

@@ -272,6 +272,7 @@ impl goldenscript::Runner for Runner {
                     name,
                     deliver_subject: None,
                     is_source: false,
+                    is_acknowledged: true,
                 });
             }
             other => return Err(format!("unknown command {other}").into()),

@@ -180,6 +180,7 @@ impl Draft {
         self.finish_acknowledgements()?;
         self.finish_requests()?;
         self.config.filters = self.filters()?;
+        self.config.lists_filter = self.filter_subjects.len() == 1;
         self.config.deliver_policy = self.deliver_policy()?;
         // Those are the server's, and told anew in each answer.
         self.config.metadata.retain(|key, _| !key.starts_with("_nats.") || is_of_requester(key));
@@ -454,7 +455,7 @@ impl<'a> WireConsumerConfig<'a> {
             DeliverPolicy::LastPerSubject => ("last_per_subject", 0, None),
         };
         let (filter_subject, filter_subjects) = match &config.filters[..] {
-            [one] => (Some(one.as_str()), Vec::new()),
+            [one] if !config.lists_filter => (Some(one.as_str()), Vec::new()),
             many => (None, many.iter().map(Filter::as_str).collect()),
         };
         let push = config.push.as_ref();

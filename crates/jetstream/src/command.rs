@@ -646,6 +646,8 @@ pub enum Event {
         deliver_subject: Option<Box<str>>,
         /// A hub's, for a source or mirror of its own.
         is_source: bool,
+        /// It takes acknowledgements.
+        is_acknowledged: bool,
     },
     /// A consumer is gone.
     ConsumerDown {

@@ -219,6 +219,7 @@ impl Consumer {
     /// Messages left the stream.
     pub(crate) fn account_removed(&mut self, removal: &Removal) {
         let gone = removal.evicted;
+        self.tell_removed(removal);
         if gone.first == gone.last && (self.pending.remove(gone.first) | self.held.remove(gone.first)) {
             // Nobody can be sent it again: its place is free for another one, as in nats-server.
             self.dirty = true;

@@ -3,7 +3,7 @@
 use crate::advisory::{Action, Advisory};
 use crate::api_error;
 use crate::command::{Answer, ConsumerAction, Event};
-use crate::config::{ConsumerConfig, DeliverPolicy, Retention};
+use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Retention};
 use crate::consumer::{self, Consumer};
 use crate::consumer_check;
 use crate::delivery::send_status;
@@ -333,6 +333,7 @@ fn consumer_up(consumer: &Consumer) -> Event {
         name: consumer.config.name.clone(),
         deliver_subject: consumer.config.push.as_ref().map(|push| push.subject.clone()),
         is_source: consumer.config.direct,
+        is_acknowledged: consumer.config.ack_policy != AckPolicy::None,
     }
 }
 

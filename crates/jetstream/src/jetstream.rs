@@ -490,6 +490,8 @@ impl JetStream {
             for consumer in consumers.iter().flat_map(|consumers| consumers.values()) {
                 if let Some(consumer) = self.consumers.get_mut(consumer) {
                     consumer.account_removed(&removal);
+                    consumer.forget_removed(turn.store, &removal)?;
+                    turn.events.extend(consumer.news.drain(..).map(Event::Advisory));
                 }
             }
             match turn.events.last_mut() {

@@ -8,6 +8,16 @@ use crate::config::AckPolicy;
 use crate::consumer::Consumer;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence};
 use crate::jetstream::{Context, JetStream};
+use crate::ledger::Cause;
+use crate::store::{Evicted, MessageBuffer, Store, StoreError, undamaged};
+use crate::stream::{Among, Removal};
+
+/// Why an outstanding message is over that left its stream: stock's words.
+const REMOVED: &str = "Unacknowledged message was deleted";
+/// Outstanding messages of one removal that are told.
+const MOST_TOLD: usize = 1024;
+/// Outstanding messages of one removal that are looked for.
+const MOST_LOOKED_FOR: usize = 1024;
 
 impl JetStream {
     /// Hands out what a consumer has to tell.
@@ -37,6 +47,41 @@ impl Consumer {
     /// It was delivered as often as may be.
     pub(crate) fn tell_exceeded(&mut self, sequence: Sequence, deliveries: u32) {
         self.tell(DeliveryFact::Exceeded, sequence, 0, u64::from(deliveries));
+    }
+
+    /// Messages left the stream: those that were outstanding are as good as terminated, unless somebody purged them.
+    pub(crate) fn tell_removed(&mut self, removal: &Removal) {
+        let Evicted { first, last, .. } = removal.evicted;
+        if self.pending.len() == 0 || removal.cause == Cause::Purge || (first != last && !matches!(removal.among, Among::All)) {
+            return;
+        }
+        let mut outstanding = Vec::new();
+        self.pending.between(first, last, MOST_TOLD, &mut outstanding);
+        for sequence in outstanding {
+            let Some(entry) = self.pending.get(sequence) else { continue };
+            let what = DeliveryFact::Terminated { reason: REMOVED.into() };
+            self.tell(what, sequence, entry.first_delivery, u64::from(entry.received()));
+        }
+    }
+
+    /// Messages that a filter chose left the stream. What is outstanding of them can't be sent again: their places are free for others.
+    pub(crate) fn forget_removed(&mut self, store: &mut dyn Store, removal: &Removal) -> Result<(), StoreError> {
+        let Evicted { first, last, .. } = removal.evicted;
+        if self.pending.len() == 0 || first == last || matches!(removal.among, Among::All) {
+            return Ok(());
+        }
+        // Where there are more, they are found to be gone when their turn comes.
+        let (mut outstanding, mut buffer) = (Vec::new(), MessageBuffer::default());
+        self.pending.between(first, last, MOST_LOOKED_FOR, &mut outstanding);
+        for sequence in outstanding {
+            buffer.clear();
+            if !undamaged(store, self.stream, sequence, &mut buffer)? {
+                self.pending.remove(sequence);
+                self.held.remove(sequence);
+                self.dirty = true;
+            }
+        }
+        Ok(())
     }
 
     /// An acknowledgement, before it is applied: one of the share that was asked for is told.
