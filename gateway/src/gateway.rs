@@ -159,6 +159,9 @@ fn first_status(config: &Config, clock: &Clock, sockets: &Sockets) -> SharedStat
             domain: jetstream.domain.clone(),
             max_memory: whole(Some(jetstream.max_memory)),
             max_storage: whole(jetstream.max_file),
+            max_request_batch: jetstream.limits.max_request_batch.unwrap_or(0),
+            max_ack_pending: jetstream.limits.max_ack_pending.unwrap_or(0),
+            max_duplicate_window_ns: request_limits(&jetstream.limits).duplicate_window_ns.unwrap_or(0),
         }),
         ..Status::default()
     }))

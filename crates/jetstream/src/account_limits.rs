@@ -54,6 +54,9 @@ impl JetStream {
 
     /// May a stream be like this, whatever the others are?
     pub(crate) fn check_stream_limits(&self, config: &StreamConfig) -> Result<(), ApiError> {
+        if self.is_of_gaps(config) {
+            return Ok(());
+        }
         let (account, requests) = (&self.limits.account, &self.limits.requests);
         if let Some(longest) = requests.duplicate_window_ns.filter(|longest| config.duplicate_window_ns > *longest) {
             let longest = duration(longest);
@@ -75,6 +78,9 @@ impl JetStream {
 
     /// Is there room for what a stream reserves, beside the others?
     pub(crate) fn check_reservation(&self, config: &StreamConfig) -> Result<(), ApiError> {
+        if self.is_of_gaps(config) {
+            return Ok(());
+        }
         let most = self.limits.account.max_consumers;
         if most.is_some_and(|most| u64::try_from(config.max_consumers).is_ok_and(|wanted| wanted > most)) {
             return Err(api_error::MAXIMUM_CONSUMERS_LIMIT);
@@ -88,6 +94,11 @@ impl JetStream {
         let all = self.reserved(config.storage, &config.name).saturating_add(wanted);
         let max = self.most_bytes(config.storage);
         if max.is_some_and(|max| all > max) { Err(error) } else { Ok(()) }
+    }
+
+    /// Gap records are the server's own: no request asked for them.
+    fn is_of_gaps(&self, config: &StreamConfig) -> bool {
+        self.gaps.as_ref().is_some_and(|gaps| gaps.name == config.name)
     }
 
     /// Bytes that may be held, by the server's limit and the account's.
@@ -106,9 +117,8 @@ impl JetStream {
 
     /// Bytes that streams other than this one reserve; gap records take what is there.
     pub(crate) fn reserved(&self, storage: Storage, but: &str) -> u64 {
-        let own = self.gaps.as_ref().map_or("", |gaps| &*gaps.name);
         let streams = self.stream_names.values().filter_map(|id| self.streams.get(id)).map(|stream| &stream.config);
-        let others = streams.filter(|config| config.storage == storage && *config.name != *but && *config.name != *own);
+        let others = streams.filter(|config| config.storage == storage && *config.name != *but && !self.is_of_gaps(config));
         others.map(|config| u64::try_from(config.max_bytes).unwrap_or(0)).fold(0, u64::saturating_add)
     }
 

@@ -482,9 +482,9 @@ impl Consumer {
         deliveries.arena.push(b' ');
         let mut headers = if self.config.direct { no_control(message.headers) } else { message.headers.into() };
         if policy == PriorityPolicy::PinnedClient
-            && let Some(pinned) = self.delivering.with_pin(&headers, size_header)
+            && let Some(pin) = self.delivering.pin.as_deref()
         {
-            (headers, size_header) = (pinned.into(), None);
+            (headers, size_header) = (pin.added_to(&headers, size_header).into(), None);
         }
         let (headers, payload) = put_message(&mut deliveries.arena, &headers, size_header, payload);
         let tail = span(start, deliveries.arena.len());

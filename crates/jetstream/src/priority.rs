@@ -39,6 +39,15 @@ pub(crate) struct Pin {
     inbox: Box<[u8]>,
 }
 
+impl Pin {
+    /// The headers of a message for the pinned client, with the one that says its size.
+    pub(crate) fn added_to(&self, headers: &[u8], size: Option<&str>) -> Vec<u8> {
+        let begin = if headers.is_empty() { b"NATS/1.0\r\n" } else { headers.strip_suffix(b"\r\n").unwrap_or(headers) };
+        let size = size.map_or(String::new(), |size| format!("Nats-Msg-Size: {size}\r\n"));
+        [begin, size.as_bytes(), b"Nats-Pin-Id: ", self.id.as_bytes(), b"\r\n\r\n"].concat()
+    }
+}
+
 /// What becomes of the request that is first in the queue.
 enum Choice {
     /// It gets the message.
@@ -309,14 +318,6 @@ impl Delivering {
     /// When the pinned client was silent for too long.
     pub(crate) fn pinned_until(&self) -> Option<AgeMillis> {
         self.pin.as_ref().map(|pin| pin.until)
-    }
-
-    /// The headers of a message for the pinned client, with those that say its size.
-    pub(crate) fn with_pin(&self, headers: &[u8], size: Option<&str>) -> Option<Vec<u8>> {
-        let pin = self.pin.as_ref()?;
-        let begin = if headers.is_empty() { b"NATS/1.0\r\n" } else { headers.strip_suffix(b"\r\n").unwrap_or(headers) };
-        let size = size.map_or(String::new(), |size| format!("Nats-Msg-Size: {size}\r\n"));
-        Some([begin, size.as_bytes(), b"Nats-Pin-Id: ", pin.id.as_bytes(), b"\r\n\r\n"].concat())
     }
 }
 
