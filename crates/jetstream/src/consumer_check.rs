@@ -1,7 +1,7 @@
 //! Is a consumer's configuration possible, and what may an update change? The rules and texts are nats-server's.
 
 use crate::api_error::{self, ApiError};
-use crate::config::{AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy, Push};
+use crate::config::{AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy};
 use crate::consuming::duration;
 use crate::priority;
 use crate::stream_check::{MOST_SUBJECTS, is_name};
@@ -86,45 +86,33 @@ fn check_backoff(config: &ConsumerConfig) -> Result<(), ApiError> {
     if !config.backoff_ns.is_empty() && longer { Err(api_error::CONSUMER_MAX_DELIVER_BACKOFF) } else { Ok(()) }
 }
 
-/// Checks what an update may change.
+/// Checks what an update may change, in stock's order.
 pub(crate) fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), ApiError> {
     let kind = std::mem::discriminant::<DeliverPolicy>;
-    let text = if kind(&old.deliver_policy) != kind(&new.deliver_policy) {
-        "deliver policy can not be updated"
-    } else if old.memory_storage != new.memory_storage {
-        "storage type can not be updated"
-    } else if old.deliver_policy != new.deliver_policy {
-        match old.deliver_policy {
-            DeliverPolicy::FromTime(_) => "start time can not be updated",
-            _ => "start sequence can not be updated",
-        }
-    } else if old.ack_policy != new.ack_policy {
-        "ack policy can not be updated"
-    } else if old.direct != new.direct {
-        "direct can not be updated"
-    } else if old.sourcing != new.sourcing {
-        "sourcing can not be updated"
-    } else if old.replay_original != new.replay_original {
-        "replay policy can not be updated"
-    } else if let Some(text) = update_of_push(old.push.as_ref(), new.push.as_ref()) {
-        text
-    } else if old.max_waiting != new.max_waiting {
-        "max waiting can not be updated"
-    } else {
-        return Ok(());
+    let sending = |config: &ConsumerConfig| {
+        let push = config.push.as_ref();
+        (push.map_or(0, |push| push.heartbeat_ns), push.is_some_and(|push| push.flow_control), push.is_some())
     };
-    Err(api_error::consumer_create(text))
-}
-
-/// What of sending by itself an update may not change. The deliver subject may, while nobody listens on the old one.
-fn update_of_push(old: Option<&Push>, new: Option<&Push>) -> Option<&'static str> {
-    match (old, new) {
-        (None, None) => None,
-        (None, Some(_)) => Some("can not update pull consumer to push based"),
-        (Some(_), None) => Some("can not update push consumer to pull based"),
-        (Some(old), Some(new)) if old.heartbeat_ns != new.heartbeat_ns => Some("heart beats can not be updated"),
-        (Some(old), Some(new)) if old.flow_control != new.flow_control => Some("flow control can not be updated"),
-        _ => None,
+    let (before, after) = (sending(old), sending(new));
+    let begins_in_time = matches!(old.deliver_policy, DeliverPolicy::FromTime(_));
+    let rules = [
+        (kind(&old.deliver_policy) != kind(&new.deliver_policy), "deliver policy can not be updated"),
+        (old.memory_storage != new.memory_storage, "storage type can not be updated"),
+        (old.direct != new.direct, "direct can not be updated"),
+        (old.sourcing != new.sourcing, "sourcing can not be updated"),
+        (old.deliver_policy != new.deliver_policy && !begins_in_time, "start sequence can not be updated"),
+        (old.deliver_policy != new.deliver_policy, "start time can not be updated"),
+        (old.ack_policy != new.ack_policy, "ack policy can not be updated"),
+        (old.replay_original != new.replay_original, "replay policy can not be updated"),
+        (before.0 != after.0, "heart beats can not be updated"),
+        (before.1 != after.1, "flow control can not be updated"),
+        (!before.2 && after.2, "can not update pull consumer to push based"),
+        (before.2 && !after.2, "can not update push consumer to pull based"),
+        (old.max_waiting != new.max_waiting, "max waiting can not be updated"),
+    ];
+    match rules.into_iter().find(|(broken, _)| *broken) {
+        Some((_, text)) => Err(api_error::consumer_create(text)),
+        None => Ok(()),
     }
 }
 
