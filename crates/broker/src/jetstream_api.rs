@@ -140,7 +140,9 @@ impl Broker {
     /// The store answered a request.
     pub(crate) fn jetstream_answer(&mut self, now: Now, asked: &Asked, answer: &Answer, out: &mut Outbox) {
         match asked {
-            Asked::Api { kind, reply, .. } if is_absent(*kind, answer) => self.publish_status(now, reply, NO_RESPONDERS, out),
+            Asked::Api { kind, reply, .. } if is_absent(*kind, answer) => {
+                self.publish_status(now, reply, NO_RESPONDERS, out)
+            }
             Asked::Api { kind, reply, audited } => {
                 let mut json = Vec::with_capacity(512);
                 let server = Server {

@@ -232,13 +232,7 @@ pub fn transfer_subject(transfer: &Transfer<'_>, stream: &str) -> String {
 }
 
 /// Appends what is told of a snapshot or restore.
-pub fn encode_transfer(
-    transfer: &Transfer<'_>,
-    stream: &str,
-    client: &Client,
-    stamp: Stamp<'_>,
-    into: &mut Vec<u8>,
-) {
+pub fn encode_transfer(transfer: &Transfer<'_>, stream: &str, client: &Client, stamp: Stamp<'_>, into: &mut Vec<u8>) {
     let domain = stamp.domain;
     match *transfer {
         Transfer::SnapshotCreate(info) => {

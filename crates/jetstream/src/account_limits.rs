@@ -118,7 +118,8 @@ impl JetStream {
     /// Bytes that streams other than this one reserve; gap records take what is there.
     pub(crate) fn reserved(&self, storage: Storage, but: &str) -> u64 {
         let streams = self.stream_names.values().filter_map(|id| self.streams.get(id)).map(|stream| &stream.config);
-        let others = streams.filter(|config| config.storage == storage && *config.name != *but && !self.is_of_gaps(config));
+        let others =
+            streams.filter(|config| config.storage == storage && *config.name != *but && !self.is_of_gaps(config));
         others.map(|config| u64::try_from(config.max_bytes).unwrap_or(0)).fold(0, u64::saturating_add)
     }
 

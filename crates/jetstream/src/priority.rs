@@ -100,13 +100,7 @@ pub(crate) fn check_group_name(group: &str) -> Result<(), ApiError> {
 
 impl JetStream {
     /// The pinned client of a group loses its place.
-    pub(crate) fn unpin_consumer(
-        &mut self,
-        turn: &mut Context<'_>,
-        stream: &str,
-        name: &str,
-        group: &str,
-    ) -> Answered {
+    pub(crate) fn unpin_consumer(&mut self, turn: &mut Context<'_>, stream: &str, name: &str, group: &str) -> Answered {
         // Stock does not tell an empty name from a wrong one here.
         if check_group_name(group).is_err() {
             return Ok(Err(api_error::CONSUMER_INVALID_GROUP_NAME));
@@ -164,13 +158,7 @@ impl Consumer {
     }
 
     /// Brings the request to the front that takes a message of this size, one of `left` that are still to be delivered; ends those that can't.
-    pub(crate) fn accept_in_group(
-        &mut self,
-        size: u64,
-        left: u64,
-        now: Now,
-        deliveries: &mut Deliveries,
-    ) -> bool {
+    pub(crate) fn accept_in_group(&mut self, size: u64, left: u64, now: Now, deliveries: &mut Deliveries) -> bool {
         let mut passed = 0;
         while !self.delivering.waiting.is_empty() {
             let choice = self.choose_front(left, now);
@@ -214,7 +202,8 @@ impl Consumer {
             PriorityPolicy::None | PriorityPolicy::Prioritized => Choice::Takes,
             PriorityPolicy::Overflow => {
                 let Some(wish) = wish else { return Choice::Takes };
-                let is_reached = |least: i64, there: u64| u64::try_from(least).is_ok_and(|least| 0 < least && least <= there);
+                let is_reached =
+                    |least: i64, there: u64| u64::try_from(least).is_ok_and(|least| 0 < least && least <= there);
                 let unlimited = wish.min_pending <= 0 && wish.min_ack_pending <= 0;
                 let is_its = unlimited
                     || is_reached(wish.min_pending, left)

@@ -52,7 +52,10 @@ impl Consumer {
     /// Messages left the stream: those that were outstanding are as good as terminated, unless somebody purged them.
     pub(crate) fn tell_removed(&mut self, removal: &Removal) {
         let Evicted { first, last, .. } = removal.evicted;
-        if self.pending.len() == 0 || removal.cause == Cause::Purge || (first != last && !matches!(removal.among, Among::All)) {
+        if self.pending.len() == 0
+            || removal.cause == Cause::Purge
+            || (first != last && !matches!(removal.among, Among::All))
+        {
             return;
         }
         let mut outstanding = Vec::new();
@@ -86,7 +89,8 @@ impl Consumer {
 
     /// An acknowledgement, before it is applied: one of the share that was asked for is told.
     pub(crate) fn sample(&mut self, place: &AckPlace, now: Now) {
-        let Some(entry) = self.pending.get(place.sequence).filter(|_| self.config.ack_policy == AckPolicy::Explicit) else {
+        let Some(entry) = self.pending.get(place.sequence).filter(|_| self.config.ack_policy == AckPolicy::Explicit)
+        else {
             return;
         };
         // Spread evenly over the deliveries, and the same each time.

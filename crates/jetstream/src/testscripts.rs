@@ -14,7 +14,8 @@ use crate::command::{
     PullGroup, QueueFor, Recipient, Request, Span,
 };
 use crate::config::{
-    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, PriorityPolicy, Push, Retention, Storage, StreamConfig, SubjectTransform,
+    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, PriorityPolicy, Push, Retention, Storage, StreamConfig,
+    SubjectTransform,
 };
 use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectStart, DirectWanted};
 use crate::gaps::gap_stream;
