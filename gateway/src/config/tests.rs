@@ -320,8 +320,11 @@ fn streams_and_consumers() {
 
 #[test]
 fn consumers_that_push_and_groups() {
-    let consumers = |text: &str| config(&format!("streams {{ S {{ consumers {{ {text} }} }} }}")).streams.remove(0).consumers;
-    let push = consumers("C { deliver_subject: a.b, deliver_group: g, idle_heartbeat: \"1s\", flow_control: true, sample_freq: \"50%\" }");
+    let consumers =
+        |text: &str| config(&format!("streams {{ S {{ consumers {{ {text} }} }} }}")).streams.remove(0).consumers;
+    let push = consumers(
+        "C { deliver_subject: a.b, deliver_group: g, idle_heartbeat: \"1s\", flow_control: true, sample_freq: \"50%\" }",
+    );
     let found = push[0].push.as_ref().unwrap();
     assert_eq!((found.subject.as_str(), found.group.as_deref(), found.flow_control), ("a.b", Some("g"), true));
     assert_eq!((found.heartbeat, push[0].sample_frequency.as_deref()), (Some(Duration::from_secs(1)), Some("50%")));
