@@ -32,7 +32,7 @@ struct Whom<'a> {
     reply: &'a [u8],
 }
 
-/// A reset is heard by the consumer itself: when there is none, nobody hears it.
+/// A reset is heard by the consumer itself: when there is none, nobody answers.
 fn is_absent(kind: Kind, answer: &Answer) -> bool {
     let unknown = [api_error::STREAM_NOT_FOUND.err_code, api_error::CONSUMER_NOT_FOUND.err_code];
     kind == Kind::ConsumerReset && matches!(answer, Answer::Error(error) if unknown.contains(&error.err_code))
@@ -140,9 +140,7 @@ impl Broker {
     /// The store answered a request.
     pub(crate) fn jetstream_answer(&mut self, now: Now, asked: &Asked, answer: &Answer, out: &mut Outbox) {
         match asked {
-            Asked::Api { kind, reply, .. } if is_absent(*kind, answer) => {
-                self.publish_status(now, reply, NO_RESPONDERS, out)
-            }
+            Asked::Api { kind, .. } if is_absent(*kind, answer) => {}
             Asked::Api { kind, reply, audited } => {
                 let mut json = Vec::with_capacity(512);
                 let server = Server {

@@ -31,16 +31,17 @@ pub(crate) fn parse(payload: &[u8], go_type: &str) -> Result<Object, ApiError> {
     }
 }
 
-/// Like [`parse`], for the few requests whose unknown fields stock ignores; a plain text as error.
-pub(crate) fn parse_lenient(payload: &[u8]) -> Result<Object, String> {
+/// Like [`parse`], for the few requests whose unknown fields stock ignores; a plain text as error, without the place that the others name.
+pub(crate) fn parse_lenient(payload: &[u8], go_type: &str) -> Result<Object, String> {
     if payload.len() > MAX_BODY {
         return Err(format!("request is larger than {MAX_BODY} bytes"));
     }
     let value: Value = serde_json::from_slice(payload).map_err(|error| {
-        if error.is_eof() { "unexpected end of JSON input".to_owned() } else { syntax(payload, &error) }
+        let text = if error.is_eof() { "unexpected end of JSON input".to_owned() } else { syntax(payload, &error) };
+        text.split_once(" at offset ").map_or(text.clone(), |(text, _)| text.to_owned())
     })?;
     match value {
-        Value::Object(_) => Ok(Object { path: String::new(), fields: into_map(value), unsupported: None }),
+        Value::Object(_) => Ok(Object { path: go_type.to_owned(), fields: into_map(value), unsupported: None }),
         _ => Err("json: not an object".to_owned()),
     }
 }

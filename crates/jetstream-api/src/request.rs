@@ -307,13 +307,13 @@ fn reset(payload: &[u8]) -> Result<Sequence, ApiError> {
     if payload.is_empty() {
         return Ok(Sequence(0));
     }
-    let mut body = json::parse_lenient(payload).map_err(api_error::invalid_json)?;
+    let mut body = json::parse_lenient(payload, "JSApiConsumerResetRequest").map_err(api_error::invalid_json)?;
     body.unsigned("seq").map(Sequence)
 }
 
 /// The group whose pinned client is to go.
 fn unpin(payload: &[u8]) -> Result<Box<str>, ApiError> {
-    let mut body = json::parse_lenient(payload).map_err(api_error::invalid_json)?;
+    let mut body = json::parse_lenient(payload, "JSApiConsumerUnpinRequest").map_err(api_error::invalid_json)?;
     let group = body.text_or_empty("group")?;
     if group.is_empty() {
         return Err(api_error::invalid_json("consumer group not specified"));

@@ -69,6 +69,7 @@ impl Kind {
             Kind::StreamList => r#","total":0,"offset":0,"limit":0,"streams":[]"#,
             Kind::ConsumerNames | Kind::ConsumerList => r#","total":0,"offset":0,"limit":0,"consumers":[]"#,
             Kind::StreamPurge => r#","purged":0"#,
+            Kind::ConsumerReset => r#","reset_seq":0"#,
             Kind::StreamRestore => r#","deliver_subject":"""#,
             _ => "",
         }

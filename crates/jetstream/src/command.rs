@@ -236,6 +236,8 @@ pub struct Pull {
     pub inbox: Box<[u8]>,
     /// How many messages; 1 when not said.
     pub batch: u32,
+    /// What it said instead, when that was less than one: so much is left when it ends, as in nats-server.
+    pub odd_batch: Option<i32>,
     /// Give up after this many milliseconds; `None`: never (a request without `expires` waits).
     pub expires_ms: Option<u64>,
     /// Answer 404 at once when nothing is there.

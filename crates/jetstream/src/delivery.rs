@@ -37,6 +37,8 @@ pub(crate) struct Waiting {
     pub(crate) inbox: Box<[u8]>,
     /// Messages still to be sent.
     pub(crate) left: u64,
+    /// What is shown of `left` when it ends.
+    pub(crate) odd_batch: Option<i32>,
     /// Messages sent.
     pub(crate) sent: u64,
     /// Bytes still to be sent, where they are limited.
@@ -58,6 +60,7 @@ impl Waiting {
         Waiting {
             inbox: inbox.into(),
             left: u64::from(batch.max(1)),
+            odd_batch: None,
             sent: 0,
             bytes_left: None,
             expires: None,
@@ -103,7 +106,8 @@ impl Waiting {
 
     /// A status with what is left of the request.
     pub(crate) fn end(&self, deliveries: &mut Deliveries, status: &str) {
-        let (messages, bytes) = (self.left, self.bytes_left.unwrap_or(0));
+        let messages = self.odd_batch.map_or(i128::from(self.left), i128::from);
+        let bytes = self.bytes_left.unwrap_or(0);
         let text =
             format!("NATS/1.0 {status}\r\nNats-Pending-Messages: {messages}\r\nNats-Pending-Bytes: {bytes}\r\n\r\n");
         send_status(deliveries, &self.inbox, &text);

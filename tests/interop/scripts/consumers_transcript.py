@@ -10,7 +10,7 @@ import sys
 import nats
 
 # What differs from server to server and from run to run.
-HIDDEN = {"created", "ts", "timestamp", "start", "rtt", "host", "_nats.ver", "ack_time", "pinned_ts", "cluster", "last_active", "last_ts", "first_ts", "server"}
+HIDDEN = {"created", "ts", "timestamp", "start", "rtt", "host", "_nats.ver", "ack_time", "pinned_ts", "cluster", "last_active", "pause_remaining", "last_ts", "first_ts", "server"}
 QUIET = 0.25
 
 
@@ -114,7 +114,7 @@ async def configurations(it):
         await it.create("x", **wrong)
     await it.create("overflow", priority_policy="overflow", priority_groups=["g", "h"])
     await it.create("pinned", priority_policy="pinned_client", priority_groups=["g"])
-    await it.create("prioritized", priority_policy="prioritized", priority_groups=["g"], sample_freq="50%")
+    await it.create("prioritized", priority_policy="prioritized", priority_groups=["g"], sample_freq="100%")
     await it.create("plain")
     await it.api("CONSUMER.INFO.S.pinned")
     # Groups may be changed.
