@@ -34,6 +34,7 @@ pub mod ledger;
 mod mapping;
 mod message_id;
 mod message_ttl;
+pub mod origin;
 mod pending;
 mod publish_header;
 mod purging;
