@@ -7,7 +7,7 @@
 //! What a message looks like in the stream is made here: headers of its origin's publisher that would be judged again go, a source's get
 //! `Nats-Stream-Source`, the subject is transformed. Whether it is stored is decided in `apply`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ::jetstream_api::{OriginInfo, OriginInfos, decode_origin_answer, encode_origin_request};
 use jetstream::command::{Begin, Command, Outcome, Take, Ticket};
@@ -33,9 +33,11 @@ const JUDGED: [&[u8]; 2] = [b"Nats-Expected-", b"Nats-Batch-"];
 const VERSION_LINE: &[u8] = b"NATS/1.0\r\n";
 /// Longest subject that a transform may make, bytes.
 const LONGEST_SUBJECT: usize = 4096;
-/// Bytes of messages that may be at the store, all origins together: more than the largest window that a stock origin opens, 32 MiB. What comes beyond
-/// is as good as lost, and asked for again.
-const MOST_AT_STORE: usize = 48 << 20;
+/// Bytes of messages that are at the store at a time: others who publish wait for these, not for a whole window.
+const AT_ONCE: usize = 1 << 20;
+/// Bytes that may wait for that, all origins together: more than the largest window that a stock origin opens, 32 MiB. What comes beyond is as good as
+/// lost, and asked for again.
+const MOST_WAITING: usize = 48 << 20;
 
 /// Pullers, and the streams they pull for.
 #[derive(Debug, Default)]
@@ -45,6 +47,9 @@ pub(crate) struct OriginSide {
     /// When each puller wants to be looked at.
     timers: BTreeSet<(u64, u32)>,
     next: u32,
+    /// Messages that wait for those at the store, and their bytes.
+    waiting: VecDeque<Parcel>,
+    waiting_bytes: usize,
     /// The clock when input was last handled: deliveries do not carry one.
     clock: u64,
 }
@@ -75,9 +80,35 @@ struct Hosted {
 struct Shape {
     is_mirror: bool,
     transforms: Vec<Transform>,
+    /// Name, filters and destinations: what a source is told apart by.
+    index: String,
     /// `Nats-Stream-Source: <stream> `, and what stands behind the sequence.
     before: Vec<u8>,
     behind: Vec<u8>,
+}
+
+/// A message on its way to the store.
+#[derive(Debug)]
+struct Parcel {
+    number: u32,
+    taking: Taking,
+    /// Subject, headers and payload as they are to be stored, and the lengths of the first two.
+    bytes: Box<[u8]>,
+    subject: usize,
+    headers: usize,
+}
+
+impl Hosted {
+    /// What is to be stored of a message.
+    fn pack(&self, number: u32, taking: Taking, subject: &[u8], message: &Message<'_>) -> Parcel {
+        let mut bytes = Vec::with_capacity(message.body.len() + subject.len() + 128);
+        self.shape.subject(subject, &mut bytes);
+        let subject_len = bytes.len();
+        self.shape.headers(message.headers(), taking.sequence.0, subject, self.puller.identity(), &mut bytes);
+        let headers = bytes.len() - subject_len;
+        bytes.extend_from_slice(message.payload());
+        Parcel { number, taking, bytes: bytes.into(), subject: subject_len, headers }
+    }
 }
 
 impl OriginSide {
@@ -188,11 +219,13 @@ impl Broker {
         let seed = (self.random.below(u32::MAX as usize) as u64) << 32 | self.random.below(u32::MAX as usize) as u64;
         let domain = self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref());
         let account = (&*self.accounts[GLOBAL as usize].name, domain);
+        let shape = Shape::new(&facts.source, origins.is_mirror);
+        let facts = &OriginFacts { consumer: consumer_name(origins, facts, &shape, account), ..facts.clone() };
         let hosted = Hosted {
             stream,
             origin: facts.id,
             puller: Puller::new(facts, &origins.name, origins.is_mirror, account, now.micros, seed),
-            shape: Shape::new(&facts.source, origins.is_mirror),
+            shape,
             due: u64::MAX,
             reply: None,
             delivery: None,
@@ -213,6 +246,8 @@ impl Broker {
     /// The store was opened anew: everything is announced again.
     pub(crate) fn forget_origins(&mut self) {
         self.origins.streams.clear();
+        self.origins.waiting.clear();
+        self.origins.waiting_bytes = 0;
         for number in self.origins.pullers.keys().copied().collect::<Vec<_>>() {
             self.drop_puller(number);
         }
@@ -344,7 +379,7 @@ impl Broker {
     /// A message came for a puller: the answer to its request, or a delivery.
     pub(crate) fn origin_message(&mut self, number: u32, routed: &[u8], message: &Message<'_>) {
         let now = self.origins.clock;
-        let is_full = self.store.taken > MOST_AT_STORE;
+        let is_full = self.origins.waiting_bytes > MOST_WAITING;
         let Some(hosted) = self.origins.pullers.get_mut(&number) else { return };
         if hosted.reply.as_ref().is_some_and(|(reply, _)| **reply == *routed) {
             let identity = Headers::new(message.headers()).get(IDENTITY.as_bytes()).unwrap_or_default();
@@ -352,38 +387,41 @@ impl Broker {
             hosted.puller.handle_answer(now, decode_origin_answer(message.payload(), identity));
         } else {
             let (headers, is_empty) = (message.headers(), message.payload().is_empty());
-            if let Some(taking) = hosted.puller.handle_message(now, message.reply, headers, is_empty) {
-                if is_full {
-                    hosted.puller.handle_overload(now);
-                } else {
-                    let (stream, origin, ticket) = (hosted.stream, hosted.origin, ticket(number));
-                    let identity = hosted.puller.identity();
-                    let shape = &hosted.shape;
-                    let subject = message.shown.unwrap_or(routed);
-                    let Taking { sequence, previous, time } = taking;
-                    let mut bytes = 0;
-                    self.store.push(|batch| {
-                        let start = batch.arena.len();
-                        shape.subject(subject, &mut batch.arena);
-                        let subject_end = batch.arena.len();
-                        shape.headers(headers, sequence.0, subject, identity, &mut batch.arena);
-                        let headers_end = batch.arena.len();
-                        let payload = batch.add(message.payload());
-                        let span = |from: usize, to: usize| jetstream::command::Span {
-                            start: from as u32,
-                            len: (to - from) as u32,
-                        };
-                        bytes = batch.arena.len() - start;
-                        let (subject, headers) = (span(start, subject_end), span(subject_end, headers_end));
-                        let take =
-                            Take { stream, origin, ticket, sequence, previous, time, subject, headers, payload };
-                        Command::Take(Box::new(take))
-                    });
-                    self.store.taken += weight_of_take(bytes);
+            match hosted.puller.handle_message(now, message.reply, headers, is_empty) {
+                Some(_) if is_full => hosted.puller.handle_overload(now),
+                Some(taking) => {
+                    let parcel = hosted.pack(number, taking, message.shown.unwrap_or(routed), message);
+                    self.send_parcel(parcel);
                 }
+                None => {}
             }
         }
         self.origins.plan(number);
+    }
+
+    /// To the store, or behind those that wait for it.
+    fn send_parcel(&mut self, parcel: Parcel) {
+        if self.store.taken < AT_ONCE && self.origins.waiting.is_empty() {
+            self.hand_over(&parcel);
+        } else {
+            self.origins.waiting_bytes += parcel.bytes.len();
+            self.origins.waiting.push_back(parcel);
+        }
+    }
+
+    fn hand_over(&mut self, parcel: &Parcel) {
+        let Parcel { number, taking, bytes, subject, headers } = parcel;
+        let Some(hosted) = self.origins.pullers.get(number) else { return };
+        let (stream, origin, ticket) = (hosted.stream, hosted.origin, ticket(*number));
+        let Taking { sequence, previous, time } = *taking;
+        self.store.taken += weight_of_take(bytes.len());
+        self.store.push(|batch| {
+            let (subject, rest) = bytes.split_at(*subject);
+            let (headers, payload) = rest.split_at(*headers);
+            let (subject, headers, payload) = (batch.add(subject), batch.add(headers), batch.add(payload));
+            let take = Take { stream, origin, ticket, sequence, previous, time, subject, headers, payload };
+            Command::Take(Box::new(take))
+        });
     }
 
     /// What became of a message that was taken.
@@ -391,12 +429,30 @@ impl Broker {
         self.origins.note_time(now);
         let bytes = take.subject.len + take.headers.len + take.payload.len;
         self.store.taken = self.store.taken.saturating_sub(weight_of_take(bytes as usize));
+        while self.store.taken < AT_ONCE
+            && let Some(parcel) = self.origins.waiting.pop_front()
+        {
+            self.origins.waiting_bytes -= parcel.bytes.len();
+            self.hand_over(&parcel);
+        }
         let number = take.ticket.0 as u32;
         let Some(hosted) = self.origins.pullers.get_mut(&number) else { return };
         let refused = if let Outcome::Refused(error) = outcome { Some(error) } else { None };
         hosted.puller.handle_stored(now.micros, take.sequence, refused);
         self.origins.plan(number);
     }
+}
+
+/// What the consumer is called. With a domain as stock calls it, also after this box was set up anew: a work queue has one place, which is then still
+/// ours. Without one, others may have streams of this name too.
+fn consumer_name(origins: &Origins, facts: &OriginFacts, shape: &Shape, account: (&str, Option<&str>)) -> Box<str> {
+    let (account, Some(domain)) = account else { return facts.consumer.clone() };
+    let mut text = format!("{} {account} {domain}", origins.name);
+    if origins.origins.iter().filter(|other| other.source.name == facts.source.name).count() > 1 {
+        text = format!("{text} {}", shape.index);
+    }
+    let kind = if origins.is_mirror { "JS_MIRROR_" } else { "JS_SRC_" };
+    format!("{kind}{}", short_hash(&text)).into()
 }
 
 fn ticket(number: u32) -> Ticket {
@@ -435,6 +491,7 @@ impl Shape {
         Shape {
             is_mirror,
             transforms: source.transforms.iter().filter_map(parse).collect(),
+            index: format!("{name} {filters} {destinations}"),
             before: format!("Nats-Stream-Source: {name} ").into_bytes(),
             behind: format!(" {filters} {destinations} ").into_bytes(),
         }
@@ -532,7 +589,8 @@ mod tests {
             "NATS/1.0\r\nNats-Msg-Id: a\r\nNats-Stream-Source: EV:n1VdnVvB 3 > > ev.b\r\n\r\n"
         );
         let transforms = ["a.*", "b"].map(|text| SubjectTransform { source: text.into(), destination: "".into() });
-        let shape = Shape::new(&Source { name: "EV".into(), transforms: transforms.into(), ..Source::default() }, false);
+        let shape =
+            Shape::new(&Source { name: "EV".into(), transforms: transforms.into(), ..Source::default() }, false);
         assert_eq!(headers(&shape, b"", ""), "NATS/1.0\r\nNats-Stream-Source: EV 3 a.*\x0cb >\x0c> ev.b\r\n\r\n");
     }
 

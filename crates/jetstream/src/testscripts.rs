@@ -10,8 +10,8 @@ use goldenscript::{ArgumentConsumer, Context};
 
 use crate::clock::AgeClock;
 use crate::command::{
-    Ack, Answer, Append, Batch, Begin, Command, ConsumerAction, Deliveries, Event, Forwarded, MessageGet, Outcome, Pull,
-    QueueFor, Recipient, Request, Span, Take,
+    Ack, Answer, Append, Batch, Begin, Command, ConsumerAction, Deliveries, Event, Forwarded, MessageGet, Outcome,
+    Pull, QueueFor, Recipient, Request, Span, Take,
 };
 use crate::config::{
     AckPolicy, ConsumerConfig, DeliverPolicy, Discard, ExternalStream, Push, Retention, Source, Storage, StreamConfig,
@@ -167,7 +167,8 @@ impl Runner {
                         let (position, identity) = (facts.position.0, &facts.identity);
                         writeln!(out, "    {kind} {} at {position} {identity:?}", facts.source.name)?;
                     }
-                    self.origins.insert(origins.name.to_string(), origins.origins.iter().map(|facts| facts.id).collect());
+                    self.origins
+                        .insert(origins.name.to_string(), origins.origins.iter().map(|facts| facts.id).collect());
                 }
                 Event::StreamDown { stream } => {
                     let name = self.streams.remove(stream).map(|(name, _)| name).unwrap_or_default();
@@ -303,8 +304,11 @@ impl Runner {
         while let Some((key, value)) = args.next_key() {
             write!(headers, "{key}: {value}\r\n")?;
         }
-        let headers =
-            if headers.is_empty() { Span::default() } else { batch.add(format!("NATS/1.0\r\n{headers}\r\n").as_bytes()) };
+        let headers = if headers.is_empty() {
+            Span::default()
+        } else {
+            batch.add(format!("NATS/1.0\r\n{headers}\r\n").as_bytes())
+        };
         let payload = batch.add(b"body");
         let ticket = crate::command::Ticket::default();
         let take = Take { stream, origin, ticket, sequence, previous, time, subject, headers, payload };
@@ -698,8 +702,7 @@ fn stream_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<StreamCo
 fn source(text: &str) -> Source {
     let (name, filter) = text.split_once('/').unwrap_or((text, ""));
     let (name, domain) = name.split_once('@').map_or((name, None), |(name, domain)| (name, Some(domain)));
-    let external =
-        domain.map(|domain| ExternalStream { api: format!("$JS.{domain}.API").into(), deliver: "".into() });
+    let external = domain.map(|domain| ExternalStream { api: format!("$JS.{domain}.API").into(), deliver: "".into() });
     Source { name: name.into(), filter: filter.into(), external, ..Source::default() }
 }
 

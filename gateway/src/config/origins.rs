@@ -57,10 +57,7 @@ fn read_source(field: &Field<'_>, report: &mut Report) -> Option<Source> {
     }
     let source = Source {
         name: name.unwrap_or_default().into(),
-        start_sequence: block
-            .field(&["opt_start_seq"])
-            .and_then(|field| field.size(1..=u64::MAX, report))
-            .unwrap_or(0),
+        start_sequence: block.field(&["opt_start_seq"]).and_then(|field| field.size(1..=u64::MAX, report)).unwrap_or(0),
         start_time: start_time(&mut block, report),
         filter: text(&mut block, "filter_subject", report).unwrap_or_default().into(),
         transforms: transforms(&mut block, report),

@@ -8,8 +8,8 @@ use jetstream::store::memory::MemoryStore;
 use jetstream::{JetStream, Limits};
 
 use crate::{
-    Broker, CloseReason, ConnectionId, JetStreamSettings, LeafSettings, LinkFacts, NewConnection, Now, Outbox, Protocol,
-    Settings, TlsFacts, Transport,
+    Broker, CloseReason, ConnectionId, JetStreamSettings, LeafSettings, LinkFacts, NewConnection, Now, Outbox,
+    Protocol, Settings, TlsFacts, Transport,
 };
 
 struct World {
@@ -72,9 +72,7 @@ impl World {
             let (mut turn, mut inbox) = (Turn::default(), Vec::from_iter(batch));
             let now = StoreNow { wall: Timestamp(self.now.wall_ns), age: AgeMillis(self.now.micros / 1000) };
             let mut commit = |store: &mut dyn Store| store.commit().map(|()| 1);
-            self.committer
-                .turn(now, &mut inbox, &mut turn, &mut self.jetstream, &mut self.store, &mut commit)
-                .unwrap();
+            self.committer.turn(now, &mut inbox, &mut turn, &mut self.jetstream, &mut self.store, &mut commit).unwrap();
             self.broker.committed(self.now, &mut turn, &mut self.out);
         }
         panic!("it does not come to rest");
@@ -153,16 +151,14 @@ fn a_stream_here_is_mirrored_and_sourced() {
     }
     let made = world.create(r#"{"name":"MIR","mirror":{"name":"EV"}}"#);
     assert!(made.contains(r#""mirror":{"name":"EV","lag":0,"active":-1}"#), "{made}");
-    assert!(made.contains(r#""duplicate_window""#) == false, "{made}");
-    world.create(
-        r#"{"name":"AGG","sources":[{"name":"EV","subject_transforms":[{"src":"ev.*","dest":"agg.$1"}]}]}"#,
-    );
+    assert!(!made.contains(r#""duplicate_window""#), "{made}");
+    world.create(r#"{"name":"AGG","sources":[{"name":"EV","subject_transforms":[{"src":"ev.*","dest":"agg.$1"}]}]}"#);
     world.pass(500);
     world.publish("ev.b", "last");
     for stream in ["MIR", "AGG"] {
         let info = world.info(stream);
         assert!(info.contains(r#""messages":6"#) && info.contains(r#""lag":0"#), "{info}");
-        assert!(info.contains(r#""active":0"#) || !info.contains(r#""active":-1"#), "{info}");
+        assert!(!info.contains(r#""active":-1"#), "{info}");
     }
     let got = world.ask("$JS.API.STREAM.MSG.GET.AGG", r#"{"last_by_subj":"agg.b"}"#);
     let headers = "TkFUUy8xLjANCk5hdHMtU3RyZWFtLVNvdXJjZTogRVYgNiBldi4qIGFnZy4kMSBldi5i";
@@ -227,11 +223,19 @@ fn a_hub_is_asked_when_its_link_is_up_and_again_after_each_cut() {
     world.send(hub, &format!("LMSG {deliver} $JS.ACK.EV.C-1.1.1.1.5.1@ev.a 1\r\n1\r\n"));
     world.send(hub, &format!("LMSG {deliver} $JS.ACK.EV.C-1.1.4.2.5.0@ev.b 1\r\n4\r\n"));
     let flow = "NATS/1.0 100 FlowControl Request\r\n\r\n";
-    world.send(hub, &format!("LS+ $JS.FC.EV.C-1.*\r\nHMSG {deliver} $JS.FC.EV.C-1.abcd {0} {0}\r\n{flow}\r\n", flow.len()));
+    world.send(
+        hub,
+        &format!("LS+ $JS.FC.EV.C-1.*\r\nHMSG {deliver} $JS.FC.EV.C-1.abcd {0} {0}\r\n{flow}\r\n", flow.len()),
+    );
     assert!(!world.sent(hub).contains("Nats-Last"), "nothing is stored yet");
     world.settle();
     let answered = world.sent(hub);
-    assert!(answered.contains("HMSG $JS.FC.EV.C-1.abcd 59 59\r\nNATS/1.0\r\nNats-Last-Consumer: 2\r\nNats-Last-Stream: 4\r\n\r\n"), "{answered}");
+    assert!(
+        answered.contains(
+            "HMSG $JS.FC.EV.C-1.abcd 59 59\r\nNATS/1.0\r\nNats-Last-Consumer: 2\r\nNats-Last-Stream: 4\r\n\r\n"
+        ),
+        "{answered}"
+    );
 
     world.broker.closed(world.now, hub, CloseReason::ClientClosed, &mut world.out);
     world.pass(5000);

@@ -96,7 +96,9 @@ impl Stream {
             let place = match known.remove(&origin) {
                 Some(place) => place,
                 None if self.id.is_volatile() => Place::default(),
-                None => store.record(&key(self.id, origin))?.map(|record| decode(&record)).transpose()?.unwrap_or_default(),
+                None => {
+                    store.record(&key(self.id, origin))?.map(|record| decode(&record)).transpose()?.unwrap_or_default()
+                }
             };
             self.places.of.insert(origin, place);
         }
@@ -127,7 +129,11 @@ impl Stream {
                 id,
                 source: source.clone(),
                 // A mirror's position is what it holds.
-                position: if is_mirror { store.state(self.id).last } else { place.map_or(Sequence(0), |place| place.last) },
+                position: if is_mirror {
+                    store.state(self.id).last
+                } else {
+                    place.map_or(Sequence(0), |place| place.last)
+                },
                 identity: place.map_or_else(Box::default, |place| place.identity.clone()),
                 consumer: format!("{kind}{}", letters(hash.hash(&name))).into(),
             }

@@ -346,7 +346,9 @@ impl Puller {
         }
         match answer {
             Ok(created) => self.created(now, created),
-            Err(error) if error.err_code == api_error::consumer_stream_identity_mismatch("").err_code => self.start_over(now),
+            Err(error) if error.err_code == api_error::consumer_stream_identity_mismatch("").err_code => {
+                self.start_over(now)
+            }
             Err(error) if self.level > Level::Plain && is_too_new(&error) => {
                 self.level = if self.level == Level::Identity { Level::Sourcing } else { Level::Plain };
                 self.ask(now);
@@ -436,7 +438,8 @@ impl Puller {
 
     fn created(&mut self, now: u64, created: Created) {
         if self.source.consumer.is_some() && !created.is_confirmed_by_flow {
-            let (mirror, source) = (api_error::MIRROR_CONSUMER_REQUIRES_ACK_FC, api_error::SOURCE_CONSUMER_REQUIRES_ACK_FC);
+            let (mirror, source) =
+                (api_error::MIRROR_CONSUMER_REQUIRES_ACK_FC, api_error::SOURCE_CONSUMER_REQUIRES_ACK_FC);
             self.error = Some(if self.is_mirror { mirror } else { source });
             return self.fail(now);
         }
@@ -445,7 +448,8 @@ impl Puller {
             // It begins where the stream before it ended: what comes before that would be missing.
             return self.start_over(now);
         }
-        let skip_to = if self.is_mirror && created.delivered <= HIGHEST_SEQUENCE { created.delivered } else { Sequence(0) };
+        let skip_to =
+            if self.is_mirror && created.delivered <= HIGHEST_SEQUENCE { created.delivered } else { Sequence(0) };
         let is_news = !self.is_mirror && created.identity != self.identity;
         if is_news || self.is_anew || skip_to > self.taken {
             if !self.is_mirror {
@@ -544,13 +548,13 @@ impl Puller {
     }
 
     fn consumer(&mut self) -> ConsumerConfig {
-        let kind = if self.is_mirror { 'M' } else { 'S' };
+        let (kind, token, suffix) = (if self.is_mirror { 'M' } else { 'S' }, self.token(), self.token());
         let prefix = self.source.external.as_ref().map_or("", |external| external.deliver.trim_end_matches('.'));
         let prefix = if prefix.is_empty() { "$JS" } else { prefix };
-        let subject = format!("{prefix}.{kind}.{}", self.token());
+        let subject = format!("{prefix}.{kind}.{token}");
         let is_sourcing = self.level > Level::Plain;
         // The other side does not know to tell two of one name apart.
-        let name = if is_sourcing { self.name.to_string() } else { format!("{}_{}", self.name, self.token()) };
+        let name = if is_sourcing { self.name.to_string() } else { format!("{}_{suffix}", self.name) };
         ConsumerConfig {
             durable: false,
             deliver_policy: self.start(),

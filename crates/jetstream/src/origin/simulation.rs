@@ -14,7 +14,7 @@ use crate::store::{MessageBuffer, Store};
 use crate::{JetStream, Limits};
 
 const SECOND: u64 = 1_000_000;
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 const ACTIONS: usize = 300;
 
 struct Random(u64);
@@ -150,7 +150,8 @@ impl World {
     fn crash(&mut self) {
         self.store.crash();
         self.batch = Batch::default();
-        let (jetstream, events) = JetStream::load(&mut self.store, self.clock(), Limits::default()).expect("loads");
+        let now = self.clock();
+        let (jetstream, events) = JetStream::load(&mut self.store, now, Limits::default()).expect("loads");
         self.jetstream = jetstream;
         let origins = events.into_iter().find_map(|event| match event {
             Event::Origins { origins, .. } => Some(*origins),
