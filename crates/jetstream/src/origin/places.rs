@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::command::{Append, Begin, Command, Event, Outcome, Take};
 use crate::config::StreamConfig;
-use crate::identity::{Sequence, StreamId, Timestamp};
+use crate::identity::{Now, Sequence, StreamId, Timestamp};
 use crate::jetstream::{Context, JetStream};
 use crate::message_id::IdKey;
 use crate::origin::{OriginFacts, OriginId, Origins, has_origins, identity_of};
@@ -207,9 +207,11 @@ impl JetStream {
             place.last = Sequence(0);
         }
         place.is_unsaved = begin.origin != OriginId::MIRROR;
-        let (id, before) = (begin.stream, turn.store.state(begin.stream).last);
+        let (id, state) = (begin.stream, turn.store.state(begin.stream));
+        let before = state.last;
         if stream.config.mirror.is_some() && begin.skip_to > before {
-            turn.store.skip_to(id, begin.skip_to, turn.now)?;
+            // What comes is older than now.
+            turn.store.skip_to(id, begin.skip_to, Now { wall: state.last_time, age: turn.now.age })?;
             // Nothing is between these two, and nothing will be.
             self.place_changed(turn, id, before, begin.skip_to.next());
             self.touch(id);
