@@ -133,8 +133,16 @@ fn queues_and_interest() -> Result<()> {
 fn a_mirror_and_a_source() -> Result<()> {
     let Some((_gateway, cli)) = start()? else { return Ok(()) };
     cli.run(&["stream", "add", "ORDERS", "--subjects", "orders.>", "--defaults"])?.success()?;
-    cli.run(&["stream", "add", "COPY", "--mirror", "ORDERS", "--defaults"])?.success()?;
-    cli.run(&["stream", "add", "ALL", "--source", "ORDERS", "--defaults"])?.success()?;
+    // With `--mirror` and `--source` it asks questions on a terminal.
+    let folder = tempfile::tempdir()?;
+    for (name, origin) in [("COPY", r#""mirror":{"name":"ORDERS"}"#), ("ALL", r#""sources":[{"name":"ORDERS"}]"#)] {
+        let file = folder.path().join(name);
+        std::fs::write(
+            &file,
+            format!(r#"{{"name":"{name}",{origin},"retention":"limits","storage":"file","num_replicas":1}}"#),
+        )?;
+        cli.run(&["stream", "add", name, "--config", &file.display().to_string()])?.success()?;
+    }
     cli.run(&["pub", "--jetstream", "orders.new", "order"])?.success()?;
     for (name, key) in [("COPY", "mirror"), ("ALL", "sources")] {
         let state = || cli.json(&["stream", "info", name, "--json"]);
