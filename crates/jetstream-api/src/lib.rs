@@ -11,6 +11,7 @@ mod consumer_config;
 mod demands;
 mod direct_get;
 mod json;
+mod origin;
 mod publish_ack;
 mod pull;
 mod request;
@@ -26,6 +27,7 @@ pub use advisory::{
 pub use consumer_config::parse_time;
 pub use demands::{Demands, parse_demanding};
 pub use direct_get::{DirectRequest, direct_end, direct_message};
+pub use origin::{OriginInfo, OriginInfos, decode_origin_answer, encode_origin_request};
 pub use publish_ack::{publish_ack, publish_refused};
 pub use request::{Kind, Parsed, parse};
 pub use response::{Server, encode, encode_error};

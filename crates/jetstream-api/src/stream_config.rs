@@ -2,6 +2,7 @@
 
 use crate::API_LEVEL;
 use crate::json::Object;
+use crate::origin::{self, WireSource};
 use crate::stream_check;
 use crate::wire::is_zero;
 use jetstream::api_error::{self, ApiError};
@@ -10,12 +11,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Fields of stock that this version does not build.
-const UNSUPPORTED: [&str; 10] = [
+const UNSUPPORTED: [&str; 7] = [
     "no_ack",
-    "mirror",
-    "sources",
     "placement",
-    "mirror_direct",
     "subject_delete_marker_ttl",
     "allow_atomic",
     "allow_batched",
@@ -69,6 +67,7 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.first_sequence = body.unsigned("first_seq")?;
     config.metadata = body.pairs("metadata")?;
     config.allow_message_ttl = body.flag("allow_msg_ttl")?;
+    origin::read(&mut body, &mut config)?;
     config.subject_transform = read_transform(&mut body)?;
     config.republish = read_republish(&mut body)?;
     config.consumer_limits = read_consumer_limits(&mut body)?;
@@ -159,13 +158,17 @@ impl Draft {
         let config = &mut self.config;
         // Checked to be positive.
         config.max_age_ns = self.max_age.unsigned_abs();
+        let takes = config.mirror.is_some() || !config.sources.is_empty();
         config.duplicate_window_ns = match (self.duplicate_window.unsigned_abs(), config.max_age_ns) {
+            // What is taken from others was judged there.
+            (0, _) if takes => 0,
             (0, 0) => StreamConfig::named("").duplicate_window_ns,
             (0, max_age) => StreamConfig::named("").duplicate_window_ns.min(max_age),
             (window, _) => window,
         };
         stream_check::rules(config, purpose)?;
-        if self.subjects.is_empty() {
+        jetstream::origin::check(config, !self.subjects.is_empty())?;
+        if self.subjects.is_empty() && !takes {
             self.subjects.push(config.name.clone().into());
         }
         config.subjects = stream_check::subjects(&self.subjects)?;
@@ -199,7 +202,12 @@ pub(crate) struct WireStreamConfig<'a> {
     discard: &'static str,
     storage: &'static str,
     num_replicas: u32,
+    #[serde(skip_serializing_if = "is_zero")]
     duplicate_window: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<WireSource<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<WireSource<'a>>,
     compression: &'static str,
     #[serde(skip_serializing_if = "is_zero")]
     first_seq: u64,
@@ -270,6 +278,8 @@ impl<'a> WireStreamConfig<'a> {
             },
             num_replicas: 1,
             duplicate_window: config.duplicate_window_ns,
+            mirror: config.mirror.as_deref().map(WireSource::new),
+            sources: config.sources.iter().map(WireSource::new).collect(),
             compression: "none",
             first_seq: config.first_sequence,
             subject_transform: config
@@ -282,7 +292,7 @@ impl<'a> WireStreamConfig<'a> {
                 headers_only: republish.headers_only,
             }),
             allow_direct: config.allow_direct,
-            mirror_direct: false,
+            mirror_direct: config.mirror_direct,
             discard_new_per_subject: config.discard_new_per_subject,
             sealed: config.sealed,
             deny_delete: config.deny_delete,
