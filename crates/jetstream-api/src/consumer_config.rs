@@ -471,7 +471,7 @@ impl<'a> WireConsumerConfig<'a> {
             mem_storage: config.memory_storage,
             direct: config.direct,
             sourcing: config.sourcing,
-            metadata: metadata(&config.metadata, "0", version),
+            metadata: metadata(&config.metadata, jetstream::api_level::of_consumer(config), version),
             pause_until: config.pause_until.map(Time),
         }
     }

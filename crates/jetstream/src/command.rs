@@ -4,6 +4,7 @@
 //! tickets in its own bytes and nothing is copied back. Everything that a message consists of lies in the batch's arena.
 
 use crate::api_error::ApiError;
+use crate::batching::BatchAnswer;
 use crate::config::{ConsumerConfig, StreamConfig};
 use crate::direct_get::{DirectGet, DirectPiece};
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
@@ -95,7 +96,7 @@ pub struct Append {
 /// Everything that can be asked of the store thread. Hot ones are small and `Copy`; the others are boxed.
 #[derive(Debug)]
 pub enum Command {
-    /// Store a message. → [`Outcome::Appended`] or [`Outcome::Refused`].
+    /// Store a message. → [`Outcome::Appended`], [`Outcome::Refused`] or [`Outcome::Batch`].
     Append(Append),
     /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`].
     Ack(Ack),
@@ -374,6 +375,13 @@ pub enum Outcome {
     },
     /// Not stored.
     Refused(ApiError),
+    /// A message of a batch: what is to be said on its reply subject, which may be nothing.
+    Batch {
+        /// The message itself is in the stream now.
+        stored: bool,
+        /// In this order.
+        answers: Vec<BatchAnswer>,
+    },
     /// The acknowledgement is durable: confirm it on its reply subject, if it has one.
     Acknowledged {
         /// False for acknowledgements that are not confirmed (`+NXT`, unknown).
@@ -561,6 +569,8 @@ pub enum Event {
         subjects: Vec<Box<str>>,
         /// Is `DIRECT.GET` allowed?
         allow_direct: bool,
+        /// Publishers get no acknowledgement.
+        no_ack: bool,
         /// Its counters now.
         state: StreamState,
     },

@@ -15,7 +15,9 @@
 
 mod ack_subject;
 pub mod api_error;
+pub mod api_level;
 mod appending;
+pub mod batching;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -53,6 +55,8 @@ mod stream_check;
 mod stream_requests;
 mod sweep;
 
+#[cfg(test)]
+mod batch_properties;
 #[cfg(test)]
 mod ledger_properties;
 #[cfg(test)]

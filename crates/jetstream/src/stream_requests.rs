@@ -59,6 +59,7 @@ impl JetStream {
         let answer = self.describe(turn, &stream, true);
         self.stream_names.insert(stream.config.name.clone(), id);
         self.streams.insert(id, stream);
+        self.batches_allowed(id);
         Ok(Ok(answer))
     }
 
@@ -128,6 +129,7 @@ impl JetStream {
         stream.configure(config);
         stream.scheduled = None;
         turn.events.push(stream_up(stream, turn.store));
+        self.batches_allowed(id);
         if other_retention {
             self.retention_changed(turn, id)?;
         }
@@ -231,6 +233,7 @@ impl JetStream {
                 self.forgotten.push(id);
             }
         }
+        self.batches_allowed(id);
         turn.events.push(Event::StreamDown { stream: id });
         Ok(Ok(Answer::Deleted))
     }
