@@ -74,12 +74,12 @@ pub(crate) fn sequence(value: &[u8]) -> u64 {
     std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
 }
 
-/// A block without a header.
+/// A block without a header; empty when it has no other.
 pub(crate) fn without_header(block: &[u8], name: &[u8]) -> Vec<u8> {
     let is_it = |line: &[u8]| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(b":"));
     let mut left = Vec::with_capacity(block.len());
     block.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_it(line)).for_each(|line| left.extend(line));
-    left
+    if left == b"NATS/1.0\r\n\r\n" { Vec::new() } else { left }
 }
 
 /// A block, or none, with one header more at its end.
@@ -97,6 +97,7 @@ mod tests {
         let block = b"NATS/1.0\r\nA: 1\r\nB: 2\r\n\r\n";
         assert_eq!(without_header(block, b"A"), b"NATS/1.0\r\nB: 2\r\n\r\n");
         assert_eq!(without_header(block, b"C"), block);
+        assert_eq!(without_header(b"NATS/1.0\r\nA: 1\r\n\r\n", b"A"), b"");
         assert_eq!(with_header(block, b"C", b"3"), b"NATS/1.0\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n");
         assert_eq!(with_header(b"", b"C", b"3"), b"NATS/1.0\r\nC: 3\r\n\r\n");
     }

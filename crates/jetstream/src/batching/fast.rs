@@ -186,11 +186,8 @@ impl JetStream {
         answers: &mut Vec<BatchAnswer>,
     ) -> Result<Taken, StoreError> {
         if place.sequence != batch.last + 1 {
-            let is_ahead = place.sequence > batch.last;
-            if is_ahead {
-                answers.push(BatchAnswer::Gap { expected: batch.last + 1, current: place.sequence });
-            }
-            if !is_ahead || !batch.gap_ok {
+            answers.push(BatchAnswer::Gap { expected: batch.last + 1, current: place.sequence });
+            if place.sequence <= batch.last || !batch.gap_ok {
                 answers.push(batch.committed(place.id));
                 return Ok(OVER);
             }
