@@ -86,6 +86,10 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
         deny_purge: stream.deny_purge,
         allow_rollup: stream.allow_rollup,
         allow_message_ttl: stream.allow_message_ttl,
+        allow_atomic: stream.allow_atomic,
+        allow_batched: stream.allow_batched,
+        no_ack: stream.no_ack,
+        persist_async: stream.persist_async,
         subject_transform: stream.subject_transform.as_ref().map(transform),
         republish: stream
             .republish

@@ -12,8 +12,9 @@
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
 //! and API calls have a quarter more.
 
-use ::jetstream_api::{publish_ack, publish_refused};
+use ::jetstream_api::{batch_answer, publish_ack, publish_refused};
 use jetstream::api_error;
+use jetstream::batching::BatchAnswer;
 use jetstream::command::{
     Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, Pull, QueueFor, Recipient, Request,
     Span, Ticket, Turn,
@@ -112,6 +113,7 @@ struct StreamRow {
     name: Box<str>,
     subjects: Vec<Filter>,
     allow_direct: bool,
+    no_ack: bool,
 }
 
 /// Names of stream and consumer, and the subjects of its acknowledgements.
@@ -432,11 +434,17 @@ impl Broker {
     fn outcome(&mut self, now: Now, batch: &Batch, command: &Command, outcome: &Outcome, out: &mut Outbox) {
         let arena = &batch.arena;
         if let Command::Append(append) = command
-            && matches!(outcome, Outcome::Refused(_) | Outcome::Appended { duplicate: true, .. })
+            && matches!(
+                outcome,
+                Outcome::Refused(_) | Outcome::Appended { duplicate: true, .. } | Outcome::Batch { stored: false, .. }
+            )
         {
             self.not_queued(batch.queues.get(append.queues.0 as usize..append.queues.1 as usize).unwrap_or_default());
         }
         match (command, outcome) {
+            (Command::Append(append), Outcome::Batch { answers, .. }) if append.ticket == NO_TICKET => {
+                self.answer_batch(now, append.stream, append.reply.of(arena), answers, out);
+            }
             (Command::Append(append), outcome) if append.ticket == NO_TICKET => {
                 self.acknowledge(now, append.stream, append.reply.of(arena), outcome, out);
             }
@@ -482,15 +490,33 @@ impl Broker {
         }
     }
 
+    /// What an acknowledgement names: the stream, and the domain if there is one.
+    fn named(&self, stream: StreamId) -> (&str, Option<&str>) {
+        let name = self.store.streams.get(&stream).map_or("", |row| &*row.name);
+        (name, self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()))
+    }
+
+    /// What the sender of a batch is told.
+    fn answer_batch(&mut self, now: Now, stream: StreamId, reply: &[u8], answers: &[BatchAnswer], out: &mut Outbox) {
+        for answer in answers.iter().filter(|_| !reply.is_empty()) {
+            let mut json = std::mem::take(&mut self.json);
+            json.clear();
+            let (name, domain) = self.named(stream);
+            batch_answer(name, domain, answer, &mut json);
+            self.publish(now, Origin::server(GLOBAL), &Message::new(reply, &json), out);
+            self.json = json;
+        }
+    }
+
     /// The PubAck, or its refusal.
     fn acknowledge(&mut self, now: Now, stream: StreamId, reply: &[u8], outcome: &Outcome, out: &mut Outbox) {
-        if reply.is_empty() {
+        let row = self.store.streams.get(&stream);
+        if reply.is_empty() || row.is_some_and(|row| row.no_ack) {
             return;
         }
         let mut json = std::mem::take(&mut self.json);
         json.clear();
-        let name = self.store.streams.get(&stream).map_or("", |row| &*row.name);
-        let domain = self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref());
+        let (name, domain) = self.named(stream);
         match outcome {
             Outcome::Appended { sequence, duplicate } => publish_ack(name, domain, sequence.0, *duplicate, &mut json),
             Outcome::Refused(error) => publish_refused(name, error, &mut json),
@@ -504,13 +530,13 @@ impl Broker {
 
     fn store_event(&mut self, event: Event, out: &mut Outbox) {
         match event {
-            Event::StreamUp { stream, name, subjects, allow_direct, .. } => {
+            Event::StreamUp { stream, name, subjects, allow_direct, no_ack, .. } => {
                 self.stream_down(stream);
                 let subjects: Vec<Filter> = subjects.iter().filter_map(|text| Filter::parse(text).ok()).collect();
                 for filter in &subjects {
                     self.change_row(GLOBAL, filter, Target::Stream(stream), true);
                 }
-                self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct });
+                self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct, no_ack });
                 self.forwarded_changed();
                 // It may be somebody's origin.
                 self.origins.reachable();

@@ -365,17 +365,6 @@ pub(crate) fn time_of(text: &str) -> Result<Timestamp, ApiError> {
     })
 }
 
-/// The level of the API that a consumer needs.
-fn required_level(config: &ConsumerConfig) -> &'static str {
-    if config.ack_policy == AckPolicy::FlowControl {
-        "4"
-    } else if config.pause_until.is_some() || config.priority != Priority::default() {
-        "1"
-    } else {
-        "0"
-    }
-}
-
 /// A configuration as it stands in an answer, in stock's order of keys.
 #[derive(Serialize)]
 pub(crate) struct WireConsumerConfig<'a> {
@@ -496,7 +485,7 @@ impl<'a> WireConsumerConfig<'a> {
             mem_storage: config.memory_storage,
             direct: config.direct,
             sourcing: config.sourcing,
-            metadata: metadata(&config.metadata, required_level(config), version),
+            metadata: metadata(&config.metadata, jetstream::api_level::of_consumer(config), version),
             pause_until: config.pause_until.map(Time),
             priority_groups: &config.priority.groups,
             priority_policy: match config.priority.policy {

@@ -109,6 +109,7 @@ fn scripts() {
     for case in [
         "stream_create",
         "origins",
+        "stream_batches",
         "stream_requests",
         "consumer_create",
         "consumer_requests",

@@ -17,7 +17,9 @@ mod account_limits;
 mod ack_subject;
 pub mod advisory;
 pub mod api_error;
+pub mod api_level;
 mod appending;
+pub mod batching;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -59,6 +61,8 @@ mod stream_requests;
 mod sweep;
 mod telling;
 
+#[cfg(test)]
+mod batch_properties;
 #[cfg(test)]
 mod ledger_properties;
 #[cfg(test)]

@@ -66,6 +66,7 @@ impl JetStream {
         let answer = self.describe(turn, &stream, true);
         self.stream_names.insert(stream.config.name.clone(), id);
         self.streams.insert(id, stream);
+        self.batches_allowed(id);
         Ok(Ok(answer))
     }
 
@@ -140,6 +141,7 @@ impl JetStream {
             stream.load_places(turn.store, self.key)?;
             turn.events.push(Event::origins(id, stream.all_origins(turn.store, self.key)));
         }
+        self.batches_allowed(id);
         if other_retention {
             self.retention_changed(turn, id)?;
         }
@@ -245,6 +247,7 @@ impl JetStream {
             }
         }
         turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Delete }));
+        self.batches_allowed(id);
         turn.events.push(Event::StreamDown { stream: id });
         Ok(Ok(Answer::Deleted))
     }

@@ -265,12 +265,15 @@ impl Runner {
         let payload = args.next_pos().unwrap_or("").to_owned();
         let mut headers = String::new();
         let mut queues = Vec::new();
+        let mut reply = String::new();
         let (mut count, mut size) = (1, 0);
         while let Some((key, value)) = args.next_key() {
             match key {
                 "count" => count = value.parse()?,
                 "size" => size = value.parse()?,
                 "id" => write!(headers, "Nats-Msg-Id: {value}\r\n")?,
+                "batch" => headers.push_str(&batch_headers(value)),
+                "fast" => reply = format!("_INBOX.x.{value}.$FI"),
                 "sessions" => {
                     for target in value.split(',') {
                         let (session, quality) = target.split_once(':').unwrap_or((target, "1"));
@@ -294,6 +297,7 @@ impl Runner {
             let padding = "x".repeat(size);
             append.payload = batch.add(format!("{payload}{padding}").as_bytes());
             append.queues = (0, batch.queues.len() as u32);
+            append.reply = batch.add(reply.as_bytes());
             batch.commands.push(Command::Append(append));
         }
         self.turn(&batch)
@@ -688,6 +692,12 @@ impl goldenscript::Runner for Runner {
     }
 }
 
+/// `id/sequence` or `id/sequence/commit`
+fn batch_headers(text: &str) -> String {
+    let names = ["Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"];
+    names.iter().zip(text.split('/')).map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+}
+
 fn filters(list: &str) -> Result<Vec<Filter>> {
     list.split(',').map(|text| Ok(Filter::parse(text)?)).collect()
 }
@@ -724,6 +734,10 @@ fn stream_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<StreamCo
             "republish" => config.republish.get_or_insert_default().subjects = transform(value),
             "headers_only" => config.republish.get_or_insert_default().headers_only = value.parse()?,
             "ttl" => config.allow_message_ttl = value.parse()?,
+            "atomic" => config.allow_atomic = value.parse()?,
+            "batched" => config.allow_batched = value.parse()?,
+            "no_ack" => config.no_ack = value.parse()?,
+            "async" => config.persist_async = value.parse()?,
             "limit_pending" => config.consumer_limits.max_ack_pending = value.parse()?,
             "mirror" => config.mirror = Some(Box::new(source(value))),
             "source" => config.sources.push(source(value)),

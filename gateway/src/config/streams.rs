@@ -51,6 +51,14 @@ pub struct Stream {
     pub allow_rollup: bool,
     /// `allow_msg_ttl`. Default: false.
     pub allow_message_ttl: bool,
+    /// `allow_atomic`: atomic batches are taken. Default: false.
+    pub allow_atomic: bool,
+    /// `allow_batched`: fast batches are taken. Default: false.
+    pub allow_batched: bool,
+    /// `no_ack`: publishers get no acknowledgement. Default: false.
+    pub no_ack: bool,
+    /// `persist_mode: async`: acknowledgements do not wait for the disk. Default: they do.
+    pub persist_async: bool,
     /// `subject_transform { src, dest }`: under which subject a message is stored. Default: its own.
     pub subject_transform: Option<Mapping>,
     /// `republish { src, dest, headers_only }`. Default: none.
@@ -183,20 +191,16 @@ pub enum AckPolicy {
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// Fields of JetStream that this version lacks, with the only value that is taken for what is there anyway.
-const STREAM_FIELDS_LACKING: [&str; 13] = [
+const STREAM_FIELDS_LACKING: [&str; 9] = [
     "placement",
     "allow_msg_counter",
     "allow_msg_schedules",
-    "allow_atomic",
-    "allow_batched",
     "subject_delete_marker_ttl",
     "allow_direct",
     "max_consumers",
     "consumer_limits",
     "sealed",
     "first_seq",
-    "persist_mode",
-    "no_ack",
 ];
 
 const CONSUMER_FIELDS_LACKING: [&str; 3] = ["pause_until", "direct", "durable_name"];
@@ -228,6 +232,10 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         deny_purge: flag(&mut block, "deny_purge", report),
         allow_rollup: flag(&mut block, "allow_rollup_hdrs", report),
         allow_message_ttl: flag(&mut block, "allow_msg_ttl", report),
+        allow_atomic: flag(&mut block, "allow_atomic", report),
+        allow_batched: flag(&mut block, "allow_batched", report),
+        no_ack: flag(&mut block, "no_ack", report),
+        persist_async: false,
         subject_transform: mapping(&mut block, "subject_transform", false, report),
         republish: mapping(&mut block, "republish", true, report),
         origins: Origins::default(),
@@ -256,6 +264,9 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
     }
     if let Some(field) = block.field(&["storage"]) {
         set(&mut stream.storage, field.choice(&[("file", Storage::File), ("memory", Storage::Memory)], report));
+    }
+    if let Some(field) = block.field(&["persist_mode"]) {
+        set(&mut stream.persist_async, field.choice(&[("default", false), ("async", true)], report));
     }
     fixed(&mut block, "compression", "none", report);
     fixed_one(&mut block, "num_replicas", report);

@@ -307,6 +307,10 @@ fn streams_and_consumers() {
     };
     assert_eq!(stream.subject_transform, mapping("s.*", "t.$1", false));
     assert_eq!((&stream.republish, stream.allow_message_ttl), (&mapping(">", "u.>", true), true));
+    let text = "streams { S { allow_atomic: true, no_ack: true, allow_batched: true }, T { persist_mode: async } }";
+    let streams = self::config(text).streams;
+    assert!(streams[0].allow_atomic && streams[0].allow_batched && streams[0].no_ack && !streams[0].persist_async);
+    assert!(streams[1].persist_async && !streams[1].no_ack);
     check_refused(
         "streams { S { republish { src: a.*, dest: \"b.$2\" } } }",
         "F:1:15: `$2` refers to a wildcard that the source does not have",
