@@ -12,7 +12,7 @@
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
 //! and API calls have a quarter more.
 
-use ::jetstream_api::{publish_ack, publish_refused};
+use ::jetstream_api::{counter_ack, publish_ack, publish_refused};
 use jetstream::api_error;
 use jetstream::command::{
     Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, Pull, QueueFor, Recipient, Request,
@@ -457,6 +457,7 @@ impl Broker {
         let domain = self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref());
         match outcome {
             Outcome::Appended { sequence, duplicate } => publish_ack(name, domain, sequence.0, *duplicate, &mut json),
+            Outcome::Counted { sequence, total } => counter_ack(name, domain, sequence.0, total, &mut json),
             Outcome::Refused(error) => publish_refused(name, error, &mut json),
             _ => {}
         }

@@ -21,7 +21,7 @@ mod wire;
 pub use consumer_config::parse_time;
 pub use demands::{Demands, parse_demanding};
 pub use direct_get::{DirectRequest, direct_end, direct_message};
-pub use publish_ack::{publish_ack, publish_refused};
+pub use publish_ack::{counter_ack, publish_ack, publish_refused};
 pub use request::{Kind, Parsed, parse};
 pub use response::{Server, encode, encode_error};
 

@@ -10,17 +10,14 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Fields of stock that this version does not build.
-const UNSUPPORTED: [&str; 10] = [
+const UNSUPPORTED: [&str; 7] = [
     "no_ack",
     "mirror",
     "sources",
     "placement",
     "mirror_direct",
-    "subject_delete_marker_ttl",
     "allow_atomic",
     "allow_batched",
-    "allow_msg_counter",
-    "allow_msg_schedules",
 ];
 
 /// What a stream request holds besides the finished configuration.
@@ -29,6 +26,7 @@ pub(crate) struct Draft {
     subjects: Vec<String>,
     max_age: i64,
     duplicate_window: i64,
+    marker_ttl: i64,
     replicas: i64,
     unsupported: Option<&'static str>,
 }
@@ -69,6 +67,9 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.first_sequence = body.unsigned("first_seq")?;
     config.metadata = body.pairs("metadata")?;
     config.allow_message_ttl = body.flag("allow_msg_ttl")?;
+    let marker_ttl = body.duration("subject_delete_marker_ttl")?;
+    config.allow_counter = body.flag("allow_msg_counter")?;
+    config.allow_schedules = body.flag("allow_msg_schedules")?;
     config.subject_transform = read_transform(&mut body)?;
     config.republish = read_republish(&mut body)?;
     config.consumer_limits = read_consumer_limits(&mut body)?;
@@ -76,7 +77,7 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
     body.flag("pedantic")?;
     read_unsupported(&mut body)?;
-    Ok(Draft { config, subjects, max_age, duplicate_window, replicas, unsupported: body.finish()? })
+    Ok(Draft { config, subjects, max_age, duplicate_window, marker_ttl, replicas, unsupported: body.finish()? })
 }
 
 fn read_transform(body: &mut Object) -> Result<Option<SubjectTransform>, ApiError> {
@@ -104,6 +105,15 @@ fn read_consumer_limits(body: &mut Object) -> Result<ConsumerLimits, ApiError> {
     };
     body.finish()?;
     Ok(limits)
+}
+
+/// Markers and schedules need what else the stream has to be allowed.
+fn complete_features(config: &mut StreamConfig, marker_ttl_ns: u64) {
+    config.subject_delete_marker_ttl_ns = marker_ttl_ns;
+    config.allow_message_ttl |= marker_ttl_ns > 0;
+    if (marker_ttl_ns > 0 || config.allow_schedules) && !config.allow_rollup {
+        (config.allow_rollup, config.deny_purge) = (true, false);
+    }
 }
 
 /// From everywhere to everywhere would come back to the stream, unless its messages get other subjects: then it means those.
@@ -164,7 +174,8 @@ impl Draft {
             (0, max_age) => StreamConfig::named("").duplicate_window_ns.min(max_age),
             (window, _) => window,
         };
-        stream_check::rules(config, purpose)?;
+        stream_check::rules(config, self.marker_ttl, purpose)?;
+        complete_features(config, self.marker_ttl.unsigned_abs());
         if self.subjects.is_empty() {
             self.subjects.push(config.name.clone().into());
         }
@@ -217,6 +228,12 @@ pub(crate) struct WireStreamConfig<'a> {
     allow_rollup_hdrs: bool,
     consumer_limits: WireConsumerLimits,
     allow_msg_ttl: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    subject_delete_marker_ttl: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    allow_msg_counter: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    allow_msg_schedules: bool,
     metadata: BTreeMap<&'a str, &'a str>,
 }
 
@@ -293,8 +310,22 @@ impl<'a> WireStreamConfig<'a> {
                 max_ack_pending: config.consumer_limits.max_ack_pending,
             },
             allow_msg_ttl: config.allow_message_ttl,
-            metadata: metadata(&config.metadata, if config.allow_message_ttl { "1" } else { "0" }, version),
+            subject_delete_marker_ttl: config.subject_delete_marker_ttl_ns,
+            allow_msg_counter: config.allow_counter,
+            allow_msg_schedules: config.allow_schedules,
+            metadata: metadata(&config.metadata, needed_level(config), version),
         }
+    }
+}
+
+/// The least API level of a server that understands the configuration.
+fn needed_level(config: &StreamConfig) -> &'static str {
+    if config.allow_counter || config.allow_schedules {
+        "2"
+    } else if config.allow_message_ttl || config.subject_delete_marker_ttl_ns > 0 {
+        "1"
+    } else {
+        "0"
     }
 }
 

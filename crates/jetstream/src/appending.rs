@@ -24,7 +24,7 @@ impl JetStream {
                 // Sessions asked for the subject that it was published on.
                 let here = Append { queues: (0, 0), ..*append };
                 match self.append_to_stream(turn, &here, &Incoming { subject: &subject, ..published })? {
-                    stored @ Outcome::Appended { duplicate: false, .. } => {
+                    stored @ (Outcome::Appended { duplicate: false, .. } | Outcome::Counted { .. }) => {
                         match self.append_to_queues(turn, append, &published)? {
                             Outcome::Appended { .. } => Ok(stored),
                             refused => Ok(refused),
@@ -68,8 +68,10 @@ impl JetStream {
             stream.touched = true;
             self.touched.push(append.stream);
         }
+        let total = verdict.take_total();
         match verdict {
-            Verdict::Stored(sequence) => {
+            // Its total was taken.
+            Verdict::Counted(sequence, _) | Verdict::Stored(sequence) => {
                 let (size, volatile) = (message.size(append.stream), append.stream.is_volatile());
                 self.sync |= !volatile;
                 *(if volatile { &mut self.memory_bytes } else { &mut self.stored_bytes }) += size;
@@ -78,7 +80,7 @@ impl JetStream {
                 let is_kept = stream.config.retention == Retention::Limits && !volatile;
                 self.set_full(turn, false);
                 if let Some(before) = before {
-                    self.republish(turn, append.stream, message, sequence, before);
+                    self.republish_stored(turn, append.stream, message, sequence, before)?;
                 }
                 if !self.removed.is_empty() {
                     self.account_removed(turn, append.stream)?;
@@ -88,7 +90,10 @@ impl JetStream {
                 } else if let refused @ Outcome::Refused(_) = self.append_to_queues(turn, append, message)? {
                     return Ok(refused);
                 }
-                Ok(Outcome::Appended { sequence, duplicate: false })
+                Ok(match total {
+                    None => Outcome::Appended { sequence, duplicate: false },
+                    Some(total) => Outcome::Counted { sequence, total },
+                })
             }
             Verdict::Passed(sequence) => {
                 // Nothing of it is stored: nobody waits for the disk.

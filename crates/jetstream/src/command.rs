@@ -372,6 +372,13 @@ pub enum Outcome {
         /// A message with this id was there already, at `sequence`.
         duplicate: bool,
     },
+    /// Stored and synced, in a stream of counters.
+    Counted {
+        /// Sequence in the stream.
+        sequence: Sequence,
+        /// The counter's total now.
+        total: Box<str>,
+    },
     /// Not stored.
     Refused(ApiError),
     /// The acknowledgement is durable: confirm it on its reply subject, if it has one.

@@ -14,6 +14,7 @@
 //! when a command is applied, with the time the command carries. No clock, randomness or I/O here.
 
 mod ack_subject;
+mod aging;
 pub mod api_error;
 mod appending;
 pub mod clock;
@@ -23,17 +24,22 @@ mod consumer;
 mod consumer_check;
 mod consumer_requests;
 mod consuming;
+mod counters;
+mod cron;
 mod delivery;
 pub mod direct_get;
 mod duplicates;
 mod flat_json;
 pub mod gaps;
+mod header_block;
 pub mod identity;
 mod jetstream;
 pub mod ledger;
 mod mapping;
 mod message_id;
 mod message_ttl;
+mod number;
+mod own_messages;
 mod pending;
 mod publish_header;
 mod purging;
@@ -44,7 +50,10 @@ mod record;
 mod requests;
 mod retention;
 mod retention_check;
+mod rewriting;
 mod room;
+mod schedule;
+mod scheduling;
 mod sources;
 pub mod store;
 mod stored_config;
@@ -52,6 +61,8 @@ mod stream;
 mod stream_check;
 mod stream_requests;
 mod sweep;
+mod trimming;
+mod zone;
 
 #[cfg(test)]
 mod ledger_properties;

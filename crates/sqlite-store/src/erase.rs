@@ -30,6 +30,7 @@ impl SqliteStore {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(false) };
         let Some(victim) = find_victim(&mut self.db, &self.ring, stream, sequence)? else { return Ok(false) };
         remove_victim(&mut self.db, &mut self.ring, stream, &victim, erase)?;
+        self.log_holds_erased |= erase;
         self.slices.forget(id, sequence);
         refresh_first(&self.db, &self.ring, stream)?;
         Ok(true)

@@ -154,6 +154,11 @@ impl Wal {
         self.rest_at = Some(self.seen + RETRY_PAGES);
     }
 
+    /// The log was written back and emptied.
+    pub(crate) fn emptied(&mut self) {
+        (self.seen, self.asked, self.rest_at) = (0, false, None);
+    }
+
     /// The guard that cuts the log; to be dropped after the connections.
     pub(crate) fn cut(&self, health: &Rc<Health>) -> WalCut {
         WalCut { path: self.path.clone(), good: Rc::clone(&self.good), health: Rc::clone(health) }
