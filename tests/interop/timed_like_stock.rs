@@ -77,7 +77,10 @@ fn configurations() -> Result<()> {
         both.api("STREAM.CREATE.S", &format!(r#"{{"name":"S","subjects":["s.>"],{fields}}}"#))?;
         both.api("STREAM.INFO.S", "")?;
         both.api("STREAM.UPDATE.S", r#"{"name":"S","subjects":["s.>"]}"#)?;
-        both.api("STREAM.UPDATE.S", r#"{"name":"S","subjects":["s.>"],"allow_msg_ttl":true,"allow_msg_counter":true}"#)?;
+        both.api(
+            "STREAM.UPDATE.S",
+            r#"{"name":"S","subjects":["s.>"],"allow_msg_ttl":true,"allow_msg_counter":true}"#,
+        )?;
         both.api("STREAM.UPDATE.S", &format!(r#"{{"name":"S","subjects":["s.>"],"sealed":true,{fields}}}"#))?;
         both.api("STREAM.DELETE.S", "")?;
     }
@@ -162,7 +165,8 @@ fn markers_and_times_to_live() -> Result<()> {
 #[test]
 fn schedules() -> Result<()> {
     let Some(mut both) = Both::start()? else { return Ok(()) };
-    let config = r#"{"name":"S","subjects":["s.>"],"allow_msg_schedules":true,"allow_msg_ttl":true,"allow_direct":true}"#;
+    let config =
+        r#"{"name":"S","subjects":["s.>"],"allow_msg_schedules":true,"allow_msg_ttl":true,"allow_direct":true}"#;
     both.api("STREAM.CREATE.S", config)?;
     both.api("STREAM.CREATE.P", r#"{"name":"P","subjects":["p.>"]}"#)?;
     let (target, daily) = ("Nats-Schedule-Target: s.to", "Nats-Schedule: @daily");

@@ -121,7 +121,7 @@ fn counter(config: &StreamConfig) -> Result<(), ApiError> {
 /// Nanoseconds that a marker lives; 0: there are none.
 fn marker(lives: i64) -> Result<(), ApiError> {
     match lives {
-        ..0 => Err(invalid("subject delete marker TTL must not be negative")),
+        i64::MIN..=-1 => Err(invalid("subject delete marker TTL must not be negative")),
         1..SHORTEST_MARKER => Err(invalid("subject delete marker TTL must be at least 1 second")),
         _ => Ok(()),
     }

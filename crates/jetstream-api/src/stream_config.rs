@@ -10,15 +10,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Fields of stock that this version does not build.
-const UNSUPPORTED: [&str; 7] = [
-    "no_ack",
-    "mirror",
-    "sources",
-    "placement",
-    "mirror_direct",
-    "allow_atomic",
-    "allow_batched",
-];
+const UNSUPPORTED: [&str; 7] =
+    ["no_ack", "mirror", "sources", "placement", "mirror_direct", "allow_atomic", "allow_batched"];
 
 /// What a stream request holds besides the finished configuration.
 pub(crate) struct Draft {

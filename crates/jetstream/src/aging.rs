@@ -130,7 +130,12 @@ impl JetStream {
     }
 
     /// A message's time is over: it goes, and leaves a marker if it was its subject's last. `false`: there is no room for the marker.
-    fn expire(&mut self, turn: &mut Context<'_>, id: StreamId, message: &StoredMessage<'_>) -> Result<bool, StoreError> {
+    fn expire(
+        &mut self,
+        turn: &mut Context<'_>,
+        id: StreamId,
+        message: &StoredMessage<'_>,
+    ) -> Result<bool, StoreError> {
         let Some(stream) = self.streams.get(&id) else { return Ok(true) };
         let is_last = turn.store.subject_state(id, message.subject).is_some_and(|state| state.messages == 1);
         let has_marker = stream.leaves_markers() && is_last && !is_marker(message.headers);

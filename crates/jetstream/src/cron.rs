@@ -40,7 +40,8 @@ impl Cron {
     /// Reads a pattern.
     pub(crate) fn parse(pattern: &str) -> Option<Cron> {
         let mut fields = pattern.split_whitespace();
-        let mut next = |least, most, names: &'static [&'static str]| field(fields.next()?, &Bounds { least, most, names });
+        let mut next =
+            |least, most, names: &'static [&'static str]| field(fields.next()?, &Bounds { least, most, names });
         let cron = Cron {
             second: next(0, 59, &[])?,
             minute: next(0, 59, &[])?,
@@ -227,7 +228,12 @@ mod tests {
         check("* * * * * *", "UTC", "2026-01-01T00:00:00Z", &["2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z"]);
         check("0 */15 * * * *", "UTC", "2026-01-01T00:14:59Z", &["2026-01-01T00:15:00Z", "2026-01-01T00:30:00Z"]);
         check("0 0 12 * * mon-fri", "UTC", "2026-01-02T12:00:00Z", &["2026-01-05T12:00:00Z", "2026-01-06T12:00:00Z"]);
-        check("0 30 8 1,15 JAN,Jun *", "UTC", "2026-01-01T09:00:00Z", &["2026-01-15T08:30:00Z", "2026-06-01T08:30:00Z"]);
+        check(
+            "0 30 8 1,15 JAN,Jun *",
+            "UTC",
+            "2026-01-01T09:00:00Z",
+            &["2026-01-15T08:30:00Z", "2026-06-01T08:30:00Z"],
+        );
         // Both kinds of days: one is enough.
         check("0 0 0 13 * fri", "UTC", "2026-01-31T00:00:00Z", &["2026-02-06T00:00:00Z", "2026-02-13T00:00:00Z"]);
         check("0 0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", &["2028-02-29T00:00:00Z"]);
@@ -237,9 +243,23 @@ mod tests {
     #[test]
     fn what_is_no_pattern_is_refused() {
         for text in [
-            "", "* * * * *", "* * * * * * *", "60 * * * * *", "* * 24 * * *", "* * * 0 * *", "* * * * 13 *",
-            "* * * * * 7", "5-1 * * * * *", "*/0 * * * * *", "1-2-3 * * * * *", "1/2/3 * * * * *", "x * * * * *",
-            ", * * * * *", "-1 * * * * *", "@daily", "* * * * * someday",
+            "",
+            "* * * * *",
+            "* * * * * * *",
+            "60 * * * * *",
+            "* * 24 * * *",
+            "* * * 0 * *",
+            "* * * * 13 *",
+            "* * * * * 7",
+            "5-1 * * * * *",
+            "*/0 * * * * *",
+            "1-2-3 * * * * *",
+            "1/2/3 * * * * *",
+            "x * * * * *",
+            ", * * * * *",
+            "-1 * * * * *",
+            "@daily",
+            "* * * * * someday",
         ] {
             assert_eq!(Cron::parse(text), None, "{text}");
         }

@@ -45,7 +45,9 @@ pub(crate) fn without(block: &[u8], unwanted: impl Fn(&[u8]) -> bool) -> Vec<u8>
 /// The block with one header replaced, or appended.
 pub(crate) fn set(block: &[u8], key: &str, value: &[u8]) -> Vec<u8> {
     let mut changed = Vec::with_capacity(block.len() + key.len() + value.len() + 6);
-    let Some(line) = lines(block).find(|line| line.strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b":"))) else {
+    let Some(line) =
+        lines(block).find(|line| line.strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b":")))
+    else {
         changed.extend_from_slice(block);
         add(&mut changed, key, value);
         return changed;

@@ -39,7 +39,8 @@ impl JetStream {
         if self.streams.get(&id).is_some_and(Stream::rewrites) {
             undamaged(turn.store, id, sequence, &mut buffer)?;
         }
-        let stored = buffer.get(0).map(|stored| Incoming { headers: stored.headers, payload: stored.payload, ..*message });
+        let stored =
+            buffer.get(0).map(|stored| Incoming { headers: stored.headers, payload: stored.payload, ..*message });
         self.republish(turn, id, stored.as_ref().unwrap_or(message), sequence, before);
         Ok(())
     }

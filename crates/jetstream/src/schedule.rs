@@ -31,9 +31,7 @@ impl Schedule {
     /// Reads the headers `Nats-Schedule` and, if it is there at all, `Nats-Schedule-Time-Zone`.
     pub(crate) fn parse(pattern: &[u8], zone: Option<&[u8]>) -> Result<Schedule, ApiError> {
         let zone = match zone {
-            Some(name) => {
-                Some(text(name).and_then(Zone::named).ok_or(api_error::MESSAGE_SCHEDULES_TIME_ZONE_INVALID)?)
-            }
+            Some(name) => Some(text(name).and_then(Zone::named).ok_or(api_error::MESSAGE_SCHEDULES_TIME_ZONE_INVALID)?),
             None => None,
         };
         let read = |pattern: &str| match pattern.split_once(' ') {
@@ -44,7 +42,8 @@ impl Schedule {
         };
         let schedule = text(pattern).and_then(read);
         // One that never comes is none either.
-        let comes = |schedule: &Schedule| !matches!(schedule, Schedule::Cron(..)) || schedule.next(Timestamp(0)).is_some();
+        let comes =
+            |schedule: &Schedule| !matches!(schedule, Schedule::Cron(..)) || schedule.next(Timestamp(0)).is_some();
         schedule.filter(comes).ok_or(api_error::MESSAGE_SCHEDULES_PATTERN_INVALID)
     }
 
@@ -151,9 +150,17 @@ mod tests {
     fn what_is_none_is_refused() {
         let invalid = api_error::MESSAGE_SCHEDULES_PATTERN_INVALID.err_code;
         let bad = [
-            ("@at", None), ("@at soon", None), ("@at 2026-05-01T12:00:00", None), ("@every 999ms", None),
-            ("@every -5s", None), ("@every 5", None), ("@every", None), ("@often", None), ("0 0 0 30 2 *", None),
-            ("@at 2026-05-01T12:00:00Z", Some("UTC")), ("@every 5s", Some("UTC")),
+            ("@at", None),
+            ("@at soon", None),
+            ("@at 2026-05-01T12:00:00", None),
+            ("@every 999ms", None),
+            ("@every -5s", None),
+            ("@every 5", None),
+            ("@every", None),
+            ("@often", None),
+            ("0 0 0 30 2 *", None),
+            ("@at 2026-05-01T12:00:00Z", Some("UTC")),
+            ("@every 5s", Some("UTC")),
         ];
         for (pattern, zone) in bad {
             assert_eq!(next(pattern, zone), Err(invalid), "{pattern}");

@@ -284,9 +284,8 @@ impl Stream {
 
     /// When its schedules are to be looked at.
     pub(crate) fn next_schedule(&self, now: Now) -> Option<AgeMillis> {
-        let by_wall = self.planned.wall.map(|due| {
-            AgeMillis(now.age.0 + due.saturating_sub(millis(now.wall)).min(LOOK_MILLIS))
-        });
+        let by_wall =
+            self.planned.wall.map(|due| AgeMillis(now.age.0 + due.saturating_sub(millis(now.wall)).min(LOOK_MILLIS)));
         self.planned.age.map(AgeMillis).into_iter().chain(by_wall).min()
     }
 }
@@ -480,7 +479,8 @@ fn next_due(schedule: &Schedule, plan: &Plan, now: Now) -> Option<(Clock, u64, T
         }
         Schedule::Cron(..) => {
             let due = Timestamp(i64::try_from(plan.due).ok()?.saturating_mul(MILLI_NS));
-            let next = schedule.next(due).filter(|next| *next >= now.wall).or_else(|| schedule.next(to_second(now.wall)))?;
+            let next =
+                schedule.next(due).filter(|next| *next >= now.wall).or_else(|| schedule.next(to_second(now.wall)))?;
             Some((Clock::Wall, millis_up(next), next))
         }
         _ => first_due(schedule, now),
