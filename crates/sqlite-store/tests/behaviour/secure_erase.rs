@@ -39,7 +39,7 @@ fn an_erased_message_is_in_no_file_any_more() {
         let (mut store, _) = open(folder.path());
         store.create_stream(STREAM, Sequence(1), b"stream").unwrap();
         for sequence in 1..=300 {
-            if sequence % 100 == 50 {
+            if sequence % 100 == 50 || (200..210).contains(&sequence) {
                 store_secret(&mut store, sequence, size);
             } else {
                 append(&mut store, sequence, "s.other", 120).unwrap();
@@ -51,7 +51,7 @@ fn an_erased_message_is_in_no_file_any_more() {
         store_secret(&mut store, 301, size);
         store.commit().unwrap();
         assert!(found(folder.path()) > 0, "it is there at first");
-        for sequence in [50, 150, 250, 301] {
+        for sequence in [50, 150, 250, 301].into_iter().chain(200..210) {
             assert!(store.remove(STREAM, Sequence(sequence), true).unwrap());
         }
         store.commit().unwrap();
@@ -63,6 +63,6 @@ fn an_erased_message_is_in_no_file_any_more() {
         drop(store);
         assert_eq!(found(folder.path()), 0, "of {size} bytes, closed");
         let (store, report) = open(folder.path());
-        assert_eq!((store.state(STREAM).messages, report.damage.len()), (298, 0));
+        assert_eq!((store.state(STREAM).messages, report.damage.len()), (288, 0));
     }
 }
