@@ -56,13 +56,13 @@ fn both_newest(both: &mut Both, stream: &str, subject: &str, wanted: impl Fn(&st
 #[test]
 fn configurations() -> Result<()> {
     let Some(mut both) = Both::start()? else { return Ok(()) };
+    // Not compared: counters with markers, which stock lets pass and which then break at the first marker.
     let fields = [
         r#""allow_msg_counter":true"#,
         r#""allow_msg_counter":true,"discard":"new""#,
         r#""allow_msg_counter":true,"allow_msg_ttl":true"#,
         r#""allow_msg_counter":true,"allow_msg_schedules":true"#,
         r#""allow_msg_counter":true,"retention":"interest""#,
-        r#""allow_msg_counter":true,"subject_delete_marker_ttl":1000000000"#,
         r#""subject_delete_marker_ttl":1000000000"#,
         r#""subject_delete_marker_ttl":999999999"#,
         r#""subject_delete_marker_ttl":-1"#,

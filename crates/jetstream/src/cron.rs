@@ -62,25 +62,25 @@ impl Cron {
                 return None;
             }
             while self.month & 1 << u8::from(at.civil()?.month()) == 0 {
-                at.to_next_month()?;
+                at.move_to_next_month()?;
                 if at.civil()?.month() == time::Month::January {
                     continue 'wrap;
                 }
             }
             while !self.matches_day(&at.civil()?) {
-                at.to_next_day()?;
+                at.move_to_next_day()?;
                 if at.civil()?.day() == 1 {
                     continue 'wrap;
                 }
             }
             while self.hour & 1 << at.civil()?.hour() == 0 {
-                at.to_next_hour()?;
+                at.move_to_next_hour()?;
                 if at.civil()?.hour() == 0 {
                     continue 'wrap;
                 }
             }
             while self.minute & 1 << at.civil()?.minute() == 0 {
-                at.to_next_minute();
+                at.move_to_next_minute();
                 if at.civil()?.minute() == 0 {
                     continue 'wrap;
                 }
@@ -125,7 +125,7 @@ impl Moment<'_> {
         self.unix = local - offset;
     }
 
-    fn to_next_month(&mut self) -> Option<()> {
+    fn move_to_next_month(&mut self) -> Option<()> {
         let civil = self.civil()?;
         let (seconds, day) = (civil.unix_timestamp(), i64::from(civil.day()));
         let of_day = if self.is_cut { seconds.rem_euclid(DAY) } else { 0 };
@@ -136,7 +136,7 @@ impl Moment<'_> {
         Some(())
     }
 
-    fn to_next_day(&mut self) -> Option<()> {
+    fn move_to_next_day(&mut self) -> Option<()> {
         let seconds = self.civil()?.unix_timestamp();
         let of_day = if self.is_cut { seconds.rem_euclid(DAY) } else { 0 };
         self.is_cut = true;
@@ -144,7 +144,7 @@ impl Moment<'_> {
         Some(())
     }
 
-    fn to_next_hour(&mut self) -> Option<()> {
+    fn move_to_next_hour(&mut self) -> Option<()> {
         if !std::mem::replace(&mut self.is_cut, true) {
             let seconds = self.civil()?.unix_timestamp();
             self.set(seconds - seconds.rem_euclid(HOUR));
@@ -153,7 +153,7 @@ impl Moment<'_> {
         Some(())
     }
 
-    fn to_next_minute(&mut self) {
+    fn move_to_next_minute(&mut self) {
         if !std::mem::replace(&mut self.is_cut, true) {
             self.unix -= self.unix.rem_euclid(MINUTE);
         }

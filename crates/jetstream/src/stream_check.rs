@@ -137,7 +137,7 @@ fn flag_problem(config: &StreamConfig) -> Option<&'static str> {
 fn marker_problem(config: &StreamConfig) -> Option<&'static str> {
     match config.subject_delete_marker_ttl_ns {
         0 => None,
-        ..SHORTEST_MARKER_NS => Some("subject delete marker TTL must be at least 1 second"),
+        1..SHORTEST_MARKER_NS => Some("subject delete marker TTL must be at least 1 second"),
         _ if !config.allow_message_ttl => Some("subject delete marker cannot be set if message TTLs are disabled"),
         // A sealed stream gives up rolling up, and leaves no markers any more.
         _ if !config.allow_rollup && !config.sealed => {

@@ -41,15 +41,16 @@ pub(crate) enum Excess {
 impl Excess {
     /// On which subjects a stream holds more than its limit allows.
     fn of(store: &dyn Store, id: StreamId, config: &StreamConfig) -> Excess {
-        let (mut over, keep) = (Vec::new(), limit(config.max_messages_per_subject));
+        let (mut over, keep) = (Vec::<Box<[u8]>>::new(), limit(config.max_messages_per_subject));
         if let Ok(all) = Filter::parse(">") {
             store.for_each_subject(id, &all, &mut |subject, state| {
                 if state.messages > keep {
-                    over.push(Box::from(subject));
+                    over.push(subject.into());
                 }
             });
         }
-        over.sort_unstable_by(|one: &Box<[u8]>, two| two.cmp(one));
+        over.sort_unstable();
+        over.reverse();
         Excess::PerSubject { over }
     }
 
