@@ -2,7 +2,7 @@
 
 use crate::api_error;
 use crate::command::{Append, Outcome};
-use crate::config::Retention;
+use crate::config::{Retention, Storage};
 use crate::duplicates;
 use crate::identity::{Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
@@ -128,9 +128,9 @@ impl JetStream {
         stream: StreamId,
         message: &Incoming<'_>,
     ) -> Result<bool, StoreError> {
-        let (limits, size) = (&self.limits, message.size(stream));
-        let max = if stream.is_volatile() { limits.max_memory_store } else { limits.max_file_store };
-        let Some(max) = max else { return Ok(false) };
+        let size = message.size(stream);
+        let storage = if stream.is_volatile() { Storage::Memory } else { Storage::File };
+        let Some(max) = self.most_bytes(storage) else { return Ok(false) };
         if self.streams.get(&stream).is_some_and(|stream| stream.has_no_interest(message.subject)) {
             return Ok(false);
         }

@@ -13,7 +13,9 @@
 //! Promises: no acknowledgement leaves before its commit; verdicts on sequence, duplicates, limits and expected-* headers are given only
 //! when a command is applied, with the time the command carries. No clock, randomness or I/O here.
 
+mod account_limits;
 mod ack_subject;
+pub mod advisory;
 mod aging;
 pub mod api_error;
 mod appending;
@@ -29,6 +31,7 @@ mod cron;
 mod delivery;
 pub mod direct_get;
 mod duplicates;
+mod firing;
 mod flat_json;
 pub mod gaps;
 mod header_block;
@@ -41,6 +44,7 @@ mod message_ttl;
 mod number;
 mod own_messages;
 mod pending;
+mod priority;
 mod publish_header;
 mod purging;
 mod push;
@@ -48,11 +52,13 @@ mod queue;
 mod queue_blocks;
 mod record;
 mod requests;
+mod resetting;
 mod retention;
 mod retention_check;
 mod rewriting;
 mod room;
 mod schedule;
+mod schedule_check;
 mod scheduling;
 mod sources;
 pub mod store;
@@ -61,6 +67,7 @@ mod stream;
 mod stream_check;
 mod stream_requests;
 mod sweep;
+mod telling;
 mod trimming;
 mod zone;
 
@@ -79,5 +86,6 @@ mod testscript_output;
 #[cfg(test)]
 mod testscripts;
 
+pub use account_limits::{AccountLimits, RequestLimits};
 pub use jetstream::{JetStream, Limits};
 pub use stored_config::stream_name;

@@ -175,6 +175,16 @@ impl SqliteStore {
         Ok(())
     }
 
+    fn run_log_ahead(&mut self) {
+        if self.db.in_transaction() || !self.wal.is_short() || !self.space.is_plenty() {
+            return;
+        }
+        // The log is none the worse for it. A failing disk shows in the next commit, too.
+        if let Err(error) = self.wal.run_ahead() {
+            tracing::debug!(%error, "the log can't be written ahead");
+        }
+    }
+
     fn write_log_back(&mut self) -> Result<(), StoreError> {
         self.wait_for_reader()?;
         match reader::checkpoint(&self.db.connection) {
@@ -505,6 +515,7 @@ impl Store for SqliteStore {
         if !self.db.in_transaction() && self.log_holds_erased {
             self.forget_erased()?;
         }
+        self.run_log_ahead();
         self.space.watch();
         self.erase_step()
     }

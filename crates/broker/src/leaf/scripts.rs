@@ -201,6 +201,7 @@ impl Runner {
                     name,
                     deliver_subject: None,
                     is_source: false,
+                    is_acknowledged: true,
                 });
             }
             "source" => {
@@ -211,6 +212,7 @@ impl Runner {
                     name,
                     deliver_subject: Some(subject),
                     is_source: true,
+                    is_acknowledged: true,
                 });
             }
             "deliver" => {
