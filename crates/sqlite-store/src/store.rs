@@ -160,8 +160,12 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// What was erased was written to the log when it was stored: it is written back and emptied, unless somebody reads from it just then.
-    fn forget_erased(&mut self) -> Result<(), StoreError> {
+    /// What was erased was written to the log when it was stored: it is written back and emptied; `true`: not yet, somebody reads from
+    /// it just then.
+    fn forget_erased(&mut self) -> Result<bool, StoreError> {
+        if self.db.in_transaction() || !self.log_holds_erased {
+            return Ok(false);
+        }
         self.wait_for_reader()?;
         match reader::try_empty_log(&self.db.connection) {
             Ok(is_empty) => {
@@ -169,10 +173,10 @@ impl SqliteStore {
                 if is_empty {
                     self.wal.emptied();
                 }
+                Ok(!is_empty)
             }
-            Err(error) => self.log_not_written(&error)?,
+            Err(error) => self.log_not_written(&error).map(|()| false),
         }
-        Ok(())
     }
 
     fn run_log_ahead(&mut self) {
@@ -512,12 +516,10 @@ impl Store for SqliteStore {
         if !self.db.in_transaction() && self.wal.rest_is_due() {
             self.write_log_back()?;
         }
-        if !self.db.in_transaction() && self.log_holds_erased {
-            self.forget_erased()?;
-        }
+        let waits = self.forget_erased()?;
         self.run_log_ahead();
         self.space.watch();
-        self.erase_step()
+        Ok(self.erase_step()? || waits)
     }
 
     fn has_room(&mut self, bytes: u64) -> Result<bool, StoreError> {
