@@ -3,6 +3,7 @@
 mod async_nats_buckets;
 mod async_nats_client;
 mod like_stock;
+mod like_stock_origins;
 mod mqtt_scripts;
 mod nats_command_line;
 mod nats_scripts;
