@@ -6,6 +6,7 @@
 
 mod authorization;
 mod bad_input;
+mod batches;
 mod domains;
 mod forward;
 mod full_disk;

@@ -20,8 +20,8 @@ jetstream { store_dir: "<dir>/store", max_file_store: 256MB }
 /// A client of each.
 pub(crate) struct Both {
     _servers: [Server; 2],
-    ours: RawNats,
-    stock: RawNats,
+    pub(crate) ours: RawNats,
+    pub(crate) stock: RawNats,
 }
 
 impl Both {
@@ -45,6 +45,21 @@ impl Both {
 
     pub(crate) fn api(&mut self, operation: &str, body: &str) -> Result<String> {
         self.ask(&format!("$JS.API.{operation}"), body)
+    }
+
+    /// The same with a message whose headers differ in their last sixteen bytes.
+    pub(crate) fn api_without_end_of_headers(&mut self, operation: &str, body: &str) -> Result<()> {
+        let subject = format!("$JS.API.{operation}");
+        let [ours, stock] = [&mut self.ours, &mut self.stock].map(|client| {
+            let mut answer: Value = serde_json::from_str(&answer(client, &subject, body)?)?;
+            if let Some(Value::String(headers)) = answer["message"].get_mut("hdrs") {
+                headers.truncate(headers.len().saturating_sub(24));
+            }
+            anyhow::Ok(answer)
+        });
+        let (ours, stock) = (ours?, stock?);
+        ensure!(ours == stock, "{subject} {body}\n ours:  {ours}\n stock: {stock}");
+        Ok(())
     }
 
     /// All messages up to a status line.

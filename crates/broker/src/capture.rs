@@ -12,8 +12,9 @@
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
 //! and API calls have a quarter more.
 
-use ::jetstream_api::{publish_ack, publish_refused};
+use ::jetstream_api::{batch_answer, publish_ack, publish_refused};
 use jetstream::api_error;
+use jetstream::batching::BatchAnswer;
 use jetstream::command::{
     Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, Pull, QueueFor, Recipient, Request,
     Span, Ticket, Turn,
@@ -22,6 +23,7 @@ use jetstream::identity::{ConsumerId, StreamId};
 use subject::Filter;
 
 use crate::account::{GLOBAL, Service, Target};
+use crate::advisories::Audited;
 use crate::broker::Broker;
 use crate::connection::Kind;
 use crate::effect::Effect;
@@ -57,7 +59,7 @@ pub(crate) struct StoreSide {
     streams: std::collections::BTreeMap<StreamId, StreamRow>,
     /// What streams capture that are forwarded: it does not cross leaf links live as well.
     forwarded: Vec<Filter>,
-    consumers: std::collections::BTreeMap<ConsumerId, Vec<Filter>>,
+    consumers: std::collections::BTreeMap<ConsumerId, ConsumerRow>,
     /// Who asked the requests that are at the store, in their order; answers come in the same.
     asked: std::collections::VecDeque<(Asked, usize)>,
     /// Who asked what the store answers later, by its number. Bounded by the purges that JetStream has at work.
@@ -99,7 +101,7 @@ pub(crate) struct Captured {
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
     /// An API call: how it is answered, and where.
-    Api { kind: ::jetstream_api::Kind, reply: Box<[u8]> },
+    Api { kind: ::jetstream_api::Kind, reply: Box<[u8]>, audited: Option<Box<Audited>> },
     /// A message is wanted as it is.
     Direct { stream: Box<str>, headers: bool, reply: Box<[u8]> },
     /// The shell, which has seen the answer.
@@ -111,9 +113,33 @@ struct StreamRow {
     name: Box<str>,
     subjects: Vec<Filter>,
     allow_direct: bool,
+    no_ack: bool,
+}
+
+/// Names of stream and consumer, and the subjects of its acknowledgements.
+#[derive(Debug)]
+struct ConsumerRow {
+    stream: Box<str>,
+    name: Box<str>,
+    filters: Vec<Filter>,
 }
 
 impl StoreSide {
+    /// A stream's name.
+    pub(crate) fn stream_name(&self, stream: StreamId) -> Option<&str> {
+        self.streams.get(&stream).map(|row| &*row.name)
+    }
+
+    /// Is there such a consumer?
+    pub(crate) fn has_consumer(&self, stream: &str, consumer: &str) -> bool {
+        self.consumers.values().any(|row| *row.stream == *stream && *row.name == *consumer)
+    }
+
+    /// The names of a consumer's stream and of itself.
+    pub(crate) fn consumer_names(&self, consumer: ConsumerId) -> Option<(&str, &str)> {
+        self.consumers.get(&consumer).map(|row| (&*row.stream, &*row.name))
+    }
+
     /// Bytes at the store or on their way, without what was taken from origins: they have a bound of their own, and publishers do not wait for them.
     fn queued(&self) -> usize {
         (self.in_flight + weight(&self.batch) + self.boxed).saturating_sub(self.taken)
@@ -231,6 +257,7 @@ impl Broker {
                     self.forget_origins();
                     self.store_event(event, out);
                 }
+                Event::Advisory(advisory) => self.advise(now, &advisory, out),
                 Event::Origins { stream, origins } => self.origins_changed(now, stream, &origins),
                 event => self.store_event(event, out),
             }
@@ -407,11 +434,17 @@ impl Broker {
     fn outcome(&mut self, now: Now, batch: &Batch, command: &Command, outcome: &Outcome, out: &mut Outbox) {
         let arena = &batch.arena;
         if let Command::Append(append) = command
-            && matches!(outcome, Outcome::Refused(_) | Outcome::Appended { duplicate: true, .. })
+            && matches!(
+                outcome,
+                Outcome::Refused(_) | Outcome::Appended { duplicate: true, .. } | Outcome::Batch { stored: false, .. }
+            )
         {
             self.not_queued(batch.queues.get(append.queues.0 as usize..append.queues.1 as usize).unwrap_or_default());
         }
         match (command, outcome) {
+            (Command::Append(append), Outcome::Batch { answers, .. }) if append.ticket == NO_TICKET => {
+                self.answer_batch(now, append.stream, append.reply.of(arena), answers, out);
+            }
             (Command::Append(append), outcome) if append.ticket == NO_TICKET => {
                 self.acknowledge(now, append.stream, append.reply.of(arena), outcome, out);
             }
@@ -457,15 +490,33 @@ impl Broker {
         }
     }
 
+    /// What an acknowledgement names: the stream, and the domain if there is one.
+    fn named(&self, stream: StreamId) -> (&str, Option<&str>) {
+        let name = self.store.streams.get(&stream).map_or("", |row| &*row.name);
+        (name, self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()))
+    }
+
+    /// What the sender of a batch is told.
+    fn answer_batch(&mut self, now: Now, stream: StreamId, reply: &[u8], answers: &[BatchAnswer], out: &mut Outbox) {
+        for answer in answers.iter().filter(|_| !reply.is_empty()) {
+            let mut json = std::mem::take(&mut self.json);
+            json.clear();
+            let (name, domain) = self.named(stream);
+            batch_answer(name, domain, answer, &mut json);
+            self.publish(now, Origin::server(GLOBAL), &Message::new(reply, &json), out);
+            self.json = json;
+        }
+    }
+
     /// The PubAck, or its refusal.
     fn acknowledge(&mut self, now: Now, stream: StreamId, reply: &[u8], outcome: &Outcome, out: &mut Outbox) {
-        if reply.is_empty() {
+        let row = self.store.streams.get(&stream);
+        if reply.is_empty() || row.is_some_and(|row| row.no_ack) {
             return;
         }
         let mut json = std::mem::take(&mut self.json);
         json.clear();
-        let name = self.store.streams.get(&stream).map_or("", |row| &*row.name);
-        let domain = self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref());
+        let (name, domain) = self.named(stream);
         match outcome {
             Outcome::Appended { sequence, duplicate } => publish_ack(name, domain, sequence.0, *duplicate, &mut json),
             Outcome::Refused(error) => publish_refused(name, error, &mut json),
@@ -479,13 +530,13 @@ impl Broker {
 
     fn store_event(&mut self, event: Event, out: &mut Outbox) {
         match event {
-            Event::StreamUp { stream, name, subjects, allow_direct, .. } => {
+            Event::StreamUp { stream, name, subjects, allow_direct, no_ack, .. } => {
                 self.stream_down(stream);
                 let subjects: Vec<Filter> = subjects.iter().filter_map(|text| Filter::parse(text).ok()).collect();
                 for filter in &subjects {
                     self.change_row(GLOBAL, filter, Target::Stream(stream), true);
                 }
-                self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct });
+                self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct, no_ack });
                 self.forwarded_changed();
                 // It may be somebody's origin.
                 self.origins.reachable();
@@ -494,19 +545,20 @@ impl Broker {
                 self.origins_down(stream);
                 self.stream_down(stream);
             }
-            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source } => {
+            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source, is_acknowledged } => {
                 self.consumer_down(consumer);
                 if is_source {
                     self.pullers.up(consumer);
                 }
-                let mut filters = ack_filters(&stream, &name);
+                // An acknowledgement that nobody takes is as good as one to nobody.
+                let mut filters = if is_acknowledged { ack_filters(&stream, &name) } else { Vec::new() };
                 if deliver_subject.is_some() {
                     filters.extend(flow_filters(&stream, &name));
                 }
                 for filter in &filters {
                     self.change_row(GLOBAL, filter, Target::Ack(consumer), true);
                 }
-                self.store.consumers.insert(consumer, filters);
+                self.store.consumers.insert(consumer, ConsumerRow { stream, name, filters });
                 if let Some(subject) = deliver_subject {
                     self.watch_audience(consumer, &subject);
                 }
@@ -520,6 +572,7 @@ impl Broker {
             | Event::Removed { .. }
             | Event::Ledger { .. }
             | Event::Stored { .. }
+            | Event::Advisory(_)
             | Event::Full(_)
             | Event::Answered { .. } => {}
         }
@@ -548,8 +601,8 @@ impl Broker {
     fn consumer_down(&mut self, consumer: ConsumerId) {
         self.forget_audience(consumer);
         self.pullers.down(consumer);
-        let Some(filters) = self.store.consumers.remove(&consumer) else { return };
-        for filter in &filters {
+        let Some(row) = self.store.consumers.remove(&consumer) else { return };
+        for filter in &row.filters {
             self.change_row(GLOBAL, filter, Target::Ack(consumer), false);
         }
     }

@@ -98,6 +98,7 @@ pub(crate) fn new_consumer(stream: &str, config: ConsumerConfig) -> ConsumerInfo
         waiting: 0,
         pending: 0,
         push_bound: false,
+        group: None,
         now: Timestamp(0),
         stream_identity: None,
     }
@@ -108,6 +109,7 @@ fn scripts() {
     for case in [
         "stream_create",
         "origins",
+        "stream_batches",
         "stream_requests",
         "consumer_create",
         "consumer_requests",

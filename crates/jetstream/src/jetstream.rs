@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use crate::account_limits::{AccountLimits, RequestLimits};
+use crate::batching::Batches;
 use crate::clock::StoredClock;
 use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
 use crate::config::{Storage, StreamConfig};
@@ -32,6 +34,8 @@ pub(crate) const IDS_KEY: [u8; 4] = [record_space::SINGLE, b'i', b'd', b's'];
 const IDS_VERSION: u8 = 1;
 /// State changes that nobody waits for are durable after this.
 const LAZY_COMMIT_MILLIS: u64 = 100;
+/// Bytes of messages that nobody waits for (`persist_mode: async`) are durable at the latest when there are so many.
+const MOST_UNSYNCED_BYTES: u64 = 4 << 20;
 
 /// What bounds a store, and the randomness of its first opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,10 @@ pub struct Limits {
     pub max_queued_messages: u64,
     /// Most bytes in an MQTT session's queue.
     pub max_queued_bytes: u64,
+    /// What the account may have.
+    pub account: AccountLimits,
+    /// What single requests may ask for.
+    pub requests: RequestLimits,
     /// Random numbers: the key of the id hashes, used if the store is new.
     pub seed: (u64, u64),
 }
@@ -61,6 +69,8 @@ impl Default for Limits {
             max_memory_store: Some(64 << 20),
             max_queued_messages: 1000,
             max_queued_bytes: 64 << 20,
+            account: AccountLimits::default(),
+            requests: RequestLimits::default(),
             seed: (0, 0),
         }
     }
@@ -75,6 +85,8 @@ pub(crate) enum Timer {
     Consumer(ConsumerId),
     /// Gap records of a stream may be written.
     Gaps(StreamId),
+    /// Batches that nothing is heard of are given up.
+    Batches,
 }
 
 /// A read that waits for its slice.
@@ -131,6 +143,8 @@ pub struct JetStream {
     pub(crate) sync: bool,
     /// Since when something changed that nobody waits for.
     pub(crate) lazy_since: Option<AgeMillis>,
+    /// Bytes of messages of this transaction that nobody waits for.
+    unsynced_bytes: u64,
     /// There is work left over from this turn.
     pub(crate) again: bool,
     /// Purges that take more than one turn, oldest first.
@@ -147,6 +161,7 @@ pub struct JetStream {
     pub(crate) unsaved_books: Vec<StreamId>,
     /// Streams whose positions in their origins are to be saved with the next commit.
     pub(crate) unsaved_places: Vec<StreamId>,
+    pub(crate) batches: Batches,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -191,6 +206,7 @@ impl JetStream {
             commit_histogram: [0; 24],
             sync: false,
             lazy_since: None,
+            unsynced_bytes: 0,
             again: false,
             purges: VecDeque::new(),
             purge_number: 0,
@@ -199,6 +215,7 @@ impl JetStream {
             books: Vec::new(),
             unsaved_books: Vec::new(),
             unsaved_places: Vec::new(),
+            batches: Batches::default(),
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -376,6 +393,7 @@ impl JetStream {
     pub fn committed(&mut self, micros: u64) {
         self.sync = false;
         self.lazy_since = None;
+        self.unsynced_bytes = 0;
         self.commits += 1;
         let slot = (micros.max(1).ilog2() as usize).min(self.commit_histogram.len() - 1);
         self.commit_histogram[slot] += 1;
@@ -390,6 +408,13 @@ impl JetStream {
         let timer = self.timers.first().map(|(at, _)| *at);
         let lazy = self.lazy_since.map(|since| AgeMillis(since.0 + LAZY_COMMIT_MILLIS));
         timer.into_iter().chain(lazy).min()
+    }
+
+    /// A message was stored whose sender does not wait for the disk.
+    pub(crate) fn stored_unsynced(&mut self, now: Now, size: u64) {
+        self.lazy_since.get_or_insert(now.age);
+        self.unsynced_bytes += size;
+        self.sync |= self.unsynced_bytes >= MOST_UNSYNCED_BYTES;
     }
 
     pub(crate) fn set_full(&mut self, turn: &mut Context<'_>, full: bool) {
@@ -416,6 +441,7 @@ impl JetStream {
                 Timer::Stream(id) => self.touch(id),
                 Timer::Consumer(id) => self.consumer_in_time(turn, id)?,
                 Timer::Gaps(id) => self.list_book(id),
+                Timer::Batches => self.batches_in_time(turn.now.age),
             }
         }
         Ok(())
@@ -491,6 +517,8 @@ impl JetStream {
             for consumer in consumers.iter().flat_map(|consumers| consumers.values()) {
                 if let Some(consumer) = self.consumers.get_mut(consumer) {
                     consumer.account_removed(&removal);
+                    consumer.forget_removed(turn.store, &removal)?;
+                    turn.events.extend(consumer.news.drain(..).map(Event::Advisory));
                 }
             }
             match turn.events.last_mut() {
@@ -586,6 +614,7 @@ impl JetStream {
             self.streams.insert(loaded.stream, stream);
             self.touch(loaded.stream);
         }
+        self.batches_allowed(StreamId::NONE);
         Ok(())
     }
 }
@@ -618,6 +647,7 @@ pub(crate) fn stream_up(stream: &Stream, store: &dyn Store) -> Event {
         name: stream.config.name.clone(),
         subjects: stream.config.subjects.iter().map(|subject| subject.as_str().into()).collect(),
         allow_direct: stream.config.allow_direct,
+        no_ack: stream.config.no_ack,
         state: store.state(stream.id),
     }
 }

@@ -13,9 +13,13 @@
 //! Promises: no acknowledgement leaves before its commit; verdicts on sequence, duplicates, limits and expected-* headers are given only
 //! when a command is applied, with the time the command carries. No clock, randomness or I/O here.
 
+mod account_limits;
 mod ack_subject;
+pub mod advisory;
 pub mod api_error;
+pub mod api_level;
 mod appending;
+pub mod batching;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -36,6 +40,7 @@ mod message_id;
 mod message_ttl;
 pub mod origin;
 mod pending;
+mod priority;
 mod publish_header;
 mod purging;
 mod push;
@@ -43,6 +48,7 @@ mod queue;
 mod queue_blocks;
 mod record;
 mod requests;
+mod resetting;
 mod retention;
 mod retention_check;
 mod room;
@@ -53,7 +59,10 @@ mod stream;
 mod stream_check;
 mod stream_requests;
 mod sweep;
+mod telling;
 
+#[cfg(test)]
+mod batch_properties;
 #[cfg(test)]
 mod ledger_properties;
 #[cfg(test)]
@@ -69,5 +78,6 @@ mod testscript_output;
 #[cfg(test)]
 mod testscripts;
 
+pub use account_limits::{AccountLimits, RequestLimits};
 pub use jetstream::{JetStream, Limits};
 pub use stored_config::stream_name;

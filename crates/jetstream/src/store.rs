@@ -474,6 +474,14 @@ pub trait Store {
     /// When the engine fails.
     fn maintain(&mut self) -> Result<bool, StoreError>;
 
+    /// Is there room for messages of so many bytes together?
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn has_room(&mut self, bytes: u64) -> Result<bool, StoreError> {
+        Ok(self.space().available >= bytes)
+    }
+
     /// Room left for messages before [`StoreError::Full`], in bytes, as far as is known; and bytes used by the store.
     fn space(&self) -> Space;
 }
