@@ -5,6 +5,7 @@ mod async_nats_client;
 mod consumers;
 mod like_stock;
 mod like_stock_batches;
+mod like_stock_origins;
 mod mqtt_scripts;
 mod nats_command_line;
 mod nats_scripts;
