@@ -23,6 +23,7 @@ use jetstream::identity::{ConsumerId, StreamId};
 use subject::Filter;
 
 use crate::account::{GLOBAL, Service, Target};
+use crate::advisories::Audited;
 use crate::broker::Broker;
 use crate::connection::Kind;
 use crate::effect::Effect;
@@ -58,7 +59,7 @@ pub(crate) struct StoreSide {
     streams: std::collections::BTreeMap<StreamId, StreamRow>,
     /// What streams capture that are forwarded: it does not cross leaf links live as well.
     forwarded: Vec<Filter>,
-    consumers: std::collections::BTreeMap<ConsumerId, Vec<Filter>>,
+    consumers: std::collections::BTreeMap<ConsumerId, ConsumerRow>,
     /// Who asked the requests that are at the store, in their order; answers come in the same.
     asked: std::collections::VecDeque<(Asked, usize)>,
     /// Who asked what the store answers later, by its number. Bounded by the purges that JetStream has at work.
@@ -98,7 +99,7 @@ pub(crate) struct Captured {
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
     /// An API call: how it is answered, and where.
-    Api { kind: ::jetstream_api::Kind, reply: Box<[u8]> },
+    Api { kind: ::jetstream_api::Kind, reply: Box<[u8]>, audited: Option<Box<Audited>> },
     /// A message is wanted as it is.
     Direct { stream: Box<str>, headers: bool, reply: Box<[u8]> },
     /// The shell, which has seen the answer.
@@ -113,7 +114,30 @@ struct StreamRow {
     no_ack: bool,
 }
 
+/// Names of stream and consumer, and the subjects of its acknowledgements.
+#[derive(Debug)]
+struct ConsumerRow {
+    stream: Box<str>,
+    name: Box<str>,
+    filters: Vec<Filter>,
+}
+
 impl StoreSide {
+    /// A stream's name.
+    pub(crate) fn stream_name(&self, stream: StreamId) -> Option<&str> {
+        self.streams.get(&stream).map(|row| &*row.name)
+    }
+
+    /// Is there such a consumer?
+    pub(crate) fn has_consumer(&self, stream: &str, consumer: &str) -> bool {
+        self.consumers.values().any(|row| *row.stream == *stream && *row.name == *consumer)
+    }
+
+    /// The names of a consumer's stream and of itself.
+    pub(crate) fn consumer_names(&self, consumer: ConsumerId) -> Option<(&str, &str)> {
+        self.consumers.get(&consumer).map(|row| (&*row.stream, &*row.name))
+    }
+
     /// Bytes at the store or on their way.
     fn queued(&self) -> usize {
         self.in_flight + weight(&self.batch) + self.boxed
@@ -224,6 +248,7 @@ impl Broker {
                     self.refuse_later(now, out);
                     self.store_event(event, out);
                 }
+                Event::Advisory(advisory) => self.advise(now, &advisory, out),
                 event => self.store_event(event, out),
             }
         }
@@ -504,19 +529,20 @@ impl Broker {
                 self.forwarded_changed();
             }
             Event::StreamDown { stream } => self.stream_down(stream),
-            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source } => {
+            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source, is_acknowledged } => {
                 self.consumer_down(consumer);
                 if is_source {
                     self.pullers.up(consumer);
                 }
-                let mut filters = ack_filters(&stream, &name);
+                // An acknowledgement that nobody takes is as good as one to nobody.
+                let mut filters = if is_acknowledged { ack_filters(&stream, &name) } else { Vec::new() };
                 if deliver_subject.is_some() {
                     filters.extend(flow_filters(&stream, &name));
                 }
                 for filter in &filters {
                     self.change_row(GLOBAL, filter, Target::Ack(consumer), true);
                 }
-                self.store.consumers.insert(consumer, filters);
+                self.store.consumers.insert(consumer, ConsumerRow { stream, name, filters });
                 if let Some(subject) = deliver_subject {
                     self.watch_audience(consumer, &subject);
                 }
@@ -529,6 +555,7 @@ impl Broker {
             | Event::Removed { .. }
             | Event::Ledger { .. }
             | Event::Stored { .. }
+            | Event::Advisory(_)
             | Event::Full(_)
             | Event::Answered { .. } => {}
         }
@@ -557,8 +584,8 @@ impl Broker {
     fn consumer_down(&mut self, consumer: ConsumerId) {
         self.forget_audience(consumer);
         self.pullers.down(consumer);
-        let Some(filters) = self.store.consumers.remove(&consumer) else { return };
-        for filter in &filters {
+        let Some(row) = self.store.consumers.remove(&consumer) else { return };
+        for filter in &row.filters {
             self.change_row(GLOBAL, filter, Target::Ack(consumer), false);
         }
     }

@@ -4,6 +4,7 @@
 //! JetStream commands. See [`broker`] for the picture and for how a kind of client plugs in.
 
 mod account;
+mod advisories;
 mod audience;
 mod authorization;
 pub mod broker;

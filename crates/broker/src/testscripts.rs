@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use goldenscript::{Command, Context};
+use jetstream::advisory::{Action, Advisory, DeliveryFact};
 use jetstream::batching::BatchAnswer;
 use jetstream::command::{Answer, Batch, Command as StoreCommand, Event, Outcome, Turn};
 use jetstream::identity::{ConsumerId, Sequence, StreamId};
@@ -279,7 +280,16 @@ impl goldenscript::Runner for Runner {
                     name,
                     deliver_subject: None,
                     is_source: false,
+                    is_acknowledged: true,
                 });
+            }
+            "told" => {
+                let consumer = ConsumerId(arguments.next_pos().map_or(Ok(1), str::parse)?);
+                let (sequence, consumer_sequence, deliveries) = (Sequence(7), 9, 2);
+                let what = DeliveryFact::Refused;
+                self.event(Event::Advisory(Advisory::Consumer { consumer, action: Action::Create }));
+                let told = Advisory::Delivery { consumer, what, sequence, consumer_sequence, deliveries };
+                self.event(Event::Advisory(told));
             }
             other => return Err(format!("unknown command {other}").into()),
         }

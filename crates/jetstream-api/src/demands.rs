@@ -37,6 +37,10 @@ pub fn parse_demanding(subject: &[u8], payload: &[u8], demands: Demands<'_>) -> 
             let identity = identity.map(|identity| String::from_utf8_lossy(identity).into());
             Parsed::Request(kind, Request::SourceCreate { stream, config, action, identity })
         }
+        Parsed::Request(kind, Request::ConsumerReset { stream, name, sequence, .. }) => {
+            let with_identity = demands.identity.is_some();
+            Parsed::Request(kind, Request::ConsumerReset { stream, name, sequence, with_identity })
+        }
         parsed => parsed,
     }
 }

@@ -6,6 +6,7 @@
 //! Requests are strict as stock's are: an unknown field is refused by name. Fields that stock knows and this version does not build are accepted
 //! with their default value and refused with a text that names them otherwise: silence would promise what is not kept.
 
+mod advisory;
 mod batch_answer;
 mod consumer_config;
 mod demands;
@@ -19,6 +20,10 @@ mod stream_check;
 mod stream_config;
 mod wire;
 
+pub use advisory::{
+    AUDIT_SUBJECT, Audit, Client, Place, Stamp, Transfer, advisory_subject, encode_advisory, encode_audit,
+    encode_transfer, transfer_subject,
+};
 pub use batch_answer::batch_answer;
 pub use consumer_config::parse_time;
 pub use demands::{Demands, parse_demanding};

@@ -98,6 +98,7 @@ pub(crate) fn new_consumer(stream: &str, config: ConsumerConfig) -> ConsumerInfo
         waiting: 0,
         pending: 0,
         push_bound: false,
+        group: None,
         now: Timestamp(0),
         stream_identity: None,
     }

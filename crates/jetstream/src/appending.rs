@@ -3,7 +3,7 @@
 use crate::api_error;
 use crate::batching::FAST_SUFFIX;
 use crate::command::{Append, Outcome};
-use crate::config::Retention;
+use crate::config::{Retention, Storage};
 use crate::duplicates;
 use crate::identity::{Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
@@ -171,7 +171,7 @@ impl JetStream {
 
     /// Most bytes of all streams that are kept where this one is.
     fn max_store(&self, stream: StreamId) -> Option<u64> {
-        if stream.is_volatile() { self.limits.max_memory_store } else { self.limits.max_file_store }
+        self.most_bytes(if stream.is_volatile() { Storage::Memory } else { Storage::File })
     }
 
     /// Bytes of all streams that are kept where this one is.

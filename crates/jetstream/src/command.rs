@@ -3,6 +3,7 @@
 //! A [`Batch`] goes to the store thread and comes back unchanged with one [`Outcome`] per command, so the broker finds reply subjects and
 //! tickets in its own bytes and nothing is copied back. Everything that a message consists of lies in the batch's arena.
 
+use crate::advisory::Advisory;
 use crate::api_error::ApiError;
 use crate::batching::BatchAnswer;
 use crate::config::{ConsumerConfig, StreamConfig};
@@ -236,6 +237,8 @@ pub struct Pull {
     pub inbox: Box<[u8]>,
     /// How many messages; 1 when not said.
     pub batch: u32,
+    /// What it said instead, when that was less than one: so much is left when it ends, as in nats-server.
+    pub odd_batch: Option<i32>,
     /// Give up after this many milliseconds; `None`: never (a request without `expires` waits).
     pub expires_ms: Option<u64>,
     /// Answer 404 at once when nothing is there.
@@ -244,6 +247,25 @@ pub struct Pull {
     pub heartbeat_ms: Option<u64>,
     /// Stop before exceeding so many bytes.
     pub max_bytes: Option<u64>,
+    /// It came as an object, and not as a number or nothing: then it must name its group where there are groups.
+    pub is_object: bool,
+    /// What it says of its group, if anything.
+    pub group: Option<Box<PullGroup>>,
+}
+
+/// What a pull request says of its priority group (ADR-42).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PullGroup {
+    /// The group.
+    pub group: Box<str>,
+    /// Only when so many messages are left; 0: not said.
+    pub min_pending: i64,
+    /// Only when so many are unacknowledged; 0: not said.
+    pub min_ack_pending: i64,
+    /// The id that its client got with messages before; empty: none.
+    pub pin: Box<str>,
+    /// 0 to 9, lowest first.
+    pub priority: i64,
 }
 
 /// API requests that are answered with [`Outcome::Answer`]. Names are as sent; JetStream checks that they exist.
@@ -327,6 +349,20 @@ pub enum Request {
         stream: Box<str>,
         name: Box<str>,
         until: Option<Timestamp>,
+    },
+    /// It begins anew at this sequence; 0: behind what was acknowledged.
+    ConsumerReset {
+        stream: Box<str>,
+        name: Box<str>,
+        sequence: Sequence,
+        /// Tell which instance of the stream it is.
+        with_identity: bool,
+    },
+    /// The pinned client of a group loses its place.
+    ConsumerUnpin {
+        stream: Box<str>,
+        name: Box<str>,
+        group: Box<str>,
     },
     /// Records with this prefix, for start-up.
     Records {
@@ -417,6 +453,8 @@ pub enum Answer {
         offset: u64,
     },
     Deleted,
+    /// Nothing more to say.
+    Done,
     Purged {
         count: u64,
     },
@@ -434,6 +472,10 @@ pub enum Answer {
     /// A piece of what [`Request::DirectGet`] asks for.
     Direct(Box<DirectPiece>),
     Consumer(Box<ConsumerInfo>),
+    Reset {
+        info: Box<ConsumerInfo>,
+        sequence: Sequence,
+    },
     ConsumerNames {
         names: Vec<Box<str>>,
         total: u64,
@@ -463,12 +505,26 @@ pub struct AccountInfo {
     pub api_total: u64,
     /// Of those, refused.
     pub api_errors: u64,
+    /// Bytes that streams in memory may grow to, by their limits.
+    pub reserved_memory: u64,
+    /// The same of streams on disk.
+    pub reserved_storage: u64,
     /// Limits: bytes in memory, -1 unlimited.
     pub max_memory: i64,
     /// Limits: bytes of files, -1 unlimited.
     pub max_storage: i64,
     /// Limits: streams.
     pub max_streams: i64,
+    /// Limits: consumers of a stream, -1 unlimited.
+    pub max_consumers: i64,
+    /// Limits: unacknowledged messages of a consumer, -1 unlimited.
+    pub max_ack_pending: i64,
+    /// Limits: `max_bytes` of a stream in memory, -1 unlimited.
+    pub max_memory_stream: i64,
+    /// Limits: `max_bytes` of a stream on disk, -1 unlimited.
+    pub max_storage_stream: i64,
+    /// Limits: streams must have `max_bytes`.
+    pub max_bytes_required: bool,
 }
 
 /// A stream as info requests show it.
@@ -523,10 +579,21 @@ pub struct ConsumerInfo {
     pub pending: u64,
     /// It pushes, and somebody listens.
     pub push_bound: bool,
+    /// Its first priority group.
+    pub group: Option<GroupState>,
     /// Now.
     pub now: Timestamp,
-    /// What tells the stream from one made again under its name; only in the answer to [`Request::SourceCreate`].
+    /// What tells the stream from one made again under its name; only in answers to [`Request::SourceCreate`] and [`Request::ConsumerReset`].
     pub stream_identity: Option<Box<str>>,
+}
+
+/// A priority group as info requests show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupState {
+    /// Its name.
+    pub group: Box<str>,
+    /// The pinned client's id, and since when it has it.
+    pub pin: Option<(Box<str>, Timestamp)>,
 }
 
 impl ConsumerInfo {
@@ -591,6 +658,8 @@ pub enum Event {
         deliver_subject: Option<Box<str>>,
         /// A hub's, for a source or mirror of its own.
         is_source: bool,
+        /// It takes acknowledgements.
+        is_acknowledged: bool,
     },
     /// A consumer is gone.
     ConsumerDown {
@@ -647,6 +716,8 @@ pub enum Event {
         /// What happened.
         reason: Box<str>,
     },
+    /// Something that whoever listens on `$JS.EVENT.>` is told.
+    Advisory(Advisory),
     /// The store refuses publishes (`true`: reserve reached) or takes them again.
     Full(bool),
     /// Messages were dropped from a session's queue: it was full, or they have left their stream.

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use crate::account_limits::{AccountLimits, RequestLimits};
 use crate::batching::Batches;
 use crate::clock::StoredClock;
 use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
@@ -51,6 +52,10 @@ pub struct Limits {
     pub max_queued_messages: u64,
     /// Most bytes in an MQTT session's queue.
     pub max_queued_bytes: u64,
+    /// What the account may have.
+    pub account: AccountLimits,
+    /// What single requests may ask for.
+    pub requests: RequestLimits,
     /// Random numbers: the key of the id hashes, used if the store is new.
     pub seed: (u64, u64),
 }
@@ -64,6 +69,8 @@ impl Default for Limits {
             max_memory_store: Some(64 << 20),
             max_queued_messages: 1000,
             max_queued_bytes: 64 << 20,
+            account: AccountLimits::default(),
+            requests: RequestLimits::default(),
             seed: (0, 0),
         }
     }
@@ -426,7 +433,7 @@ impl JetStream {
                 Timer::Stream(id) => self.touch(id),
                 Timer::Consumer(id) => self.consumer_in_time(turn, id)?,
                 Timer::Gaps(id) => self.list_book(id),
-                Timer::Batches => self.batches_in_time(turn.now.age),
+                Timer::Batches => self.batches_in_time(turn),
             }
         }
         Ok(())
@@ -502,6 +509,8 @@ impl JetStream {
             for consumer in consumers.iter().flat_map(|consumers| consumers.values()) {
                 if let Some(consumer) = self.consumers.get_mut(consumer) {
                     consumer.account_removed(&removal);
+                    consumer.forget_removed(turn.store, &removal)?;
+                    turn.events.extend(consumer.news.drain(..).map(Event::Advisory));
                 }
             }
             match turn.events.last_mut() {

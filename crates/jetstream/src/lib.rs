@@ -13,7 +13,9 @@
 //! Promises: no acknowledgement leaves before its commit; verdicts on sequence, duplicates, limits and expected-* headers are given only
 //! when a command is applied, with the time the command carries. No clock, randomness or I/O here.
 
+mod account_limits;
 mod ack_subject;
+pub mod advisory;
 pub mod api_error;
 pub mod api_level;
 mod appending;
@@ -37,6 +39,7 @@ mod mapping;
 mod message_id;
 mod message_ttl;
 mod pending;
+mod priority;
 mod publish_header;
 mod purging;
 mod push;
@@ -44,6 +47,7 @@ mod queue;
 mod queue_blocks;
 mod record;
 mod requests;
+mod resetting;
 mod retention;
 mod retention_check;
 mod room;
@@ -54,6 +58,7 @@ mod stream;
 mod stream_check;
 mod stream_requests;
 mod sweep;
+mod telling;
 
 #[cfg(test)]
 mod batch_properties;
@@ -72,5 +77,6 @@ mod testscript_output;
 #[cfg(test)]
 mod testscripts;
 
+pub use account_limits::{AccountLimits, RequestLimits};
 pub use jetstream::{JetStream, Limits};
 pub use stored_config::stream_name;

@@ -55,6 +55,10 @@ impl JetStream {
             Request::ConsumerList { stream, offset } => self.consumer_list_page(turn, stream, *offset),
             Request::ConsumerDelete { stream, name } => self.delete_consumer(turn, stream, name),
             Request::ConsumerPause { stream, name, until } => self.pause_consumer(turn, stream, name, *until),
+            Request::ConsumerReset { stream, name, sequence, with_identity } => {
+                self.reset_consumer(turn, stream, name, *sequence, *with_identity)
+            }
+            Request::ConsumerUnpin { stream, name, group } => self.unpin_consumer(turn, stream, name, group),
             Request::Records { prefix } => records(turn, prefix),
             Request::Statistics => self.statistics(turn),
         }

@@ -91,7 +91,7 @@ impl JetStream {
     }
 
     /// What tells this instance of a stream from one that is made again under its name.
-    fn stream_identity(&self, stream: StreamId, created: Timestamp) -> Box<str> {
+    pub(crate) fn stream_identity(&self, stream: StreamId, created: Timestamp) -> Box<str> {
         let mut input = stream.0.to_be_bytes().to_vec();
         input.extend_from_slice(&created.0.to_be_bytes());
         letters(self.key.hash(&input))

@@ -4,6 +4,7 @@ use std::collections::BinaryHeap;
 
 use subject::Filter;
 
+use crate::advisory::{Action, Advisory};
 use crate::api_error::{self, ApiError};
 use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
 use crate::config::{Storage, StreamConfig};
@@ -33,12 +34,13 @@ pub(crate) type Answered = Result<Result<Answer, ApiError>, StoreError>;
 
 impl JetStream {
     pub(crate) fn create_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
-        let config = config.clone();
+        let mut config = config.clone();
+        self.shorten_window(&mut config);
         if config.sealed {
             let text = "stream configuration for create can not be sealed";
             return Ok(Err(api_error::stream_invalid_config(text)));
         }
-        if let Err(error) = stream_check::check(&config) {
+        if let Err(error) = stream_check::check(&config).and_then(|()| self.check_stream_limits(&config)) {
             return Ok(Err(error));
         }
         if let Some(stream) = self.stream_named(&config.name) {
@@ -56,6 +58,7 @@ impl JetStream {
         turn.store.create_stream(id, first, &stored_config::encode_stream(&config, created))?;
         let stream = Stream::new(id, config, created);
         turn.events.push(stream_up(&stream, turn.store));
+        turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Create }));
         let answer = self.describe(turn, &stream, true);
         self.stream_names.insert(stream.config.name.clone(), id);
         self.streams.insert(id, stream);
@@ -64,17 +67,10 @@ impl JetStream {
     }
 
     fn may_create(&self, config: &StreamConfig) -> Result<(), ApiError> {
-        if self.streams.len() >= self.limits.max_streams as usize {
+        if self.streams.len() as u64 >= self.most_streams() {
             return Err(api_error::MAXIMUM_STREAMS_LIMIT);
         }
-        let too_large = |max: u64| u64::try_from(config.max_bytes).is_ok_and(|bytes| bytes > max);
-        let (max, error) = match config.storage {
-            Storage::File => (self.limits.max_file_store, api_error::STORAGE_RESOURCES_EXCEEDED),
-            Storage::Memory => (self.limits.max_memory_store, api_error::MEMORY_RESOURCES_EXCEEDED),
-        };
-        if max.is_some_and(too_large) {
-            return Err(error);
-        }
+        self.check_reservation(config)?;
         self.no_overlap(config)?;
         self.no_republish_loop(config)
     }
@@ -106,11 +102,14 @@ impl JetStream {
 
     pub(crate) fn update_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
         let mut config = config.clone();
+        self.shorten_window(&mut config);
         stream_check::seal(&mut config);
         let Some(stream) = self.stream_named(&config.name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let id = stream.id;
         config.first_sequence = stream.config.first_sequence;
         let checked = stream_check::check_update(&stream.config, &config)
+            .and_then(|()| self.check_stream_limits(&config))
+            .and_then(|()| self.check_reservation(&config))
             .and_then(|()| self.limits_hold(stream, &config))
             .and_then(|()| self.no_overlap(&config))
             .and_then(|()| self.no_republish_loop(&config));
@@ -130,6 +129,7 @@ impl JetStream {
         stream.scheduled = None;
         turn.events.push(stream_up(stream, turn.store));
         self.batches_allowed(id);
+        turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Modify }));
         if other_retention {
             self.retention_changed(turn, id)?;
         }
@@ -234,6 +234,7 @@ impl JetStream {
             }
         }
         self.batches_allowed(id);
+        turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Delete }));
         turn.events.push(Event::StreamDown { stream: id });
         Ok(Ok(Answer::Deleted))
     }
@@ -354,6 +355,8 @@ impl JetStream {
     }
 
     pub(crate) fn account_info(&self) -> AccountInfo {
+        let limits = &self.limits.account;
+        let whole = |limit: Option<u64>| limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         AccountInfo {
             memory: self.memory_bytes,
             storage: self.stored_bytes,
@@ -361,9 +364,16 @@ impl JetStream {
             consumers: self.consumers.len() as u64,
             api_total: self.api_total,
             api_errors: self.api_errors,
-            max_memory: self.limits.max_memory_store.map_or(-1, |max| max as i64),
-            max_storage: self.limits.max_file_store.map_or(-1, |max| max as i64),
-            max_streams: i64::from(self.limits.max_streams),
+            reserved_memory: self.reserved(Storage::Memory, ""),
+            reserved_storage: self.reserved(Storage::File, ""),
+            max_memory: whole(self.most_bytes(Storage::Memory)),
+            max_storage: whole(self.most_bytes(Storage::File)),
+            max_streams: whole(Some(self.most_streams())),
+            max_consumers: whole(limits.max_consumers),
+            max_ack_pending: whole(limits.max_ack_pending),
+            max_memory_stream: whole(limits.max_memory_stream),
+            max_storage_stream: whole(limits.max_storage_stream),
+            max_bytes_required: limits.max_bytes_required,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+use crate::advisory::Advisory;
 use crate::batching::BatchAnswer;
 use crate::command::{Answer, ConsumerInfo, Outcome, StreamInfo};
 use crate::direct_get::{DirectEnd, DirectPiece};
@@ -52,6 +53,11 @@ pub(super) fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
         Answer::Stream(info) => write_stream(out, info)?,
         Answer::StreamNames { names, total, .. } => writeln!(out, "{total} streams: {}", names.join(" "))?,
         Answer::Deleted => writeln!(out, "deleted")?,
+        Answer::Done => writeln!(out, "done")?,
+        Answer::Reset { info, sequence } => {
+            write!(out, "reset to {}: ", sequence.0)?;
+            write_consumer(out, info)?;
+        }
         Answer::Paused { remaining_ns, .. } => writeln!(out, "paused for {} ms", remaining_ns / 1_000_000)?,
         Answer::Purged { count } => writeln!(out, "purged {count}")?,
         Answer::Later { number } => writeln!(out, "answered later: {number}")?,
@@ -129,10 +135,29 @@ fn write_consumer(out: &mut String, info: &ConsumerInfo) -> Result<()> {
         info.pending,
         info.waiting
     )?;
+    if let Some(state) = &info.group {
+        let pin = state.pin.as_ref().map_or("nobody", |(pin, _)| pin);
+        writeln!(out, "  group {}: {pin}", state.group)?;
+    }
     if let Some(identity) = &info.stream_identity {
         writeln!(out, "  of stream {identity}")?;
     }
     Ok(())
+}
+
+/// What is told of single messages, groups and pauses; the rest as it is.
+pub(super) fn advisory_text(advisory: &Advisory) -> String {
+    match advisory {
+        Advisory::Delivery { what, sequence, consumer_sequence, deliveries, .. } => {
+            format!("{what:?} {}/{} after {deliveries}", consumer_sequence, sequence.0)
+        }
+        Advisory::Pinned { group, pin, .. } => format!("pinned {group} {pin}"),
+        Advisory::Unpinned { group, reason, .. } => format!("unpinned {group} {reason:?}"),
+        Advisory::Paused { is_paused, .. } => format!("paused: {is_paused}"),
+        Advisory::Consumer { action, .. } => format!("consumer {action:?}"),
+        Advisory::Stream { action, .. } => format!("stream {action:?}"),
+        Advisory::BatchAbandoned { batch, reason, .. } => format!("batch {batch} {reason:?}"),
+    }
 }
 
 /// Long payloads tell nothing.

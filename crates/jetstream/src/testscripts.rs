@@ -11,10 +11,11 @@ use goldenscript::{ArgumentConsumer, Context};
 use crate::clock::AgeClock;
 use crate::command::{
     Ack, Answer, Append, Batch, Command, ConsumerAction, Deliveries, Event, Forwarded, MessageGet, Outcome, Pull,
-    QueueFor, Recipient, Request, Span,
+    PullGroup, QueueFor, Recipient, Request, Span,
 };
 use crate::config::{
-    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, Retention, Storage, StreamConfig, SubjectTransform,
+    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, PriorityPolicy, Push, Retention, Storage, StreamConfig,
+    SubjectTransform,
 };
 use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectStart, DirectWanted};
 use crate::gaps::gap_stream;
@@ -22,7 +23,7 @@ use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp}
 use crate::ledger::Cause;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use crate::testscript_output::{short, write_answer, write_outcome};
+use crate::testscript_output::{advisory_text, short, write_answer, write_outcome};
 use crate::{JetStream, Limits};
 use subject::Filter;
 
@@ -55,6 +56,8 @@ struct Runner {
     acks: BTreeMap<(ConsumerId, u64), Vec<u8>>,
     /// Where the last request for flow control wants its answer.
     asked: Vec<u8>,
+    /// Advisories are shown.
+    advisories: bool,
     /// Credit is given back at once.
     drains: bool,
     /// Where gap records go, if ledgers are kept.
@@ -81,6 +84,7 @@ impl Runner {
             consumers: BTreeMap::new(),
             acks: BTreeMap::new(),
             asked: Vec::new(),
+            advisories: false,
             drains: true,
             gaps: None,
         }
@@ -201,6 +205,11 @@ impl Runner {
                 Event::Answered { number, answer } => {
                     write!(out, "  answer {number}: ")?;
                     write_answer(out, answer)?;
+                }
+                Event::Advisory(advisory) => {
+                    if self.advisories {
+                        writeln!(out, "  told: {}", advisory_text(advisory))?;
+                    }
                 }
                 Event::Reopened { reason } => writeln!(out, "  reopened: {reason}")?,
             }
@@ -388,6 +397,14 @@ impl Runner {
         }
         self.request(match &*action {
             "info" => Request::ConsumerInfo { stream, name },
+            "reset" => {
+                let sequence = Sequence(args.take_key("seq").map(str::parse).transpose()?.unwrap_or(0));
+                Request::ConsumerReset { stream, name, sequence, with_identity: false }
+            }
+            "unpin" => {
+                let group = args.take_key("group").unwrap_or_default().into();
+                Request::ConsumerUnpin { stream, name, group }
+            }
             "pause" => Request::ConsumerPause {
                 stream,
                 name,
@@ -414,6 +431,12 @@ impl Runner {
                 "no_wait" => pull.no_wait = value.parse()?,
                 "heartbeat" => pull.heartbeat_ms = Some(value.parse()?),
                 "max_bytes" => pull.max_bytes = Some(value.parse()?),
+                "group" => group(&mut pull).group = value.into(),
+                "min_pending" => group(&mut pull).min_pending = value.parse()?,
+                "min_ack_pending" => group(&mut pull).min_ack_pending = value.parse()?,
+                "pin" => group(&mut pull).pin = value.into(),
+                "priority" => group(&mut pull).priority = value.parse()?,
+                "object" => pull.is_object = value.parse()?,
                 _ => return Err(format!("unknown {key}").into()),
             }
         }
@@ -493,6 +516,17 @@ impl Runner {
                 "memory" => self.limits.max_memory_store = Some(value.parse()?),
                 "store" => self.limits.max_file_store = Some(value.parse()?),
                 "streams" => self.limits.max_streams = value.parse()?,
+                "account_store" => self.limits.account.max_storage = Some(value.parse()?),
+                "account_memory" => self.limits.account.max_memory = Some(value.parse()?),
+                "account_streams" => self.limits.account.max_streams = Some(value.parse()?),
+                "account_consumers" => self.limits.account.max_consumers = Some(value.parse()?),
+                "account_pending" => self.limits.account.max_ack_pending = Some(value.parse()?),
+                "stream_store" => self.limits.account.max_storage_stream = Some(value.parse()?),
+                "stream_memory" => self.limits.account.max_memory_stream = Some(value.parse()?),
+                "bytes_required" => self.limits.account.max_bytes_required = value.parse()?,
+                "pending" => self.limits.requests.max_ack_pending = Some(value.parse()?),
+                "batch" => self.limits.requests.max_request_batch = Some(value.parse()?),
+                "window" => self.limits.requests.duplicate_window_ns = Some(value.parse::<u64>()? * 1_000_000),
                 "capacity" => self.store.set_capacity(value.parse().ok()),
                 _ => return Err(format!("unknown {key}").into()),
             }
@@ -580,6 +614,10 @@ impl goldenscript::Runner for Runner {
             }
             "limits" => self.limits(&mut args),
             "statistics" => self.statistics(),
+            "advisories" => {
+                self.advisories = true;
+                Ok(String::new())
+            }
             "restart" => self.reopen(false),
             "crash" => self.reopen(true),
             "read" => {
@@ -698,10 +736,27 @@ fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<Consum
             "rate" => push(&mut config).rate_limit = value.parse()?,
             "from" => _ = config.metadata.insert("_nats.src.stream".into(), value.into()),
             "replay" => config.replay_original = value == "original",
+            "sample" => config.sample_frequency = value.into(),
+            "groups" => config.priority.groups = value.split(',').map(Into::into).collect(),
+            "pinned_ttl" => config.priority.pinned_ttl_ns = value.parse::<u64>()? * 1_000_000,
+            "policy" => {
+                config.priority.policy = match value {
+                    "overflow" => PriorityPolicy::Overflow,
+                    "pinned_client" => PriorityPolicy::PinnedClient,
+                    "prioritized" => PriorityPolicy::Prioritized,
+                    _ => PriorityPolicy::None,
+                }
+            }
             _ => return Err(format!("unknown {key}").into()),
         }
     }
     Ok(config)
+}
+
+/// What a pull says of its group, which a key of it begins.
+fn group(pull: &mut Pull) -> &mut PullGroup {
+    pull.is_object = true;
+    pull.group.get_or_insert_default()
 }
 
 /// The push half of a configuration, which a key of it begins.

@@ -8,6 +8,7 @@
 
 mod authorization;
 mod check;
+mod declared_push;
 mod files;
 mod forward;
 mod gaps;
@@ -34,9 +35,10 @@ use nats_conf::{Diagnostic, Report};
 pub use authorization::{
     Authorization, ConnectionType, Credentials, Permissions, ResponsePermission, SubjectPermission, User,
 };
+pub use declared_push::{Priority, PriorityPolicy, Push};
 pub use forward::{Destination, Forward};
 pub use gaps::Gaps;
-pub use jetstream::{JetStream, JetStreamLimits};
+pub use jetstream::{AccountLimits, JetStream, JetStreamLimits};
 pub use leafnodes::{LeafNodes, Remote};
 pub use limits::{ClientLimits, LameDuck, MemoryLimits, MqttLimits};
 pub use listeners::{ClientListener, Listen, Monitoring, Mqtt, WebSocket};

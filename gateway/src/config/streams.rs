@@ -1,4 +1,4 @@
-//! Our block `streams`: streams and pull consumers that exist because the file says so. A flashed box needs no CLI step.
+//! Our block `streams`: streams and consumers that exist because the file says so. A flashed box needs no CLI step.
 //!
 //! Keys have the names of JetStream's own configuration. What this version lacks is refused, not ignored.
 
@@ -8,6 +8,7 @@ use std::time::Duration;
 use nats_conf::{Block, Field, Kind, Position, Report};
 use subject::Filter;
 
+use super::declared_push::{self, Priority, Push};
 use super::limits::{positive, set};
 
 /// A stream to be there after the start: created, or brought to this configuration.
@@ -107,7 +108,7 @@ pub enum Discard {
     New,
 }
 
-/// A durable pull consumer to be there after the start.
+/// A durable consumer to be there after the start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Consumer {
     /// Its name.
@@ -144,6 +145,16 @@ pub struct Consumer {
     pub headers_only: bool,
     /// `metadata`.
     pub metadata: BTreeMap<String, String>,
+    /// `deliver_subject` and what goes with it. Default: none, it is pulled from.
+    pub push: Option<Push>,
+    /// `priority_policy` and what goes with it. Default: none.
+    pub priority: Option<Priority>,
+    /// `sample_freq`: the share of acknowledgements that is told, such as `50%`. Default: none.
+    pub sample_frequency: Option<String>,
+    /// `mem_storage`: where it stands is not stored. Default: false.
+    pub memory_storage: bool,
+    /// `replay_policy: original`: with the pauses that messages were stored with. Default: instant.
+    pub replay_original: bool,
 }
 
 /// Where a new consumer begins.
@@ -192,21 +203,7 @@ const STREAM_FIELDS_LACKING: [&str; 12] = [
     "first_seq",
 ];
 
-const CONSUMER_FIELDS_LACKING: [&str; 13] = [
-    "deliver_subject",
-    "deliver_group",
-    "flow_control",
-    "idle_heartbeat",
-    "rate_limit_bps",
-    "sample_freq",
-    "mem_storage",
-    "pause_until",
-    "priority_policy",
-    "priority_groups",
-    "priority_timeout",
-    "direct",
-    "durable_name",
-];
+const CONSUMER_FIELDS_LACKING: [&str; 3] = ["pause_until", "direct", "durable_name"];
 
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Vec<Stream> {
     let Some(mut block) = field.block(report) else { return Vec::new() };
@@ -325,6 +322,11 @@ fn read_consumer(field: &Field<'_>, subjects: &[String], report: &mut Report) ->
         inactive_threshold: age(&mut block, "inactive_threshold", report),
         headers_only: flag(&mut block, "headers_only", report),
         metadata: metadata(&mut block, report),
+        push: declared_push::read_push(&mut block, report),
+        priority: declared_push::read_priority(&mut block, field, report),
+        sample_frequency: text(&mut block, "sample_freq", report),
+        memory_storage: flag(&mut block, "mem_storage", report),
+        replay_original: false,
     };
     let policies = [("explicit", AckPolicy::Explicit), ("all", AckPolicy::All), ("none", AckPolicy::None)];
     if let Some(field) = block.field(&["ack_policy"]) {
@@ -346,7 +348,10 @@ fn read_consumer(field: &Field<'_>, subjects: &[String], report: &mut Report) ->
     if let Some(field) = block.field(&["max_waiting"]) {
         set(&mut consumer.max_waiting, field.integer(1..=1_000_000, report));
     }
-    fixed(&mut block, "replay_policy", "instant", report);
+    if let Some(field) = block.field(&["replay_policy"]) {
+        set(&mut consumer.replay_original, field.choice(&[("instant", false), ("original", true)], report));
+    }
+    declared_push::check(&consumer, field, report);
     fixed_one(&mut block, "num_replicas", report);
     block.refuse(&CONSUMER_FIELDS_LACKING, report);
     backoff_fits(&consumer, field, report);
@@ -435,7 +440,7 @@ pub(super) fn text(block: &mut Block<'_>, name: &str, report: &mut Report) -> Op
     block.field(&[name]).and_then(|field| field.text(report))
 }
 
-fn flag(block: &mut Block<'_>, name: &str, report: &mut Report) -> bool {
+pub(super) fn flag(block: &mut Block<'_>, name: &str, report: &mut Report) -> bool {
     block.field(&[name]).and_then(|field| field.boolean(report)).unwrap_or(false)
 }
 

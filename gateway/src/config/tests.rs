@@ -319,10 +319,40 @@ fn streams_and_consumers() {
         "streams { \"a.b\" {} }",
         "F:1:11: stream name \"a.b\" is not valid: expected up to 255 characters without blanks, . * > / or \\",
     );
-    check_refused(
-        "streams { S { consumers { C { deliver_subject: x } } } }",
-        "F:1:31: field \"deliver_subject\" is not supported",
+    check_refused("streams { S { consumers { C { direct: true } } } }", "F:1:31: field \"direct\" is not supported");
+}
+
+#[test]
+fn consumers_that_push_and_groups() {
+    let consumers =
+        |text: &str| config(&format!("streams {{ S {{ consumers {{ {text} }} }} }}")).streams.remove(0).consumers;
+    let push = consumers(
+        "C { deliver_subject: a.b, deliver_group: g, idle_heartbeat: \"1s\", flow_control: true, sample_freq: \"50%\" }",
     );
+    let found = push[0].push.as_ref().unwrap();
+    assert_eq!((found.subject.as_str(), found.group.as_deref(), found.flow_control), ("a.b", Some("g"), true));
+    assert_eq!((found.heartbeat, push[0].sample_frequency.as_deref()), (Some(Duration::from_secs(1)), Some("50%")));
+    let groups = consumers("C { priority_policy: pinned_client, priority_groups: [g], priority_timeout: \"30s\" }");
+    let found = groups[0].priority.as_ref().unwrap();
+    assert_eq!((found.policy, found.timeout), (PriorityPolicy::PinnedClient, Some(Duration::from_secs(30))));
+    let refused = |consumer: &str, expected: &str| {
+        check_refused(&format!("streams {{ S {{ consumers {{ C {{\n{consumer} }} }} }} }}"), expected);
+    };
+    refused("deliver_group: g", "F:2:1: field \"deliver_group\" needs \"deliver_subject\"");
+    refused("deliver_subject: \"a.*\"", "F:2:1: deliver subject \"a.*\" is not a subject without wildcards");
+    refused("deliver_subject: a, max_waiting: 5", "F:2:21: consumer in push mode can not set max waiting");
+    refused("deliver_subject: a\nflow_control: true", "F:2:1: consumer with flow control also needs heartbeats");
+    refused("deliver_subject: a\nidle_heartbeat: \"50ms\"", "F:3:1: consumer idle heartbeat needs to be >= 100ms");
+}
+
+#[test]
+fn limits_of_the_account() {
+    let text = "jetstream { account { max_mem: 1MB, store: -1, streams: 5, max_bytes_required: true, disk_max_stream_bytes: 2MB } }";
+    let limits = config(text).jetstream.unwrap().account;
+    let found = (limits.max_memory, limits.max_store, limits.max_streams, limits.max_disk_stream);
+    assert_eq!(found, (Some(1_000_000), None, Some(5), Some(2_000_000)));
+    assert!(limits.max_bytes_required);
+    check_refused("jetstream { account { odd: 1 } }", "F:1:23: unknown field \"odd\"");
 }
 
 const LINK: &str =

@@ -208,6 +208,7 @@ impl Runner {
                     name,
                     deliver_subject: None,
                     is_source: false,
+                    is_acknowledged: true,
                 });
             }
             "source" => {
@@ -218,6 +219,7 @@ impl Runner {
                     name,
                     deliver_subject: Some(subject),
                     is_source: true,
+                    is_acknowledged: true,
                 });
             }
             "deliver" => {

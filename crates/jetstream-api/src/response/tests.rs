@@ -170,6 +170,10 @@ fn account_and_small_answers() {
         max_memory: -1,
         max_storage: -1,
         max_streams: -1,
+        max_consumers: -1,
+        max_ack_pending: -1,
+        max_memory_stream: -1,
+        max_storage_stream: -1,
         ..AccountInfo::default()
     };
     check_from(
