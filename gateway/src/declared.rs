@@ -96,6 +96,9 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
             .as_ref()
             .map(|mapping| Republish { subjects: transform(mapping), headers_only: mapping.headers_only }),
         allow_direct: true,
+        mirror: stream.origins.mirror.clone().map(Box::new),
+        sources: stream.origins.sources.clone(),
+        mirror_direct: stream.origins.mirror_direct,
         metadata: stream.metadata.clone(),
         ..StreamConfig::named(&stream.name)
     }

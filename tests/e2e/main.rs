@@ -27,6 +27,7 @@ mod mqtt_sessions;
 mod operations;
 mod permissions;
 mod pulled;
+mod pulling;
 mod signals;
 mod status;
 mod store;

@@ -66,6 +66,8 @@ pub(crate) struct StoreSide {
     later: std::collections::BTreeMap<u64, Asked>,
     /// Bytes of pulls and requests at the store that lie in no arena.
     boxed: usize,
+    /// Bytes of messages of origins that are at the store.
+    pub(crate) taken: usize,
     /// Clients that wait for room, by the time their patience ends: an MQTT client has more of it than others.
     waiters: std::collections::BTreeSet<(u64, ConnectionId)>,
     /// Bytes delivered and not credited back yet, and the connection that must drain first.
@@ -138,9 +140,9 @@ impl StoreSide {
         self.consumers.get(&consumer).map(|row| (&*row.stream, &*row.name))
     }
 
-    /// Bytes at the store or on their way.
+    /// Bytes at the store or on their way, without what was taken from origins: they have a bound of their own, and publishers do not wait for them.
     fn queued(&self) -> usize {
-        self.in_flight + weight(&self.batch) + self.boxed
+        (self.in_flight + weight(&self.batch) + self.boxed).saturating_sub(self.taken)
     }
 
     /// When the first waiting client's patience ends.
@@ -197,6 +199,11 @@ fn size_of_pull(pull: &Pull) -> usize {
     size_of::<Pull>() + pull.inbox.len() + pull.stream.len() + pull.consumer.len()
 }
 
+/// What a message of an origin counts at the store.
+pub(crate) fn weight_of_take(bytes: usize) -> usize {
+    bytes + COMMAND_BYTES
+}
+
 fn weight(batch: &Batch) -> usize {
     batch.arena.len() + batch.commands.len() * COMMAND_BYTES
 }
@@ -239,6 +246,7 @@ impl Broker {
 
     /// The store thread finished a turn: answers and deliveries leave now. Empties `turn`.
     pub fn committed(&mut self, now: Now, turn: &mut Turn, out: &mut Outbox) {
+        self.origins.note_time(now);
         // First what exists: who is told of a stream may publish to it in the next moment.
         let mut answered = Vec::new();
         for event in turn.events.drain(..) {
@@ -246,9 +254,11 @@ impl Broker {
                 Event::Answered { number, answer } => answered.push((number, answer)),
                 Event::Reopened { .. } => {
                     self.refuse_later(now, out);
+                    self.forget_origins();
                     self.store_event(event, out);
                 }
                 Event::Advisory(advisory) => self.advise(now, &advisory, out),
+                Event::Origins { stream, origins } => self.origins_changed(now, stream, &origins),
                 event => self.store_event(event, out),
             }
         }
@@ -443,6 +453,7 @@ impl Broker {
             (Command::Append(Append { ticket, .. }) | Command::Record { ticket, .. }, outcome) => {
                 self.mqtt_stored(now, *ticket, outcome, out);
             }
+            (Command::Take(take), outcome) => self.origin_outcome(now, take, outcome),
             (Command::Ack(ack), Outcome::Acknowledged { confirm: true }) if !ack.reply.is_empty() => {
                 self.publish(now, Origin::server(GLOBAL), &Message::new(ack.reply.of(arena), b""), out);
             }
@@ -527,8 +538,13 @@ impl Broker {
                 }
                 self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct, no_ack });
                 self.forwarded_changed();
+                // It may be somebody's origin.
+                self.origins.reachable();
             }
-            Event::StreamDown { stream } => self.stream_down(stream),
+            Event::StreamDown { stream } => {
+                self.origins_down(stream);
+                self.stream_down(stream);
+            }
             Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source, is_acknowledged } => {
                 self.consumer_down(consumer);
                 if is_source {
@@ -551,7 +567,8 @@ impl Broker {
             // `forward` and the log take these from the turn before it comes here.
             Event::Reopened { .. } => self.attach_sessions_again(),
             Event::QueueDropped { session, messages } => self.queue_dropped(session, messages, out),
-            Event::Slice { .. }
+            Event::Origins { .. }
+            | Event::Slice { .. }
             | Event::Removed { .. }
             | Event::Ledger { .. }
             | Event::Stored { .. }

@@ -357,7 +357,8 @@ pub(crate) fn pause_until(text: &str) -> Result<Option<Timestamp>, ApiError> {
     Ok(Some(time_of(text)?).filter(|until| *until > ZERO_TIME))
 }
 
-fn time_of(text: &str) -> Result<Timestamp, ApiError> {
+/// A time in a request.
+pub(crate) fn time_of(text: &str) -> Result<Timestamp, ApiError> {
     parse_time(text).ok_or_else(|| {
         let text = format_args!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse it");
         api_error::invalid_json(text)

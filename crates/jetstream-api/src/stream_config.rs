@@ -2,6 +2,7 @@
 
 use crate::API_LEVEL;
 use crate::json::Object;
+use crate::origin::{self, WireSource};
 use crate::stream_check;
 use crate::wire::is_zero;
 use jetstream::api_error::{self, ApiError};
@@ -11,15 +12,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Fields of stock that this version does not build.
-const UNSUPPORTED: [&str; 7] = [
-    "mirror",
-    "sources",
-    "placement",
-    "mirror_direct",
-    "subject_delete_marker_ttl",
-    "allow_msg_counter",
-    "allow_msg_schedules",
-];
+const UNSUPPORTED: [&str; 4] = ["placement", "subject_delete_marker_ttl", "allow_msg_counter", "allow_msg_schedules"];
 
 /// What a stream request holds besides the finished configuration.
 pub(crate) struct Draft {
@@ -71,6 +64,7 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.allow_atomic = body.flag("allow_atomic")?;
     config.persist_async = body.word("persist_mode", &[("default", false), ("", false), ("async", true)])?;
     config.allow_batched = body.flag("allow_batched")?;
+    origin::read(&mut body, &mut config)?;
     config.subject_transform = read_transform(&mut body)?;
     config.republish = read_republish(&mut body)?;
     config.consumer_limits = read_consumer_limits(&mut body)?;
@@ -159,13 +153,17 @@ impl Draft {
         let config = &mut self.config;
         // Checked to be positive.
         config.max_age_ns = self.max_age.unsigned_abs();
+        let takes = config.mirror.is_some() || !config.sources.is_empty();
         config.duplicate_window_ns = match (self.duplicate_window.unsigned_abs(), config.max_age_ns) {
+            // What is taken from others was judged there.
+            (0, _) if takes => 0,
             (0, 0) => StreamConfig::named("").duplicate_window_ns,
             (0, max_age) => StreamConfig::named("").duplicate_window_ns.min(max_age),
             (window, _) => window,
         };
         stream_check::rules(config, purpose)?;
-        if self.subjects.is_empty() {
+        jetstream::origin::check(config, !self.subjects.is_empty())?;
+        if self.subjects.is_empty() && !takes {
             self.subjects.push(config.name.clone().into());
         }
         config.subjects = stream_check::subjects(&self.subjects, config.no_ack)?;
@@ -201,7 +199,12 @@ pub(crate) struct WireStreamConfig<'a> {
     num_replicas: u32,
     #[serde(skip_serializing_if = "is_zero")]
     no_ack: bool,
+    #[serde(skip_serializing_if = "is_zero")]
     duplicate_window: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<WireSource<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<WireSource<'a>>,
     compression: &'static str,
     #[serde(skip_serializing_if = "is_zero")]
     first_seq: u64,
@@ -279,6 +282,8 @@ impl<'a> WireStreamConfig<'a> {
             num_replicas: 1,
             no_ack: config.no_ack,
             duplicate_window: config.duplicate_window_ns,
+            mirror: config.mirror.as_deref().map(WireSource::new),
+            sources: config.sources.iter().map(WireSource::new).collect(),
             compression: "none",
             first_seq: config.first_sequence,
             subject_transform: config
@@ -291,7 +296,7 @@ impl<'a> WireStreamConfig<'a> {
                 headers_only: republish.headers_only,
             }),
             allow_direct: config.allow_direct,
-            mirror_direct: false,
+            mirror_direct: config.mirror_direct,
             discard_new_per_subject: config.discard_new_per_subject,
             sealed: config.sealed,
             deny_delete: config.deny_delete,

@@ -15,8 +15,18 @@ use crate::stream::{Ids, Incoming, Verdict};
 impl JetStream {
     pub(crate) fn append(&mut self, turn: &mut Context<'_>, append: &Append) -> Result<Outcome, StoreError> {
         let published = turn.message(append);
+        self.append_message(turn, append, &published)
+    }
+
+    /// The same with a message that need not lie in the batch as it is.
+    pub(crate) fn append_message(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        published: &Incoming<'_>,
+    ) -> Result<Outcome, StoreError> {
         if append.stream == StreamId::NONE {
-            return self.append_to_queues(turn, append, &published);
+            return self.append_to_queues(turn, append, published);
         }
         let is_fast = append.reply.of(&turn.batch.arena).ends_with(FAST_SUFFIX);
         if (is_fast || self.batches.are_allowed)
@@ -27,13 +37,13 @@ impl JetStream {
         let mut subject = std::mem::take(&mut self.subject);
         subject.clear();
         let outcome = match self.rename(append.stream, published.subject, &mut subject) {
-            Ok(false) => self.append_to_stream(turn, append, &published),
+            Ok(false) => self.append_to_stream(turn, append, published),
             Ok(true) => {
                 // Sessions asked for the subject that it was published on.
                 let here = Append { queues: (0, 0), ..*append };
-                match self.append_to_stream(turn, &here, &Incoming { subject: &subject, ..published })? {
+                match self.append_to_stream(turn, &here, &Incoming { subject: &subject, ..*published })? {
                     stored @ Outcome::Appended { duplicate: false, .. } => {
-                        match self.append_to_queues(turn, append, &published)? {
+                        match self.append_to_queues(turn, append, published)? {
                             Outcome::Appended { .. } => Ok(stored),
                             refused => Ok(refused),
                         }

@@ -160,6 +160,8 @@ pub struct JetStream {
     /// Those that are to be saved with the next commit.
     pub(crate) unsaved_books: Vec<StreamId>,
     pub(crate) batches: Batches,
+    /// Streams whose positions in their origins are to be saved with the next commit.
+    pub(crate) unsaved_places: Vec<StreamId>,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -213,6 +215,7 @@ impl JetStream {
             books: Vec::new(),
             unsaved_books: Vec::new(),
             batches: Batches::default(),
+            unsaved_places: Vec::new(),
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -271,8 +274,11 @@ impl JetStream {
             // Acknowledgements that come together are looked at together; everybody else sees what they removed.
             self.remove_released(turn)?;
         }
+        self.save_places_before(turn.store, command)?;
         match command {
             Command::Append(append) => self.append(turn, append),
+            Command::Take(take) => self.take(turn, take),
+            Command::Begin(begin) => self.begin(turn, begin),
             Command::Record { key, value, .. } => {
                 self.record(turn, key.of(&turn.batch.arena), value.of(&turn.batch.arena))
             }
@@ -343,6 +349,7 @@ impl JetStream {
     fn tick_all(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
         self.again = false;
         self.answered = 0;
+        self.save_places(turn.store)?;
         self.remove_released(turn)?;
         self.fire_timers(turn)?;
         self.continue_purge(turn)?;
@@ -377,6 +384,7 @@ impl JetStream {
     pub fn before_commit(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
         self.save_consumers(store)?;
         self.save_books(store)?;
+        self.save_places(store)?;
         self.queues.save(store)?;
         self.clock.save(store, now)
     }
@@ -600,6 +608,8 @@ impl JetStream {
             stream.load(store, now, most_ids)?;
             self.stored_bytes += stream.counted_bytes;
             events.push(stream_up(&stream, store));
+            stream.load_places(store, self.key)?;
+            events.extend(stream.origins(store, self.key).map(|origins| Event::origins(stream.id, origins)));
             self.stream_names.insert(stream.config.name.clone(), loaded.stream);
             self.streams.insert(loaded.stream, stream);
             self.touch(loaded.stream);
@@ -625,6 +635,7 @@ impl<'a> Context<'a> {
             subject: append.subject.of(arena),
             headers: append.headers.of(arena),
             payload: append.payload.of(arena),
+            taken: None,
         }
     }
 }

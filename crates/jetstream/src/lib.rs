@@ -38,6 +38,7 @@ pub mod ledger;
 mod mapping;
 mod message_id;
 mod message_ttl;
+pub mod origin;
 mod pending;
 mod priority;
 mod publish_header;

@@ -524,6 +524,8 @@ pub mod record_space {
     pub const TIME_TO_LIVE: u8 = b't';
     /// Ledgers of forwarded streams.
     pub const LEDGER: u8 = b'l';
+    /// How far streams have come with their origins.
+    pub const ORIGIN: u8 = b'o';
     /// The age clock and other single values.
     pub const SINGLE: u8 = b'v';
 }

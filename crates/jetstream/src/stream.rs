@@ -19,12 +19,15 @@ use crate::ledger::{Book, Cause};
 use crate::mapping::Mapping;
 use crate::message_id::IdKey;
 use crate::message_ttl::TimeToLive;
+use crate::origin::{Places, Taken};
 use crate::publish_header::{PublishHeaders, sequence};
 use crate::store::{
     Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StoredMessage, StreamState, SubjectState,
     message_size_in, undamaged,
 };
 pub(crate) use batched::{SoFar, Unfit};
+
+mod taken;
 
 /// Messages removed by one call of the store; a longer removal is done in steps.
 pub(crate) const REMOVED_PER_STEP: u64 = 4096;
@@ -39,6 +42,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) subject: &'a [u8],
     pub(crate) headers: &'a [u8],
     pub(crate) payload: &'a [u8],
+    /// Where it was taken from, if it was not published here.
+    pub(crate) taken: Option<Taken>,
 }
 
 impl Incoming<'_> {
@@ -133,6 +138,8 @@ pub(crate) struct Stream {
     pub(crate) book: Option<Box<Book>>,
     /// An atomic batch is being stored: nothing may be committed before it is whole.
     pub(crate) commits_whole: bool,
+    /// How far it has come with its origins.
+    pub(crate) places: Places,
     duplicates: Duplicates,
     /// Id of the last message; `None`: not known since loading, ask the store.
     last_id: Option<Vec<u8>>,
@@ -158,6 +165,7 @@ impl Stream {
             forwarded: Forwarded::default(),
             book: None,
             commits_whole: false,
+            places: Places::default(),
             duplicates: Duplicates::default(),
             last_id: None,
         }
@@ -197,6 +205,9 @@ impl Stream {
         ids: &Ids,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
+        if let Some(taken) = &message.taken {
+            return self.append_taken(store, now, (message, taken), ids, removed);
+        }
         if self.config.sealed {
             return Ok(Verdict::Refused(api_error::STREAM_SEALED));
         }

@@ -4,6 +4,7 @@ use crate::api_error::{self, ApiError};
 use crate::config::{Discard, Retention, Storage, StreamConfig};
 use crate::identity::HIGHEST_SEQUENCE;
 use crate::mapping;
+use crate::origin::{self, has_origins};
 use subject::Filter;
 
 const LONGEST_NAME: usize = 255;
@@ -16,7 +17,7 @@ const SHORTEST_TIME_NS: u64 = 100_000_000;
 /// Checks a configuration by itself.
 pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
     match problem(config) {
-        None => mapping::check(config),
+        None => origin::check(config, !config.subjects.is_empty()).and_then(|()| mapping::check(config)),
         Some(text) => Err(api_error::stream_invalid_config(text)),
     }
 }
@@ -24,6 +25,9 @@ pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
 /// Checks what an update may change.
 pub(crate) fn check_update(old: &StreamConfig, new: &StreamConfig) -> Result<(), ApiError> {
     check(new)?;
+    if new.mirror.is_some() && new.mirror != old.mirror {
+        return Err(api_error::STREAM_MIRROR_NOT_UPDATABLE);
+    }
     let text = if new.name != old.name {
         "stream configuration name must match original"
     } else if new.storage != old.storage {
@@ -128,7 +132,7 @@ fn flag_problem(config: &StreamConfig) -> Option<&'static str> {
 }
 
 fn subject_problem(config: &StreamConfig) -> Option<String> {
-    if config.subjects.is_empty() {
+    if config.subjects.is_empty() && !has_origins(config) {
         return Some("stream needs at least one configured subject or be a source/mirror".into());
     }
     for (index, subject) in config.subjects.iter().enumerate() {

@@ -10,6 +10,7 @@ use subject::Filter;
 
 use super::declared_push::{self, Priority, Push};
 use super::limits::{positive, set};
+use super::origins::{self, Origins};
 
 /// A stream to be there after the start: created, or brought to this configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +41,7 @@ pub struct Stream {
     pub discard: Discard,
     /// `discard_new_per_subject`. Default: false; needs `discard: new` and `max_msgs_per_subject`.
     pub discard_new_per_subject: bool,
-    /// `duplicate_window`. Default: 2 minutes, or `max_age` when that is shorter.
+    /// `duplicate_window`. Default: 2 minutes, or `max_age` when that is shorter; 0 with `mirror` or `sources`.
     pub duplicate_window: Duration,
     /// `deny_delete`. Default: false.
     pub deny_delete: bool,
@@ -62,6 +63,8 @@ pub struct Stream {
     pub subject_transform: Option<Mapping>,
     /// `republish { src, dest, headers_only }`. Default: none.
     pub republish: Option<Mapping>,
+    /// `mirror`, `sources`. Default: none.
+    pub origins: Origins,
     /// `metadata`.
     pub metadata: BTreeMap<String, String>,
     /// `consumers`, in the order of the file.
@@ -188,14 +191,11 @@ pub enum AckPolicy {
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// Fields of JetStream that this version lacks, with the only value that is taken for what is there anyway.
-const STREAM_FIELDS_LACKING: [&str; 12] = [
-    "mirror",
-    "sources",
+const STREAM_FIELDS_LACKING: [&str; 9] = [
     "placement",
     "allow_msg_counter",
     "allow_msg_schedules",
     "subject_delete_marker_ttl",
-    "mirror_direct",
     "allow_direct",
     "max_consumers",
     "consumer_limits",
@@ -238,11 +238,16 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         persist_async: false,
         subject_transform: mapping(&mut block, "subject_transform", false, report),
         republish: mapping(&mut block, "republish", true, report),
+        origins: Origins::default(),
         metadata: metadata(&mut block, report),
         consumers: Vec::new(),
     };
-    if let Some(subjects) = block.field(&["subjects", "subject"]) {
-        stream.subjects = filters(&subjects, report);
+    let subjects = block.field(&["subjects", "subject"]);
+    stream.origins = origins::read(&mut block, &stream.name, subjects.is_some(), report);
+    match subjects {
+        Some(subjects) => stream.subjects = filters(&subjects, report),
+        None if stream.origins.are_there() => stream.subjects.clear(),
+        None => {}
     }
     if let Some(field) = block.field(&["max_msg_size"]) {
         stream.max_message_size =
@@ -271,7 +276,10 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
     }
     if let Some(mut consumers) = block.field(&["consumers"]).and_then(|field| field.block(report)) {
         let declared = consumers.remaining();
-        stream.consumers = declared.iter().filter_map(|field| read_consumer(field, &stream.subjects, report)).collect();
+        // What comes from elsewhere may have any subject.
+        let any = [">".to_owned()];
+        let subjects = if stream.origins.are_there() { &any[..] } else { &stream.subjects };
+        stream.consumers = declared.iter().filter_map(|field| read_consumer(field, subjects, report)).collect();
     }
     block.finish(report);
     Some(stream)
@@ -293,7 +301,7 @@ fn mapping(block: &mut Block<'_>, name: &str, may_omit_body: bool, report: &mut 
 
 fn duplicate_window(block: &mut Block<'_>, stream: &mut Stream, report: &mut Report) {
     let longest = stream.max_age.unwrap_or(Duration::MAX);
-    stream.duplicate_window = DUPLICATE_WINDOW.min(longest);
+    stream.duplicate_window = if stream.origins.are_there() { Duration::ZERO } else { DUPLICATE_WINDOW.min(longest) };
     let Some(field) = block.field(&["duplicate_window"]) else { return };
     set(&mut stream.duplicate_window, field.duration(report));
     if stream.duplicate_window > longest {
