@@ -447,7 +447,7 @@ impl JetStream {
                 Timer::Stream(id) => self.touch(id),
                 Timer::Consumer(id) => self.consumer_in_time(turn, id)?,
                 Timer::Gaps(id) => self.list_book(id),
-                Timer::Batches => self.batches_in_time(turn.now.age),
+                Timer::Batches => self.batches_in_time(turn),
             }
         }
         Ok(())
