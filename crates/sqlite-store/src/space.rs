@@ -17,6 +17,8 @@ use crate::schema;
 const LOOK_EVERY: u64 = 256 * 1024;
 /// Free bytes below which the ballast is given back: a turn writes less.
 const ROOM_TO_WRITE: u64 = 1 << 20;
+/// Free bytes above the floor that are more than enough.
+const PLENTY: u64 = 32 << 20;
 /// Turns between two looks at the free space when nothing else asks for it.
 const WATCH_EVERY: u32 = 64;
 /// Name of the ballast.
@@ -109,6 +111,11 @@ impl SpaceGuard {
             self.release_ballast();
         }
         free
+    }
+
+    /// May room be taken for no other reason than speed?
+    pub(crate) fn is_plenty(&self) -> bool {
+        (self.free_space)(&self.folder).is_none_or(|free| free > self.reserve + PLENTY)
     }
 
     /// Call between turns: others fill disks, too, while nothing is published here.

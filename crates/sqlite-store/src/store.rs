@@ -158,6 +158,16 @@ impl SqliteStore {
         Ok(())
     }
 
+    fn run_log_ahead(&mut self) {
+        if self.db.in_transaction() || !self.wal.is_short() || !self.space.is_plenty() {
+            return;
+        }
+        // The log is none the worse for it. A failing disk shows in the next commit, too.
+        if let Err(error) = self.wal.run_ahead() {
+            tracing::debug!(%error, "the log can't be written ahead");
+        }
+    }
+
     fn write_log_back(&mut self) -> Result<(), StoreError> {
         // Only one connection can write it back at a time.
         while self.wal.is_asked() {
@@ -480,6 +490,7 @@ impl Store for SqliteStore {
         if !self.db.in_transaction() && self.wal.rest_is_due() {
             self.write_log_back()?;
         }
+        self.run_log_ahead();
         self.space.watch();
         self.erase_step()
     }

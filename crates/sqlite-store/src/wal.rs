@@ -4,6 +4,9 @@
 //! small rest itself, between two turns, and its next transaction begins at the log's start again. Should readers keep that from happening, the writer tries
 //! again every MiB. At 16 MiB the writer waits for the reader thread: a log that grows faster than it is written back fills the disk.
 //!
+//! Until it has that length, [`Wal::run_ahead`] writes zeros behind its end: a commit that overwrites needs one flush, one that makes the file longer has the
+//! file system's journal synced as well, which takes twice the time and the CPU. A frame of zeros ends the log as its end does.
+//!
 //! After a failed commit the tail of the log can't be believed: the page cache may hold frames with good checksums that never reached the disk.
 //! [`WalCut`] cuts them off once the connections are closed: what lies behind the last synced commit, or all of it when the log had just been
 //! restarted (which happens only when everything in it is in the database, synced).
@@ -29,6 +32,10 @@ const RETRY_PAGES: i32 = 256;
 const GRACE_PAGES: i32 = 256;
 /// Pages at which the writer waits for the reader thread: 16 MiB.
 const MOST_PAGES: i32 = 4096;
+/// What the log is kept at.
+const KEPT: u64 = 4 << 20;
+/// How far it is written ahead at once.
+const AHEAD: usize = 256 << 10;
 /// SQLite's header of the log, and of each frame in it.
 const LOG_HEADER: u64 = 32;
 const FRAME: u64 = 24 + schema::PAGE;
@@ -41,6 +48,8 @@ pub(crate) struct Wal {
     path: PathBuf,
     /// Kept open: its header is read after each commit.
     log: Option<File>,
+    /// Its length, as far as we know of it.
+    length: u64,
     pages: Arc<AtomicI32>,
     seen: i32,
     asked: bool,
@@ -76,7 +85,16 @@ impl Wal {
             seen.store(pages, Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Wal { path: log_of(database), log: None, pages, seen: 0, asked: false, rest_at: None, good: Rc::default() })
+        Ok(Wal {
+            path: log_of(database),
+            log: None,
+            length: 0,
+            pages,
+            seen: 0,
+            asked: false,
+            rest_at: None,
+            good: Rc::default(),
+        })
     }
 
     /// Call once the store is opened: what was found in the log is synced by then, so that a failure of the very first commit has something to be cut back to.
@@ -95,7 +113,7 @@ impl Wal {
 
     fn salt(&mut self) -> Option<[u8; 8]> {
         if self.log.is_none() {
-            self.log = File::open(&self.path).ok();
+            self.log = OpenOptions::new().read(true).write(true).open(&self.path).ok();
         }
         salt_of(self.log.as_ref()?)
     }
@@ -132,6 +150,28 @@ impl Wal {
     pub(crate) fn written_back(&mut self) {
         self.asked = false;
         self.rest_at = Some(self.seen);
+    }
+
+    /// Is it time for [`Wal::run_ahead`]?
+    pub(crate) fn is_short(&self) -> bool {
+        let end = LOG_HEADER + self.seen.max(0) as u64 * FRAME;
+        self.seen > 0 && self.length < KEPT && self.length < end + AHEAD as u64 / 2
+    }
+
+    /// Makes the log longer than what is in it. Between two transactions; it is synced, so that the next commit need not do it.
+    pub(crate) fn run_ahead(&mut self) -> std::io::Result<()> {
+        let Some(log) = &self.log else { return Ok(()) };
+        // Whatever happens, it is not tried again at once.
+        self.length = log.metadata()?.len().max(self.length + 1);
+        if !self.is_short() {
+            return Ok(());
+        }
+        let length = log.metadata()?.len();
+        let more = (KEPT.saturating_sub(length) as usize).min(AHEAD);
+        log.write_all_at(&vec![0; more], length)?;
+        log.sync_data()?;
+        self.length = length + more as u64;
+        Ok(())
     }
 
     /// Does the writer's rest wait?
@@ -219,8 +259,6 @@ fn cut(path: &Path, good: Good) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The salts in the log's header: other ones after each restart. Opening and closing the log is harmless; doing so with the database file would drop
-/// SQLite's locks.
 /// Pages in the log behind the first `known` ones that belong to the same round as its header: after an orderly end there are none, unless the log
 /// is damaged before them, which is where SQLite takes it to end.
 pub(crate) fn pages_behind(log: &File, known: u64) -> u64 {
@@ -234,6 +272,8 @@ pub(crate) fn pages_behind(log: &File, known: u64) -> u64 {
     (known..length.saturating_sub(LOG_HEADER) / FRAME).filter(belongs).count() as u64
 }
 
+/// The salts in the log's header: other ones after each restart. Opening and closing the log is harmless; doing so with the database file would drop
+/// SQLite's locks.
 fn salt_of(log: &File) -> Option<[u8; 8]> {
     let mut salt = [0; 8];
     log.read_exact_at(&mut salt, 16).ok()?;
