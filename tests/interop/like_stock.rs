@@ -18,14 +18,14 @@ jetstream { store_dir: "<dir>/store", max_file_store: 256MB }
 "#;
 
 /// A client of each.
-struct Both {
+pub(crate) struct Both {
     _servers: [Server; 2],
-    ours: RawNats,
-    stock: RawNats,
+    pub(crate) ours: RawNats,
+    pub(crate) stock: RawNats,
 }
 
 impl Both {
-    fn start() -> Result<Option<Both>> {
+    pub(crate) fn start() -> Result<Option<Both>> {
         if !peers::available(Peer::NatsServer) {
             return Ok(None);
         }
@@ -36,14 +36,14 @@ impl Both {
     }
 
     /// Asks both, and compares. What ours said.
-    fn ask(&mut self, subject: &str, body: &str) -> Result<String> {
+    pub(crate) fn ask(&mut self, subject: &str, body: &str) -> Result<String> {
         let ours = answer(&mut self.ours, subject, body)?;
         let stock = answer(&mut self.stock, subject, body)?;
         ensure!(ours == stock, "{subject} {body}\n ours:  {ours}\n stock: {stock}");
         Ok(ours)
     }
 
-    fn api(&mut self, operation: &str, body: &str) -> Result<String> {
+    pub(crate) fn api(&mut self, operation: &str, body: &str) -> Result<String> {
         self.ask(&format!("$JS.API.{operation}"), body)
     }
 

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::account_limits::{AccountLimits, RequestLimits};
+use crate::batching::Batches;
 use crate::clock::StoredClock;
 use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
 use crate::config::{Storage, StreamConfig};
@@ -33,6 +34,8 @@ pub(crate) const IDS_KEY: [u8; 4] = [record_space::SINGLE, b'i', b'd', b's'];
 const IDS_VERSION: u8 = 1;
 /// State changes that nobody waits for are durable after this.
 const LAZY_COMMIT_MILLIS: u64 = 100;
+/// Bytes of messages that nobody waits for (`persist_mode: async`) are durable at the latest when there are so many.
+const MOST_UNSYNCED_BYTES: u64 = 4 << 20;
 
 /// What bounds a store, and the randomness of its first opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,8 @@ pub(crate) enum Timer {
     Consumer(ConsumerId),
     /// Gap records of a stream may be written.
     Gaps(StreamId),
+    /// Batches that nothing is heard of are given up.
+    Batches,
 }
 
 /// A read that waits for its slice.
@@ -138,6 +143,8 @@ pub struct JetStream {
     pub(crate) sync: bool,
     /// Since when something changed that nobody waits for.
     pub(crate) lazy_since: Option<AgeMillis>,
+    /// Bytes of messages of this transaction that nobody waits for.
+    unsynced_bytes: u64,
     /// There is work left over from this turn.
     pub(crate) again: bool,
     /// Purges that take more than one turn, oldest first.
@@ -152,6 +159,9 @@ pub struct JetStream {
     pub(crate) books: Vec<StreamId>,
     /// Those that are to be saved with the next commit.
     pub(crate) unsaved_books: Vec<StreamId>,
+    /// Streams whose positions in their origins are to be saved with the next commit.
+    pub(crate) unsaved_places: Vec<StreamId>,
+    pub(crate) batches: Batches,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -196,6 +206,7 @@ impl JetStream {
             commit_histogram: [0; 24],
             sync: false,
             lazy_since: None,
+            unsynced_bytes: 0,
             again: false,
             purges: VecDeque::new(),
             purge_number: 0,
@@ -203,6 +214,8 @@ impl JetStream {
             gaps: None,
             books: Vec::new(),
             unsaved_books: Vec::new(),
+            unsaved_places: Vec::new(),
+            batches: Batches::default(),
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -261,8 +274,11 @@ impl JetStream {
             // Acknowledgements that come together are looked at together; everybody else sees what they removed.
             self.remove_released(turn)?;
         }
+        self.save_places_before(turn.store, command)?;
         match command {
             Command::Append(append) => self.append(turn, append),
+            Command::Take(take) => self.take(turn, take),
+            Command::Begin(begin) => self.begin(turn, begin),
             Command::Record { key, value, .. } => {
                 self.record(turn, key.of(&turn.batch.arena), value.of(&turn.batch.arena))
             }
@@ -333,6 +349,7 @@ impl JetStream {
     fn tick_all(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
         self.again = false;
         self.answered = 0;
+        self.save_places(turn.store)?;
         self.remove_released(turn)?;
         self.fire_timers(turn)?;
         self.continue_purge(turn)?;
@@ -367,6 +384,7 @@ impl JetStream {
     pub fn before_commit(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
         self.save_consumers(store)?;
         self.save_books(store)?;
+        self.save_places(store)?;
         self.queues.save(store)?;
         self.clock.save(store, now)
     }
@@ -375,6 +393,7 @@ impl JetStream {
     pub fn committed(&mut self, micros: u64) {
         self.sync = false;
         self.lazy_since = None;
+        self.unsynced_bytes = 0;
         self.commits += 1;
         let slot = (micros.max(1).ilog2() as usize).min(self.commit_histogram.len() - 1);
         self.commit_histogram[slot] += 1;
@@ -389,6 +408,13 @@ impl JetStream {
         let timer = self.timers.first().map(|(at, _)| *at);
         let lazy = self.lazy_since.map(|since| AgeMillis(since.0 + LAZY_COMMIT_MILLIS));
         timer.into_iter().chain(lazy).min()
+    }
+
+    /// A message was stored whose sender does not wait for the disk.
+    pub(crate) fn stored_unsynced(&mut self, now: Now, size: u64) {
+        self.lazy_since.get_or_insert(now.age);
+        self.unsynced_bytes += size;
+        self.sync |= self.unsynced_bytes >= MOST_UNSYNCED_BYTES;
     }
 
     pub(crate) fn set_full(&mut self, turn: &mut Context<'_>, full: bool) {
@@ -415,6 +441,7 @@ impl JetStream {
                 Timer::Stream(id) => self.touch(id),
                 Timer::Consumer(id) => self.consumer_in_time(turn, id)?,
                 Timer::Gaps(id) => self.list_book(id),
+                Timer::Batches => self.batches_in_time(turn.now.age),
             }
         }
         Ok(())
@@ -581,10 +608,13 @@ impl JetStream {
             stream.load(store, now, most_ids)?;
             self.stored_bytes += stream.counted_bytes;
             events.push(stream_up(&stream, store));
+            stream.load_places(store, self.key)?;
+            events.extend(stream.origins(store, self.key).map(|origins| Event::origins(stream.id, origins)));
             self.stream_names.insert(stream.config.name.clone(), loaded.stream);
             self.streams.insert(loaded.stream, stream);
             self.touch(loaded.stream);
         }
+        self.batches_allowed(StreamId::NONE);
         Ok(())
     }
 }
@@ -605,6 +635,7 @@ impl<'a> Context<'a> {
             subject: append.subject.of(arena),
             headers: append.headers.of(arena),
             payload: append.payload.of(arena),
+            taken: None,
         }
     }
 }
@@ -616,6 +647,7 @@ pub(crate) fn stream_up(stream: &Stream, store: &dyn Store) -> Event {
         name: stream.config.name.clone(),
         subjects: stream.config.subjects.iter().map(|subject| subject.as_str().into()).collect(),
         allow_direct: stream.config.allow_direct,
+        no_ack: stream.config.no_ack,
         state: store.state(stream.id),
     }
 }

@@ -17,7 +17,9 @@ mod account_limits;
 mod ack_subject;
 pub mod advisory;
 pub mod api_error;
+pub mod api_level;
 mod appending;
+pub mod batching;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -36,6 +38,7 @@ pub mod ledger;
 mod mapping;
 mod message_id;
 mod message_ttl;
+pub mod origin;
 mod pending;
 mod priority;
 mod publish_header;
@@ -58,6 +61,8 @@ mod stream_requests;
 mod sweep;
 mod telling;
 
+#[cfg(test)]
+mod batch_properties;
 #[cfg(test)]
 mod ledger_properties;
 #[cfg(test)]

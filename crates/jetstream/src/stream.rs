@@ -4,6 +4,8 @@
 //!
 //! Not here: consumers (they are told what was added and removed), and the API's requests ([`crate::stream_requests`]).
 
+mod batched;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use subject::Filter;
@@ -17,11 +19,15 @@ use crate::ledger::{Book, Cause};
 use crate::mapping::Mapping;
 use crate::message_id::IdKey;
 use crate::message_ttl::TimeToLive;
+use crate::origin::{Places, Taken};
 use crate::publish_header::{PublishHeaders, sequence};
 use crate::store::{
     Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StoredMessage, StreamState, SubjectState,
     message_size_in, undamaged,
 };
+pub(crate) use batched::{SoFar, Unfit};
+
+mod taken;
 
 /// Messages removed by one call of the store; a longer removal is done in steps.
 pub(crate) const REMOVED_PER_STEP: u64 = 4096;
@@ -36,6 +42,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) subject: &'a [u8],
     pub(crate) headers: &'a [u8],
     pub(crate) payload: &'a [u8],
+    /// Where it was taken from, if it was not published here.
+    pub(crate) taken: Option<Taken>,
 }
 
 impl Incoming<'_> {
@@ -52,6 +60,16 @@ pub(crate) enum Verdict {
     Passed(Sequence),
     Duplicate(Sequence),
     Refused(ApiError),
+}
+
+/// What is known of a message that may be stored.
+struct Judged<'a> {
+    headers: &'a PublishHeaders<'a>,
+    id_hash: Option<u128>,
+    most_ids: usize,
+    /// The stream's state before it, and its subject's, where that matters.
+    state: StreamState,
+    on_subject: Option<SubjectState>,
 }
 
 /// How a store hashes message ids, and how many of them a stream may remember.
@@ -118,6 +136,10 @@ pub(crate) struct Stream {
     pub(crate) forwarded: Forwarded,
     /// What became of its messages, if it is forwarded.
     pub(crate) book: Option<Box<Book>>,
+    /// How far it has come with its origins.
+    pub(crate) places: Places,
+    /// An atomic batch is being stored: nothing may be committed before it is whole.
+    pub(crate) commits_whole: bool,
     duplicates: Duplicates,
     /// Id of the last message; `None`: not known since loading, ask the store.
     last_id: Option<Vec<u8>>,
@@ -142,6 +164,8 @@ impl Stream {
             next_end: None,
             forwarded: Forwarded::default(),
             book: None,
+            places: Places::default(),
+            commits_whole: false,
             duplicates: Duplicates::default(),
             last_id: None,
         }
@@ -181,6 +205,9 @@ impl Stream {
         ids: &Ids,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
+        if let Some(taken) = &message.taken {
+            return self.append_taken(store, now, (message, taken), ids, removed);
+        }
         if self.config.sealed {
             return Ok(Verdict::Refused(api_error::STREAM_SEALED));
         }
@@ -211,6 +238,20 @@ impl Stream {
         if let Some(refusal) = self.limit_refusal(store, message, &headers, &state, on_subject)? {
             return Ok(Verdict::Refused(refusal));
         }
+        let judged = Judged { headers: &headers, id_hash, most_ids: ids.most, state, on_subject };
+        self.put(store, now, message, &judged, removed)
+    }
+
+    /// Stores a message that was judged.
+    fn put(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        message: &Incoming<'_>,
+        judged: &Judged<'_>,
+        removed: &mut Vec<Removal>,
+    ) -> Result<Verdict, StoreError> {
+        let Judged { headers, id_hash, most_ids, state, on_subject } = *judged;
         let new = NewMessage {
             sequence: state.last.next(),
             now: Now { wall: now.wall.max(state.last_time), age: now.age },
@@ -225,7 +266,7 @@ impl Stream {
             Err(error) => return Err(error),
         }
         self.count(&new);
-        self.remember(id_hash, &headers, new.sequence, now.age, ids.most);
+        self.remember(id_hash, headers, new.sequence, now.age, most_ids);
         if let Some(Ok(TimeToLive::Millis(millis))) = headers.time_to_live.map(TimeToLive::parse) {
             self.ends_after(store, now, new.sequence, millis)?;
         }
@@ -426,7 +467,7 @@ impl Stream {
         store.subject_state(self.id, subject)
     }
 
-    fn size_refusal(&self, message: &Incoming<'_>) -> Option<ApiError> {
+    pub(crate) fn size_refusal(&self, message: &Incoming<'_>) -> Option<ApiError> {
         let size = (message.headers.len() + message.payload.len()) as u64;
         let exceeds_hubs = self.forwarded.largest.is_some_and(|max| size > max);
         if exceeds_hubs || u64::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
@@ -616,7 +657,7 @@ impl Stream {
 
     /// A long removal in one transaction would make the log as large as what is removed. Where a ledger is kept it has to be: the two are one commit.
     fn commit_step(&self, store: &mut dyn Store) -> Result<(), StoreError> {
-        if self.book.is_none() { store.commit() } else { Ok(()) }
+        if self.book.is_none() && !self.commits_whole { store.commit() } else { Ok(()) }
     }
 }
 

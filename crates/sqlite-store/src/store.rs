@@ -495,6 +495,10 @@ impl Store for SqliteStore {
         self.erase_step()
     }
 
+    fn has_room(&mut self, bytes: u64) -> Result<bool, StoreError> {
+        self.space.has_room(&self.db, bytes)
+    }
+
     fn space(&self) -> Space {
         self.space.space()
     }
