@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jetstream::command::{ConsumerAction, Request};
 use jetstream::config::{
-    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform,
+    AckPolicy, Compression, ConsumerConfig, DeliverPolicy, Discard, Republish, Retention, Storage, StreamConfig,
+    SubjectTransform,
 };
 use jetstream::identity::{Sequence, Timestamp};
 use subject::Filter;
@@ -85,6 +86,7 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
         deny_purge: stream.deny_purge,
         allow_rollup: stream.allow_rollup,
         allow_message_ttl: stream.allow_message_ttl,
+        compression: if stream.compressed { Compression::S2 } else { Compression::None },
         subject_transform: stream.subject_transform.as_ref().map(transform),
         republish: stream
             .republish

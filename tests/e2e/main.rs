@@ -5,6 +5,7 @@
 )]
 
 mod authorization;
+mod backups;
 mod bad_input;
 mod domains;
 mod forward;

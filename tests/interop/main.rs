@@ -2,6 +2,7 @@
 
 mod async_nats_buckets;
 mod async_nats_client;
+mod backups;
 mod like_stock;
 mod mqtt_scripts;
 mod nats_command_line;

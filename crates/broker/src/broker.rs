@@ -33,6 +33,7 @@ use crate::plan::PlanCache;
 use crate::pullers::Pullers;
 use crate::routing::Random;
 use crate::settings::Settings;
+use crate::snapshots::Snapshots;
 use crate::subscription::{Interest, NewSubscription, Subscription, SubscriptionId, Subscriptions};
 use crate::timers::Timers;
 
@@ -118,6 +119,7 @@ pub struct Broker {
     pub(crate) store: StoreSide,
     pub(crate) audiences: Audiences,
     pub(crate) pullers: Pullers,
+    pub(crate) snapshots: Snapshots,
     pub(crate) mqtt: MqttSide,
     timers: Timers,
     /// When the outbox's idle buffers were last trimmed.
@@ -202,6 +204,7 @@ impl Broker {
             store: StoreSide::default(),
             audiences: Audiences::default(),
             pullers: Pullers::default(),
+            snapshots: Snapshots::default(),
             mqtt: MqttSide::default(),
             timers: Timers::default(),
             trimmed: 0,
@@ -341,7 +344,8 @@ impl Broker {
     #[must_use]
     pub fn poll_timeout(&self, out: &Outbox) -> Option<u64> {
         let sides = [self.store.poll_timeout(), self.mqtt.poll_timeout(), self.pullers.poll_timeout()];
-        sides.into_iter().chain([self.timers.first(), out.poll_timeout()]).flatten().min()
+        let more = [self.timers.first(), out.poll_timeout(), self.snapshots.poll_timeout()];
+        sides.into_iter().chain(more).flatten().min()
     }
 
     /// Handles the deadlines that have passed.
@@ -361,6 +365,7 @@ impl Broker {
         }
         self.tick_store(now, out);
         self.tick_pullers(now, out);
+        self.tick_snapshots(now, out);
         self.tick_crowding(now, out);
         out.tick(now.micros);
         if now.micros.saturating_sub(self.trimmed) >= TRIM_MICROS {

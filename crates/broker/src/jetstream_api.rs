@@ -90,6 +90,18 @@ impl Broker {
                 let size = message.payload().len() + reply.len();
                 self.store.ask(request, Asked::Api { kind, reply: reply.into() }, size);
             }
+            Parsed::Snapshot { stream, request } if !self.store.has_stream_named(&stream) => {
+                drop(request);
+                self.refuse_request(now, reply, Kind::StreamSnapshot, &api_error::STREAM_NOT_FOUND, out);
+            }
+            Parsed::Snapshot { stream, request } => match request {
+                Ok(request) => {
+                    let size = request.deliver_subject.len() + reply.len();
+                    let asked = Request::StreamSnapshot { name: stream, consumers: request.consumers };
+                    self.store.ask(asked, Asked::Snapshot { request: Box::new(request), reply: reply.into() }, size);
+                }
+                Err(error) => self.refuse_request(now, reply, Kind::StreamSnapshot, &error, out),
+            },
             // It is over before it began: who asks again is not read until there is room.
             Parsed::Pull(pull) if self.store.is_overloaded(&self.settings) => {
                 let line = format!(
@@ -133,13 +145,13 @@ impl Broker {
     /// The store answered a request.
     pub(crate) fn jetstream_answer(&mut self, now: Now, asked: &Asked, answer: &Answer, out: &mut Outbox) {
         match asked {
+            Asked::Snapshot { request, reply } => self.snapshot_answer(now, request, reply, answer, out),
             Asked::Api { kind, reply } => {
+                if let Answer::Restorable(config) = answer {
+                    return self.begin_restore(now, config, reply, out);
+                }
                 let mut json = Vec::with_capacity(512);
-                let server = Server {
-                    domain: self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()),
-                    name: &self.settings.server.name,
-                    version: &self.settings.server.version,
-                };
+                let server = self.api_server();
                 // Headers first, if there are any.
                 if let Answer::Consumer(info) = answer
                     && let Some(identity) = &info.stream_identity
@@ -163,6 +175,15 @@ impl Broker {
                 }
             }
             Asked::Shell => {}
+        }
+    }
+
+    /// Who answers.
+    pub(crate) fn api_server(&self) -> Server<'_> {
+        Server {
+            domain: self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()),
+            name: &self.settings.server.name,
+            version: &self.settings.server.version,
         }
     }
 

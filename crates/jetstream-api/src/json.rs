@@ -90,6 +90,11 @@ fn mismatch(value: &Value, target: &str) -> ApiError {
 }
 
 impl Object {
+    /// An object that stands inside of something else than a request.
+    pub(crate) fn inside(value: Value, path: &str) -> Result<Object, ApiError> {
+        Object::new(value, path.to_owned(), path)
+    }
+
     fn new(value: Value, path: String, go_type: &str) -> Result<Object, ApiError> {
         match value {
             Value::Null | Value::Object(_) => Ok(Object { path, fields: into_map(value), unsupported: None }),

@@ -14,8 +14,10 @@ mod publish_ack;
 mod pull;
 mod request;
 mod response;
+mod snapshot;
 mod stream_check;
 mod stream_config;
+mod templates;
 mod wire;
 
 pub use consumer_config::parse_time;
@@ -24,6 +26,10 @@ pub use direct_get::{DirectRequest, direct_end, direct_message};
 pub use publish_ack::{publish_ack, publish_refused};
 pub use request::{Kind, Parsed, parse};
 pub use response::{Server, encode, encode_error};
+pub use snapshot::{
+    ArchiveState, SnapshotRequest, archive_consumer, archive_state, read_archive_consumer, read_archive_state,
+    restore_begins,
+};
 
 /// The level of the API that is spoken: what INFO's `api_lvl` and every config's `_nats.level` say.
 pub const API_LEVEL: u32 = 5;

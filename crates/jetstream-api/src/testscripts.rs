@@ -105,9 +105,15 @@ pub(crate) fn new_consumer(stream: &str, config: ConsumerConfig) -> ConsumerInfo
 
 #[test]
 fn scripts() {
-    for case in
-        ["stream_create", "stream_requests", "consumer_create", "consumer_requests", "pull_and_direct_get", "demands"]
-    {
+    for case in [
+        "stream_create",
+        "stream_requests",
+        "consumer_create",
+        "consumer_requests",
+        "pull_and_direct_get",
+        "demands",
+        "snapshots",
+    ] {
         goldenscript::run(&mut Runner, format!("src/testscripts/{case}"))
             .unwrap_or_else(|error| panic!("{case}: {error}"));
     }

@@ -16,6 +16,9 @@ impl JetStream {
         if append.stream == StreamId::NONE {
             return self.append_to_queues(turn, append, &published);
         }
+        if append.stream.is_template() {
+            return self.append_by_template(turn, append);
+        }
         let mut subject = std::mem::take(&mut self.subject);
         subject.clear();
         let outcome = match self.rename(append.stream, published.subject, &mut subject) {

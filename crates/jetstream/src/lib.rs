@@ -42,9 +42,11 @@ mod queue;
 mod queue_blocks;
 mod record;
 mod requests;
+pub mod restore;
 mod retention;
 mod retention_check;
 mod room;
+pub mod snapshot;
 mod sources;
 pub mod store;
 mod stored_config;
@@ -52,6 +54,7 @@ mod stream;
 mod stream_check;
 mod stream_requests;
 mod sweep;
+pub mod templates;
 
 #[cfg(test)]
 mod ledger_properties;

@@ -6,7 +6,7 @@ use subject::Filter;
 
 use crate::api_error::{self, ApiError};
 use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
-use crate::config::{Storage, StreamConfig};
+use crate::config::{Compression, Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
@@ -54,6 +54,7 @@ impl JetStream {
         let created = turn.now.wall;
         let first = Sequence(config.first_sequence.max(1));
         turn.store.create_stream(id, first, &stored_config::encode_stream(&config, created))?;
+        turn.store.compress(id, config.compression == Compression::S2);
         let stream = Stream::new(id, config, created);
         turn.events.push(stream_up(&stream, turn.store));
         let answer = self.describe(turn, &stream, true);
@@ -62,7 +63,7 @@ impl JetStream {
         Ok(Ok(answer))
     }
 
-    fn may_create(&self, config: &StreamConfig) -> Result<(), ApiError> {
+    pub(crate) fn may_create(&self, config: &StreamConfig) -> Result<(), ApiError> {
         if self.streams.len() >= self.limits.max_streams as usize {
             return Err(api_error::MAXIMUM_STREAMS_LIMIT);
         }
@@ -120,6 +121,7 @@ impl JetStream {
             && (stream.config.max_messages_per_subject < 0
                 || config.max_messages_per_subject < stream.config.max_messages_per_subject);
         turn.store.update_stream(id, &stored_config::encode_stream(&config, stream.created))?;
+        turn.store.compress(id, config.compression == Compression::S2);
         if fewer_per_subject {
             self.trim_all_subjects(turn, id, config.max_messages_per_subject as u64)?;
         }

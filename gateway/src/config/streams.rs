@@ -49,6 +49,8 @@ pub struct Stream {
     pub allow_rollup: bool,
     /// `allow_msg_ttl`. Default: false.
     pub allow_message_ttl: bool,
+    /// `compression: s2`: payloads are stored compressed. Default: none.
+    pub compressed: bool,
     /// `subject_transform { src, dest }`: under which subject a message is stored. Default: its own.
     pub subject_transform: Option<Mapping>,
     /// `republish { src, dest, headers_only }`. Default: none.
@@ -231,6 +233,7 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         deny_purge: flag(&mut block, "deny_purge", report),
         allow_rollup: flag(&mut block, "allow_rollup_hdrs", report),
         allow_message_ttl: flag(&mut block, "allow_msg_ttl", report),
+        compressed: false,
         subject_transform: mapping(&mut block, "subject_transform", false, report),
         republish: mapping(&mut block, "republish", true, report),
         metadata: metadata(&mut block, report),
@@ -255,7 +258,9 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
     if let Some(field) = block.field(&["storage"]) {
         set(&mut stream.storage, field.choice(&[("file", Storage::File), ("memory", Storage::Memory)], report));
     }
-    fixed(&mut block, "compression", "none", report);
+    if let Some(field) = block.field(&["compression"]) {
+        set(&mut stream.compressed, field.choice(&[("none", false), ("s2", true)], report));
+    }
     fixed_one(&mut block, "num_replicas", report);
     block.refuse(&STREAM_FIELDS_LACKING, report);
     if stream.discard_new_per_subject && (stream.discard == Discard::Old || stream.max_messages_per_subject.is_none()) {
