@@ -30,4 +30,5 @@ mod pulled;
 mod signals;
 mod status;
 mod store;
+mod templates;
 mod uplink;

@@ -224,7 +224,10 @@ fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-fn entries(archive: &[u8]) -> Vec<(String, i64, u64, Vec<u8>, Vec<u8>)> {
+/// Name, time, sequence, headers, body.
+type Owned = (String, i64, u64, Vec<u8>, Vec<u8>);
+
+fn entries(archive: &[u8]) -> Vec<Owned> {
     let (mut reader, mut all) = (Reader::default(), Vec::new());
     reader.push(archive);
     while let Some(entry) = reader.next(1 << 20).expect("sound") {
