@@ -86,12 +86,19 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
         deny_purge: stream.deny_purge,
         allow_rollup: stream.allow_rollup,
         allow_message_ttl: stream.allow_message_ttl,
+        allow_atomic: stream.allow_atomic,
+        allow_batched: stream.allow_batched,
+        no_ack: stream.no_ack,
+        persist_async: stream.persist_async,
         subject_transform: stream.subject_transform.as_ref().map(transform),
         republish: stream
             .republish
             .as_ref()
             .map(|mapping| Republish { subjects: transform(mapping), headers_only: mapping.headers_only }),
         allow_direct: true,
+        mirror: stream.origins.mirror.clone().map(Box::new),
+        sources: stream.origins.sources.clone(),
+        mirror_direct: stream.origins.mirror_direct,
         metadata: stream.metadata.clone(),
         ..StreamConfig::named(&stream.name)
     }

@@ -6,6 +6,7 @@
 
 mod authorization;
 mod bad_input;
+mod batches;
 mod domains;
 mod forward;
 mod full_disk;
@@ -27,6 +28,7 @@ mod mqtt_sessions;
 mod operations;
 mod permissions;
 mod pulled;
+mod pulling;
 mod signals;
 mod status;
 mod store;

@@ -36,7 +36,7 @@ impl Both {
     }
 
     /// Asks both, and compares. What ours said.
-    fn ask(&mut self, subject: &str, body: &str) -> Result<String> {
+    pub(crate) fn ask(&mut self, subject: &str, body: &str) -> Result<String> {
         let ours = answer(&mut self.ours, subject, body)?;
         let stock = answer(&mut self.stock, subject, body)?;
         ensure!(ours == stock, "{subject} {body}\n ours:  {ours}\n stock: {stock}");

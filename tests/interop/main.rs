@@ -4,6 +4,7 @@ mod async_nats_buckets;
 mod async_nats_client;
 mod consumers;
 mod like_stock;
+mod like_stock_batches;
 mod mqtt_scripts;
 mod nats_command_line;
 mod nats_scripts;

@@ -113,21 +113,10 @@ impl Broker {
             Parsed::DirectGet { .. } if self.store.is_overloaded(&self.settings) => {
                 self.publish_status(now, reply, NO_RESPONDERS, out);
             }
-            Parsed::DirectGet { stream, get, headers } if self.store.allows_direct(&stream) => {
-                let name = stream.clone();
-                let request = match get {
-                    DirectRequest::One(get) => Request::MessageGet { name, get },
-                    DirectRequest::Several(mut get) => {
-                        if get.max_bytes == 0 {
-                            get.max_bytes = self.settings.max_pending as u64;
-                        }
-                        Request::DirectGet { name, get }
-                    }
-                };
-                let size = message.payload().len() + reply.len();
-                self.store.ask(request, Asked::Direct { stream, headers, reply: reply.into() }, size);
-            }
-            Parsed::DirectGet { .. } => self.publish_status(now, reply, NO_RESPONDERS, out),
+            Parsed::DirectGet { stream, get, headers } => match self.who_answers_for(&stream) {
+                Some(stream) => self.ask_direct(stream, get, headers, message),
+                None => self.publish_status(now, reply, NO_RESPONDERS, out),
+            },
             Parsed::Status { stream, consumer: Some(consumer), .. } if !self.store.has_consumer(&stream, &consumer) => {
                 self.publish_status(now, reply, NO_RESPONDERS, out);
             }
@@ -137,16 +126,39 @@ impl Broker {
         }
     }
 
+    fn ask_direct(&mut self, stream: Box<str>, get: DirectRequest, headers: bool, message: &Message<'_>) {
+        let name = stream.clone();
+        let request = match get {
+            DirectRequest::One(get) => Request::MessageGet { name, get },
+            DirectRequest::Several(mut get) => {
+                if get.max_bytes == 0 {
+                    get.max_bytes = self.settings.max_pending as u64;
+                }
+                Request::DirectGet { name, get }
+            }
+        };
+        let size = message.payload().len() + message.reply.len();
+        self.store.ask(request, Asked::Direct { stream, headers, reply: message.reply.into() }, size);
+    }
+
+    /// The stream that direct gets for a stream are answered from: itself, or a mirror of it.
+    fn who_answers_for(&self, name: &str) -> Option<Box<str>> {
+        if self.store.allows_direct(name) { Some(name.into()) } else { self.origins.standing_for(name).map(Box::from) }
+    }
+
     /// The store answered a request.
     pub(crate) fn jetstream_answer(&mut self, now: Now, asked: &Asked, answer: &Answer, out: &mut Outbox) {
         match asked {
             Asked::Api { kind, .. } if is_absent(*kind, answer) => {}
             Asked::Api { kind, reply, audited } => {
                 let mut json = Vec::with_capacity(512);
+                let shows_origins = matches!(answer, Answer::Stream(_) | Answer::StreamList { .. });
+                let origins = shows_origins.then(|| self.origins.infos(now));
                 let server = Server {
                     domain: self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()),
                     name: &self.settings.server.name,
                     version: &self.settings.server.version,
+                    origins: origins.as_ref(),
                 };
                 // Headers first, if there are any.
                 if let Answer::Consumer(info) | Answer::Reset { info, .. } = answer

@@ -20,6 +20,7 @@ mod model_tests;
 mod monitoring;
 mod mqtt_client;
 mod nats_client;
+mod origins;
 mod outbox;
 mod permissions;
 mod plan;

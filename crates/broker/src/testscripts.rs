@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use goldenscript::{Command, Context};
 use jetstream::advisory::{Action, Advisory, DeliveryFact};
+use jetstream::batching::BatchAnswer;
 use jetstream::command::{Answer, Batch, Command as StoreCommand, Event, Outcome, Turn};
 use jetstream::identity::{ConsumerId, Sequence, StreamId};
 
@@ -168,10 +169,15 @@ impl Runner {
         output
     }
 
-    fn stored(&mut self) {
+    fn stored(&mut self, in_batch: bool) {
         let mut turn = Turn::default();
         for batch in self.batches.drain(..) {
             let outcomes = batch.commands.iter().map(|command| match command {
+                StoreCommand::Append(_) if in_batch => {
+                    let (sequence, batch) = (Sequence(9), "B".into());
+                    let ack = BatchAnswer::Committed { sequence, duplicate: false, batch, count: 3 };
+                    Outcome::Batch { stored: true, answers: vec![BatchAnswer::Staged, ack] }
+                }
                 StoreCommand::Append(_) => {
                     self.sequence += 1;
                     Outcome::Appended { sequence: Sequence(self.sequence), duplicate: false }
@@ -253,7 +259,7 @@ impl goldenscript::Runner for Runner {
                 self.broker.tick(self.now, &mut self.out);
             }
             "store" => output += &self.store(),
-            "stored" => self.stored(),
+            "stored" => self.stored(arguments.next_pos() == Some("batch")),
             "stream" => {
                 let name = arguments.next_pos().ok_or("which?")?.into();
                 let mut subjects = Vec::new();
@@ -262,7 +268,8 @@ impl goldenscript::Runner for Runner {
                 }
                 let stream = StreamId(16);
                 let state = jetstream::store::StreamState::default();
-                self.event(Event::StreamUp { stream, name, subjects, allow_direct: false, state });
+                let no_ack = arguments.take_key("no_ack").is_some();
+                self.event(Event::StreamUp { stream, name, subjects, allow_direct: false, no_ack, state });
             }
             "consumer" => {
                 let stream = arguments.next_pos().ok_or("which stream?")?.into();

@@ -357,22 +357,12 @@ pub(crate) fn pause_until(text: &str) -> Result<Option<Timestamp>, ApiError> {
     Ok(Some(time_of(text)?).filter(|until| *until > ZERO_TIME))
 }
 
-fn time_of(text: &str) -> Result<Timestamp, ApiError> {
+/// A time in a request.
+pub(crate) fn time_of(text: &str) -> Result<Timestamp, ApiError> {
     parse_time(text).ok_or_else(|| {
         let text = format_args!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse it");
         api_error::invalid_json(text)
     })
-}
-
-/// The level of the API that a consumer needs.
-fn required_level(config: &ConsumerConfig) -> &'static str {
-    if config.ack_policy == AckPolicy::FlowControl {
-        "4"
-    } else if config.pause_until.is_some() || config.priority != Priority::default() {
-        "1"
-    } else {
-        "0"
-    }
 }
 
 /// A configuration as it stands in an answer, in stock's order of keys.
@@ -495,7 +485,7 @@ impl<'a> WireConsumerConfig<'a> {
             mem_storage: config.memory_storage,
             direct: config.direct,
             sourcing: config.sourcing,
-            metadata: metadata(&config.metadata, required_level(config), version),
+            metadata: metadata(&config.metadata, jetstream::api_level::of_consumer(config), version),
             pause_until: config.pause_until.map(Time),
             priority_groups: &config.priority.groups,
             priority_policy: match config.priority.policy {

@@ -247,6 +247,13 @@ impl Object {
         value.map(|value| Object::new(value, format!("{}.{key}", self.path), go_type)).transpose()
     }
 
+    /// A list of objects inside.
+    pub(crate) fn objects(&mut self, key: &str, go_type: &str) -> Result<Vec<Object>, ApiError> {
+        let values = self.list(key, &format!("*server.{go_type}"), Ok)?;
+        let path = format!("{}.{key}", self.path);
+        values.into_iter().map(|value| Object::new(value, path.clone(), go_type)).collect()
+    }
+
     /// One of a few words; the first when it is not there.
     pub(crate) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
         self.word_or(key, words, |value| format!("can not unmarshal {value:?}"))

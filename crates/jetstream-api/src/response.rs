@@ -1,6 +1,7 @@
 //! Answers to bytes: the right `type`, the keys in stock's order, an error with what stock puts beside it.
 
 use crate::consumer_config::WireConsumerConfig;
+use crate::origin::{OriginInfos, WireOrigin};
 use crate::request::Kind;
 use crate::stream_config::WireStreamConfig;
 use crate::wire::{Time, is_zero, write};
@@ -29,6 +30,8 @@ pub struct Server<'a> {
     pub name: &'a str,
     /// The nats-server version we are compatible with.
     pub version: &'a str,
+    /// How the streams' origins are doing; `None`: not known here.
+    pub origins: Option<&'a OriginInfos>,
 }
 
 impl Kind {
@@ -257,6 +260,10 @@ struct WireStream<'a> {
     state: WireState<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<WireCluster<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<WireOrigin<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<WireOrigin<'a>>,
     ts: Time,
     #[serde(skip_serializing_if = "is_zero")]
     did_create: bool,
@@ -288,11 +295,15 @@ pub(crate) struct WireState<'a> {
 
 impl<'a> WireStream<'a> {
     fn new(info: &'a StreamInfo, server: &Server<'a>) -> WireStream<'a> {
+        let origins = server.origins.and_then(|origins| origins.get(&info.id)).map_or(&[][..], Vec::as_slice);
+        let sources = info.config.sources.iter().enumerate();
         WireStream {
             config: WireStreamConfig::new(&info.config, server.version),
             created: Time(info.created),
             state: WireState::new(info),
             cluster: None,
+            mirror: info.config.mirror.as_deref().map(|source| WireOrigin::new(source, origins.first())),
+            sources: sources.map(|(place, source)| WireOrigin::new(source, origins.get(place))).collect(),
             ts: Time(info.now),
             did_create: false,
         }

@@ -2,7 +2,7 @@
 
 use crate::stream_config::Purpose;
 use jetstream::api_error::{self, ApiError};
-use jetstream::config::{Discard, Retention, StreamConfig};
+use jetstream::config::{Discard, Retention, Storage, StreamConfig};
 use std::collections::BTreeMap;
 use subject::Filter;
 
@@ -95,6 +95,12 @@ pub(crate) fn rules(config: &StreamConfig, marker_ttl: i64, purpose: Purpose) ->
     if config.allow_schedules && config.discard == Discard::New {
         return Err(invalid("message scheduling cannot use discard new"));
     }
+    if config.persist_async && config.storage != Storage::File {
+        return Err(invalid("async persist mode is only supported on file storage"));
+    }
+    if config.persist_async && config.allow_atomic {
+        return Err(invalid("async persist mode is not supported with atomic batch publish"));
+    }
     if config.sealed && purpose == Purpose::Create {
         return Err(invalid("stream configuration for create can not be sealed"));
     }
@@ -128,11 +134,13 @@ fn marker(lives: i64) -> Result<(), ApiError> {
 }
 
 /// Valid, apart from each other, and apart from what the server itself speaks on?
-pub(crate) fn subjects(texts: &[String]) -> Result<Vec<Filter>, ApiError> {
+pub(crate) fn subjects(texts: &[String], no_ack: bool) -> Result<Vec<Filter>, ApiError> {
     let mut filters: Vec<Filter> = Vec::with_capacity(texts.len());
     for text in texts {
         let filter = Filter::parse(text).map_err(|_| invalid("invalid subject"))?;
-        reserved(&filter)?;
+        if !no_ack {
+            reserved(&filter)?;
+        }
         if let Some(other) = filters.iter().find(|other| other.overlaps(&filter)) {
             return Err(invalid(format_args!("subject \"{other}\" overlaps with \"{filter}\"")));
         }

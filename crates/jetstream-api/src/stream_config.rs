@@ -2,16 +2,17 @@
 
 use crate::API_LEVEL;
 use crate::json::Object;
+use crate::origin::{self, WireSource};
 use crate::stream_check;
 use crate::wire::is_zero;
 use jetstream::api_error::{self, ApiError};
+use jetstream::api_level;
 use jetstream::config::{ConsumerLimits, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Fields of stock that this version does not build.
-const UNSUPPORTED: [&str; 7] =
-    ["no_ack", "mirror", "sources", "placement", "mirror_direct", "allow_atomic", "allow_batched"];
+const UNSUPPORTED: [&str; 1] = ["placement"];
 
 /// What a stream request holds besides the finished configuration.
 pub(crate) struct Draft {
@@ -60,6 +61,11 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.first_sequence = body.unsigned("first_seq")?;
     config.metadata = body.pairs("metadata")?;
     config.allow_message_ttl = body.flag("allow_msg_ttl")?;
+    origin::read(&mut body, &mut config)?;
+    config.no_ack = body.flag("no_ack")?;
+    config.allow_atomic = body.flag("allow_atomic")?;
+    config.persist_async = body.word("persist_mode", &[("default", false), ("", false), ("async", true)])?;
+    config.allow_batched = body.flag("allow_batched")?;
     let marker_ttl = body.duration("subject_delete_marker_ttl")?;
     config.allow_counter = body.flag("allow_msg_counter")?;
     config.allow_schedules = body.flag("allow_msg_schedules")?;
@@ -129,8 +135,6 @@ fn read_unsupported(body: &mut Object) -> Result<(), ApiError> {
     let unknown = |_| api_error::invalid_json("unknown compression algorithm");
     let compression = body.word("compression", &[("none", false), ("s2", true)]).map_err(unknown)?;
     body.refuse_value("compression", compression);
-    let persist_mode = body.word("persist_mode", &[("default", false), ("", false), ("async", true)])?;
-    body.refuse_value("persist_mode", persist_mode);
     for key in UNSUPPORTED {
         body.unsupported(key);
     }
@@ -162,17 +166,21 @@ impl Draft {
         let config = &mut self.config;
         // Checked to be positive.
         config.max_age_ns = self.max_age.unsigned_abs();
+        let takes = config.mirror.is_some() || !config.sources.is_empty();
         config.duplicate_window_ns = match (self.duplicate_window.unsigned_abs(), config.max_age_ns) {
+            // What is taken from others was judged there.
+            (0, _) if takes => 0,
             (0, 0) => StreamConfig::named("").duplicate_window_ns,
             (0, max_age) => StreamConfig::named("").duplicate_window_ns.min(max_age),
             (window, _) => window,
         };
         stream_check::rules(config, self.marker_ttl, purpose)?;
         complete_features(config, self.marker_ttl.unsigned_abs());
-        if self.subjects.is_empty() {
+        jetstream::origin::check(config, !self.subjects.is_empty())?;
+        if self.subjects.is_empty() && !takes {
             self.subjects.push(config.name.clone().into());
         }
-        config.subjects = stream_check::subjects(&self.subjects)?;
+        config.subjects = stream_check::subjects(&self.subjects, config.no_ack)?;
         complete_republish(config);
         if let Some(field) = self.unsupported {
             return Err(api_error::stream_invalid_config(format_args!(
@@ -203,7 +211,13 @@ pub(crate) struct WireStreamConfig<'a> {
     discard: &'static str,
     storage: &'static str,
     num_replicas: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    no_ack: bool,
     duplicate_window: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<WireSource<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<WireSource<'a>>,
     compression: &'static str,
     #[serde(skip_serializing_if = "is_zero")]
     first_seq: u64,
@@ -226,7 +240,13 @@ pub(crate) struct WireStreamConfig<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     allow_msg_counter: bool,
     #[serde(skip_serializing_if = "is_zero")]
+    allow_atomic: bool,
+    #[serde(skip_serializing_if = "is_zero")]
     allow_msg_schedules: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    persist_mode: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    allow_batched: bool,
     metadata: BTreeMap<&'a str, &'a str>,
 }
 
@@ -279,7 +299,10 @@ impl<'a> WireStreamConfig<'a> {
                 Storage::Memory => "memory",
             },
             num_replicas: 1,
+            no_ack: config.no_ack,
             duplicate_window: config.duplicate_window_ns,
+            mirror: config.mirror.as_deref().map(WireSource::new),
+            sources: config.sources.iter().map(WireSource::new).collect(),
             compression: "none",
             first_seq: config.first_sequence,
             subject_transform: config
@@ -292,7 +315,7 @@ impl<'a> WireStreamConfig<'a> {
                 headers_only: republish.headers_only,
             }),
             allow_direct: config.allow_direct,
-            mirror_direct: false,
+            mirror_direct: config.mirror_direct,
             discard_new_per_subject: config.discard_new_per_subject,
             sealed: config.sealed,
             deny_delete: config.deny_delete,
@@ -305,33 +328,27 @@ impl<'a> WireStreamConfig<'a> {
             allow_msg_ttl: config.allow_message_ttl,
             subject_delete_marker_ttl: config.subject_delete_marker_ttl_ns,
             allow_msg_counter: config.allow_counter,
+            allow_atomic: config.allow_atomic,
             allow_msg_schedules: config.allow_schedules,
-            metadata: metadata(&config.metadata, needed_level(config), version),
+            persist_mode: if config.persist_async { "async" } else { "" },
+            allow_batched: config.allow_batched,
+            metadata: metadata(&config.metadata, api_level::of_stream(config), version),
         }
     }
 }
 
-/// The least API level of a server that understands the configuration.
-fn needed_level(config: &StreamConfig) -> &'static str {
-    if config.allow_counter || config.allow_schedules {
-        "2"
-    } else if config.allow_message_ttl || config.subject_delete_marker_ttl_ns > 0 {
-        "1"
-    } else {
-        "0"
-    }
-}
+/// Texts of the levels.
+const LEVELS: [&str; API_LEVEL as usize + 1] = ["0", "1", "2", "3", "4", "5"];
 
 /// A user's pairs and the server's: its API level, its version, and the level that this configuration needs.
 pub(crate) fn metadata<'a>(
     own: &'a BTreeMap<String, String>,
-    needed: &'a str,
+    needed: u32,
     version: &'a str,
 ) -> BTreeMap<&'a str, &'a str> {
-    const { assert!(API_LEVEL == 5, "the text below says so as well") };
     let mut pairs: BTreeMap<&str, &str> = own.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    pairs.insert("_nats.level", "5");
-    pairs.insert("_nats.req.level", needed);
+    pairs.insert("_nats.level", LEVELS[API_LEVEL as usize]);
+    pairs.insert("_nats.req.level", LEVELS.get(needed as usize).copied().unwrap_or_default());
     pairs.insert("_nats.ver", version);
     pairs
 }

@@ -140,7 +140,7 @@ impl JetStream {
         let is_last = turn.store.subject_state(id, message.subject).is_some_and(|state| state.messages == 1);
         let has_marker = stream.leaves_markers() && is_last && !is_marker(message.headers);
         let block = marker(stream.config.subject_delete_marker_ttl_ns);
-        let marker = Incoming { subject: message.subject, headers: &block, payload: b"" };
+        let marker = Incoming { subject: message.subject, headers: &block, payload: b"", taken: None };
         let before = self.removed.len();
         let refused = if has_marker {
             match self.append_own(turn, id, &marker)? {

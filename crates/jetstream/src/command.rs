@@ -5,10 +5,12 @@
 
 use crate::advisory::Advisory;
 use crate::api_error::ApiError;
+use crate::batching::BatchAnswer;
 use crate::config::{ConsumerConfig, StreamConfig};
 use crate::direct_get::{DirectGet, DirectPiece};
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
 use crate::ledger::Ledger;
+use crate::origin::{OriginId, Origins};
 use crate::store::{MessageBuffer, Space, StreamState};
 
 /// A piece of an arena.
@@ -93,11 +95,53 @@ pub struct Append {
     pub queues: (u32, u32),
 }
 
+/// A message of a stream's origin, as it is to be stored: see [`crate::origin`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Take {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which of its origins.
+    pub origin: OriginId,
+    /// Whom the outcome is for.
+    pub ticket: Ticket,
+    /// Its sequence at the origin.
+    pub sequence: Sequence,
+    /// The sequence of the one that the origin sent before it: it is stored only if that one was taken last.
+    pub previous: Sequence,
+    /// When it was stored there.
+    pub time: Timestamp,
+    /// Literal subject.
+    pub subject: Span,
+    /// Header block or empty.
+    pub headers: Span,
+    /// Body.
+    pub payload: Span,
+}
+
+/// What is known of an origin that begins to deliver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Begin {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which of its origins.
+    pub origin: OriginId,
+    /// What tells the origin from one that is made again under its name; empty: not known.
+    pub identity: Span,
+    /// It is another one than before: its first message comes next.
+    pub is_anew: bool,
+    /// For a mirror: nothing up to here will come.
+    pub skip_to: Sequence,
+}
+
 /// Everything that can be asked of the store thread. Hot ones are small and `Copy`; the others are boxed.
 #[derive(Debug)]
 pub enum Command {
-    /// Store a message. → [`Outcome::Appended`] or [`Outcome::Refused`].
+    /// Store a message. → [`Outcome::Appended`], [`Outcome::Refused`] or [`Outcome::Batch`].
     Append(Append),
+    /// Store a message that was taken from a stream's origin. → [`Outcome::Appended`] or [`Outcome::Refused`].
+    Take(Box<Take>),
+    /// An origin has begun to deliver. → [`Outcome::Done`].
+    Begin(Box<Begin>),
     /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`].
     Ack(Ack),
     /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox. [`Outcome::Refused`] when there
@@ -417,6 +461,13 @@ pub enum Outcome {
     },
     /// Not stored.
     Refused(ApiError),
+    /// A message of a batch: what is to be said on its reply subject, which may be nothing.
+    Batch {
+        /// The message itself is in the stream now.
+        stored: bool,
+        /// In this order.
+        answers: Vec<BatchAnswer>,
+    },
     /// The acknowledgement is durable: confirm it on its reply subject, if it has one.
     Acknowledged {
         /// False for acknowledgements that are not confirmed (`+NXT`, unknown).
@@ -635,8 +686,17 @@ pub enum Event {
         subjects: Vec<Box<str>>,
         /// Is `DIRECT.GET` allowed?
         allow_direct: bool,
+        /// Publishers get no acknowledgement.
+        no_ack: bool,
         /// Its counters now.
         state: StreamState,
+    },
+    /// Where a stream takes messages from; follows its [`Event::StreamUp`] if it does, or did.
+    Origins {
+        /// Its instance.
+        stream: StreamId,
+        /// All of its origins.
+        origins: Box<Origins>,
     },
     /// A stream is gone.
     StreamDown {

@@ -82,7 +82,7 @@ impl JetStream {
         let mut renamed = Vec::new();
         let is_renamed = self.rename(id, target, &mut renamed).unwrap_or(false);
         let target = if is_renamed { &renamed[..] } else { target };
-        let sent = Incoming { subject: target, headers: &headers, payload: content.payload };
+        let sent = Incoming { subject: target, headers: &headers, payload: content.payload, taken: None };
         let verdict = self.append_own(turn, id, &sent)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         match (next, verdict) {

@@ -18,7 +18,9 @@ mod ack_subject;
 pub mod advisory;
 mod aging;
 pub mod api_error;
+pub mod api_level;
 mod appending;
+pub mod batching;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -42,6 +44,7 @@ mod mapping;
 mod message_id;
 mod message_ttl;
 mod number;
+pub mod origin;
 mod own_messages;
 mod pending;
 mod priority;
@@ -71,6 +74,8 @@ mod telling;
 mod trimming;
 mod zone;
 
+#[cfg(test)]
+mod batch_properties;
 #[cfg(test)]
 mod ledger_properties;
 #[cfg(test)]

@@ -147,7 +147,8 @@ pub(crate) fn no_control(headers: &[u8]) -> Cow<'_, [u8]> {
     [b"NATS/1.0", &headers[end..]].concat().into()
 }
 
-fn letters(mut number: u128) -> Box<str> {
+/// A short name made of a number.
+pub(crate) fn letters(mut number: u128) -> Box<str> {
     const CHARACTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut name = String::with_capacity(NAME);
     for _ in 0..NAME {

@@ -4,6 +4,8 @@
 //!
 //! Not here: consumers (they are told what was added and removed), and the API's requests ([`crate::stream_requests`]).
 
+mod batched;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use subject::Filter;
@@ -18,6 +20,7 @@ use crate::ledger::{Book, Cause};
 use crate::mapping::Mapping;
 use crate::message_id::IdKey;
 use crate::message_ttl::TimeToLive;
+use crate::origin::{Places, Taken};
 use crate::publish_header::{PublishHeaders, sequence};
 use crate::room::room_needed;
 use crate::scheduling::Planned;
@@ -25,7 +28,10 @@ use crate::store::{
     Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StoredMessage, StreamState, SubjectState,
     message_size_in, undamaged,
 };
-use crate::trimming::Excess;
+use crate::trimming::{self, Excess};
+pub(crate) use batched::{SoFar, Unfit};
+
+mod taken;
 
 /// Messages removed by one call of the store; a longer removal is done in steps.
 pub(crate) const REMOVED_PER_STEP: u64 = 4096;
@@ -40,6 +46,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) subject: &'a [u8],
     pub(crate) headers: &'a [u8],
     pub(crate) payload: &'a [u8],
+    /// Where it was taken from, if it was not published here.
+    pub(crate) taken: Option<Taken>,
 }
 
 impl Incoming<'_> {
@@ -70,21 +78,22 @@ impl Verdict {
     }
 }
 
-/// How a store hashes message ids, and how many of them a stream may remember.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ids {
-    pub(crate) key: IdKey,
-    pub(crate) most: usize,
-}
-
-/// A publish that nothing but the stream's limits may speak against any more.
+/// What is known of a message that may be stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Judged<'a> {
     pub(crate) headers: &'a PublishHeaders<'a>,
     pub(crate) id_hash: Option<u128>,
     pub(crate) most_ids: usize,
-    /// The stream before it.
+    /// The stream's state before it, and its subject's, where that matters.
     pub(crate) state: StreamState,
+    pub(crate) on_subject: Option<SubjectState>,
+}
+
+/// How a store hashes message ids, and how many of them a stream may remember.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ids {
+    pub(crate) key: IdKey,
+    pub(crate) most: usize,
 }
 
 /// Messages that left a stream: a stretch of its front, or all of one subject.
@@ -145,11 +154,13 @@ pub(crate) struct Stream {
     /// When it has to send messages.
     pub(crate) planned: Planned,
     /// What a roll-up has left for the turns to come.
-    pub(crate) unfinished: Option<Box<Excess>>,
+    pub(crate) unfinished: Vec<Excess>,
     /// How far it is forwarded.
     pub(crate) forwarded: Forwarded,
     /// What became of its messages, if it is forwarded.
     pub(crate) book: Option<Box<Book>>,
+    /// How far it has come with its origins.
+    pub(crate) places: Places,
     duplicates: Duplicates,
     /// Id of the last message; `None`: not known since loading, ask the store.
     last_id: Option<Vec<u8>>,
@@ -174,9 +185,10 @@ impl Stream {
             next_end: None,
             aging: Aging::default(),
             planned: Planned::default(),
-            unfinished: None,
+            unfinished: Vec::new(),
             forwarded: Forwarded::default(),
             book: None,
+            places: Places::default(),
             duplicates: Duplicates::default(),
             last_id: None,
         }
@@ -218,6 +230,9 @@ impl Stream {
         ids: &Ids,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
+        if let Some(taken) = &message.taken {
+            return self.append_taken(store, now, (message, taken), ids, removed);
+        }
         if self.config.sealed {
             return Ok(Verdict::Refused(api_error::STREAM_SEALED));
         }
@@ -238,14 +253,14 @@ impl Stream {
                 return Ok(Verdict::Refused(refusal));
             }
         }
-        let judged = Judged { headers: &headers, id_hash, most_ids: ids.most, state };
+        let judged = Judged { headers: &headers, id_hash, most_ids: ids.most, state, on_subject: None };
         if self.rewrites() {
             return self.append_rewritten(store, now, message, &judged, removed);
         }
         self.keep(store, now, message, &judged, removed)
     }
 
-    /// Stores what is [`Judged`], if the limits let it.
+    /// Stores a message that nothing but the stream's limits may speak against any more.
     pub(crate) fn keep(
         &mut self,
         store: &mut dyn Store,
@@ -254,17 +269,30 @@ impl Stream {
         judged: &Judged<'_>,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
-        let Judged { headers, id_hash, most_ids, state } = *judged;
+        let Judged { headers, id_hash, most_ids, state, .. } = *judged;
         if let Some(refusal) = self.size_refusal(message) {
             return Ok(Verdict::Refused(refusal));
         }
         if self.has_no_interest(message.subject) {
-            return self.pass(store, now, message, judged, removed);
+            return self.pass(store, now, message, (headers, id_hash, most_ids), removed);
         }
         let on_subject = self.limited_subject(store, message.subject);
         if let Some(refusal) = self.limit_refusal(store, message, headers, &state, on_subject)? {
             return Ok(Verdict::Refused(refusal));
         }
+        self.put(store, now, message, &Judged { on_subject, ..*judged }, removed)
+    }
+
+    /// Stores a message that was judged.
+    fn put(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        message: &Incoming<'_>,
+        judged: &Judged<'_>,
+        removed: &mut Vec<Removal>,
+    ) -> Result<Verdict, StoreError> {
+        let Judged { headers, id_hash, most_ids, state, on_subject } = *judged;
         let is_cleared = match self.clear_for(store, message, headers, removed)? {
             Ok(is_cleared) => is_cleared,
             Err(refusal) => return Ok(Verdict::Refused(refusal)),
@@ -306,10 +334,10 @@ impl Stream {
         store: &mut dyn Store,
         now: Now,
         message: &Incoming<'_>,
-        judged: &Judged<'_>,
+        (headers, id_hash, most_ids): (&PublishHeaders<'_>, Option<u128>, usize),
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
-        let Judged { headers, id_hash, most_ids, state } = *judged;
+        let state = store.state(self.id);
         let sequence = state.last.next();
         store.skip_to(self.id, sequence, Now { wall: now.wall.max(state.last_time), age: now.age })?;
         self.remember(id_hash, headers, sequence, now.age, most_ids);
@@ -495,7 +523,7 @@ impl Stream {
         store.subject_state(self.id, subject)
     }
 
-    fn size_refusal(&self, message: &Incoming<'_>) -> Option<ApiError> {
+    pub(crate) fn size_refusal(&self, message: &Incoming<'_>) -> Option<ApiError> {
         let size = (message.headers.len() + message.payload.len()) as u64;
         let exceeds_hubs = self.forwarded.largest.is_some_and(|max| size > max);
         if exceeds_hubs || u64::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
@@ -611,16 +639,15 @@ impl Stream {
         keep: u64,
         removed: &mut Vec<Removal>,
     ) -> Result<(), StoreError> {
-        if rollup.eq_ignore_ascii_case(b"all") {
-            if keep == 0 && store.state(self.id).messages > REMOVED_PER_STEP {
-                return self.clear(store, removed).map(drop);
-            }
-            return self.remove_below(store, new, removed).map(drop);
+        let all = rollup.eq_ignore_ascii_case(b"all");
+        if all && keep == 0 && store.state(self.id).messages > trimming::STEP {
+            return self.clear(store, removed).map(drop);
         }
+        let subject = if all { b">" } else { subject };
         let mut excess = Excess::RolledUp { subject: subject.into(), below: new };
         if !excess.step(store, self.id, keep, removed)? {
             excess.save(store, self.id)?;
-            self.unfinished = Some(Box::new(excess));
+            self.unfinished.push(excess);
         }
         Ok(())
     }
@@ -634,10 +661,10 @@ impl Stream {
         removed: &mut Vec<Removal>,
     ) -> Result<Result<bool, ApiError>, StoreError> {
         let all = headers.rollup.is_some_and(|rollup| rollup.eq_ignore_ascii_case(b"all"));
-        if !all || store.state(self.id).messages <= REMOVED_PER_STEP {
+        if !all || store.state(self.id).messages <= trimming::STEP {
             return Ok(Ok(false));
         }
-        if !self.id.is_volatile() && store.space().available < room_needed(message) {
+        if !self.id.is_volatile() && !store.has_room(room_needed(message))? {
             return Ok(Err(api_error::STORAGE_RESOURCES_EXCEEDED));
         }
         self.clear(store, removed)?;
@@ -651,33 +678,6 @@ impl Stream {
             removed.push(Removal { evicted, among: Among::All, cause: Cause::Purge });
         }
         Ok(evicted.messages)
-    }
-
-    /// Removes everything below a sequence; answers how many that were.
-    pub(crate) fn remove_below(
-        &mut self,
-        store: &mut dyn Store,
-        below: Sequence,
-        removed: &mut Vec<Removal>,
-    ) -> Result<u64, StoreError> {
-        let limits = FrontLimits {
-            max_messages: u64::MAX,
-            max_bytes: u64::MAX,
-            stored_before: None,
-            below,
-            limit: REMOVED_PER_STEP,
-        };
-        let mut count = 0;
-        loop {
-            let evicted = store.evict(self.id, &limits)?;
-            count += evicted.messages;
-            if evicted.messages > 0 {
-                removed.push(Removal { evicted, among: Among::All, cause: Cause::Purge });
-            }
-            if evicted.messages < REMOVED_PER_STEP {
-                return Ok(count);
-            }
-        }
     }
 
     /// Removes what matches, all but the newest `keep`; answers how many that were.

@@ -12,6 +12,7 @@ use crate::consumer::Consumer;
 use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
 use crate::ledger::Cause;
+use crate::origin::has_origins;
 use crate::purging::Purging;
 use crate::store::{Evicted, MessageBuffer, Store, StoreError, message_size, undamaged};
 use crate::stored_config;
@@ -36,6 +37,7 @@ impl JetStream {
     pub(crate) fn create_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
         let mut config = config.clone();
         self.shorten_window(&mut config);
+        self.inherit_direct(&mut config);
         if config.sealed {
             let text = "stream configuration for create can not be sealed";
             return Ok(Err(api_error::stream_invalid_config(text)));
@@ -56,12 +58,15 @@ impl JetStream {
         let created = turn.now.wall;
         let first = Sequence(config.first_sequence.max(1));
         turn.store.create_stream(id, first, &stored_config::encode_stream(&config, created))?;
-        let stream = Stream::new(id, config, created);
+        let mut stream = Stream::new(id, config, created);
+        stream.load_places(turn.store, self.key)?;
         turn.events.push(stream_up(&stream, turn.store));
         turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Create }));
+        turn.events.extend(stream.origins(turn.store, self.key).map(|origins| Event::origins(id, origins)));
         let answer = self.describe(turn, &stream, true);
         self.stream_names.insert(stream.config.name.clone(), id);
         self.streams.insert(id, stream);
+        self.batches_allowed(id);
         Ok(Ok(answer))
     }
 
@@ -71,6 +76,7 @@ impl JetStream {
         }
         self.check_reservation(config)?;
         self.no_overlap(config)?;
+        self.fits_origins(config)?;
         self.no_republish_loop(config)
     }
 
@@ -106,11 +112,13 @@ impl JetStream {
         let Some(stream) = self.stream_named(&config.name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let id = stream.id;
         config.first_sequence = stream.config.first_sequence;
+        self.inherit_direct(&mut config);
         let checked = stream_check::check_update(&stream.config, &config)
             .and_then(|()| self.check_stream_limits(&config))
             .and_then(|()| self.check_reservation(&config))
             .and_then(|()| self.limits_hold(stream, &config))
             .and_then(|()| self.no_overlap(&config))
+            .and_then(|()| self.fits_origins(&config))
             .and_then(|()| self.no_republish_loop(&config));
         if let Err(error) = checked {
             return Ok(Err(error));
@@ -121,13 +129,19 @@ impl JetStream {
         turn.store.update_stream(id, &stored_config::encode_stream(&config, stream.created))?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let other_retention = stream.config.retention != config.retention;
+        let had_origins = has_origins(&stream.config);
         stream.configure(config);
         stream.scheduled = None;
         turn.events.push(stream_up(stream, turn.store));
+        turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Modify }));
+        if had_origins || has_origins(&stream.config) {
+            stream.load_places(turn.store, self.key)?;
+            turn.events.push(Event::origins(id, stream.all_origins(turn.store, self.key)));
+        }
         if fewer_per_subject {
             self.trim_all_subjects(turn, id)?;
         }
-        turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Modify }));
+        self.batches_allowed(id);
         if other_retention {
             self.retention_changed(turn, id)?;
         }
@@ -194,6 +208,7 @@ impl JetStream {
         self.close_book(turn, id)?;
         turn.store.delete_stream(id)?;
         self.end_sweep(turn.store, id)?;
+        self.forget_places(turn.store, id)?;
         if let Some(stream) = self.streams.remove(&id) {
             let total = if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes };
             *total -= stream.counted_bytes;
@@ -202,6 +217,7 @@ impl JetStream {
             }
         }
         turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Delete }));
+        self.batches_allowed(id);
         turn.events.push(Event::StreamDown { stream: id });
         Ok(Ok(Answer::Deleted))
     }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use crate::advisory::Advisory;
+use crate::batching::BatchAnswer;
 use crate::command::{Answer, ConsumerInfo, Outcome, StreamInfo};
 use crate::direct_get::{DirectEnd, DirectPiece};
 
@@ -18,12 +19,33 @@ pub(super) fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
         Outcome::Refused(error) => {
             writeln!(out, "refused {} {}: {}", error.code, error.err_code, error.description)?;
         }
+        Outcome::Batch { answers, stored } => {
+            let answers: Vec<String> = answers.iter().map(batch_answer).collect();
+            let nothing = if answers.is_empty() { "silent" } else { "" };
+            writeln!(out, "{}{nothing}{}", answers.join("; "), if *stored { " (stored)" } else { "" })?;
+        }
         Outcome::Acknowledged { confirm: true } => writeln!(out, "confirmed")?,
         Outcome::Attached { queued } => writeln!(out, "  attached: {queued} queued")?,
         Outcome::Answer(answer) => write_answer(out, answer)?,
         Outcome::Again => writeln!(out, "again")?,
     }
     Ok(())
+}
+
+fn batch_answer(answer: &BatchAnswer) -> String {
+    match answer {
+        BatchAnswer::Staged => "staged".into(),
+        BatchAnswer::Flow { sequence, every } => format!("ack {sequence}, every {every}"),
+        BatchAnswer::Gap { expected, current } => format!("gap {expected}..{current}"),
+        BatchAnswer::Failed { sequence, error } => {
+            format!("failed {sequence}: {} {}", error.err_code, error.description)
+        }
+        BatchAnswer::Committed { sequence, duplicate, batch, count } => {
+            let again = if *duplicate { " duplicate" } else { "" };
+            format!("committed {batch}: {count} up to {}{again}", sequence.0)
+        }
+        BatchAnswer::Refused(error) => format!("refused {} {}: {}", error.code, error.err_code, error.description),
+    }
 }
 
 pub(super) fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {

@@ -89,6 +89,12 @@ impl SpaceGuard {
         Ok(())
     }
 
+    /// May messages of so many bytes be stored, one after the other?
+    pub(crate) fn has_room(&mut self, db: &Database, bytes: u64) -> Result<bool, StoreError> {
+        self.look(db)?;
+        Ok(bytes.saturating_mul(2).saturating_add(LOOK_EVERY) <= self.left)
+    }
+
     /// The next message looks again: a transaction ended.
     pub(crate) fn forget(&mut self) {
         self.looked = false;

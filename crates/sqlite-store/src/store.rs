@@ -522,6 +522,10 @@ impl Store for SqliteStore {
         Ok(self.erase_step()? || waits)
     }
 
+    fn has_room(&mut self, bytes: u64) -> Result<bool, StoreError> {
+        self.space.has_room(&self.db, bytes)
+    }
+
     fn space(&self) -> Space {
         self.space.space()
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ::jetstream::config::{ExternalStream, Source};
 use tempfile::TempDir;
 
 use super::*;
@@ -221,6 +222,21 @@ fn authorization_in_its_forms() {
 }
 
 #[test]
+fn streams_take_messages_from_others() {
+    let text = "streams { M { mirror { name: A, domain: hub } }
+        S { subjects: s, sources: [ { name: A, filter_subject: a.*, opt_start_seq: 5 }, { name: B, external { api: x.API, deliver: d } } ] } }";
+    let streams = config(text).streams;
+    let external = |api: &str, deliver: &str| Some(ExternalStream { api: api.into(), deliver: deliver.into() });
+    let mirror = Source { name: "A".into(), external: external("$JS.hub.API", ""), ..Source::default() };
+    assert_eq!(streams[0].origins.mirror, Some(mirror));
+    assert!(streams[0].subjects.is_empty() && streams[0].duplicate_window.is_zero());
+    let filtered = Source { name: "A".into(), filter: "a.*".into(), start_sequence: 5, ..Source::default() };
+    let elsewhere = Source { name: "B".into(), external: external("x.API", "d"), ..Source::default() };
+    assert_eq!(streams[1].origins.sources, [filtered, elsewhere]);
+    assert_eq!(streams[1].subjects, ["s"]);
+}
+
+#[test]
 fn what_is_open_to_everybody_is_known() {
     let names = |text: &str| -> Vec<&str> { config(text).open_to_everybody().iter().map(|(name, _)| *name).collect() };
     assert_eq!(names("mqtt { host: \"::1\" }, websocket { no_tls: true }"), ["client", "websocket"]);
@@ -291,6 +307,10 @@ fn streams_and_consumers() {
     };
     assert_eq!(stream.subject_transform, mapping("s.*", "t.$1", false));
     assert_eq!((&stream.republish, stream.allow_message_ttl), (&mapping(">", "u.>", true), true));
+    let text = "streams { S { allow_atomic: true, no_ack: true, allow_batched: true }, T { persist_mode: async } }";
+    let streams = self::config(text).streams;
+    assert!(streams[0].allow_atomic && streams[0].allow_batched && streams[0].no_ack && !streams[0].persist_async);
+    assert!(streams[1].persist_async && !streams[1].no_ack);
     check_refused(
         "streams { S { republish { src: a.*, dest: \"b.$2\" } } }",
         "F:1:15: `$2` refers to a wildcard that the source does not have",
@@ -305,7 +325,11 @@ fn streams_and_consumers() {
         forward { S { to: T, prefix: p } }",
         "F:3:19: forward: stream \"S\": a stream that is forwarded keeps its messages: \"retention: limits\" and \"storage: file\"",
     );
-    check_refused("streams { S { sources: [] } }", "F:1:15: field \"sources\" is not supported");
+    check_refused("streams { S { mirror { domain: hub } } }", "F:1:15: expected the \"name\" of a stream");
+    check_refused(
+        "streams { S { subjects: s, mirror { name: T } } }",
+        "F:1:28: stream mirrors can not contain subjects",
+    );
     check_refused(
         "streams { S { subjects: a.> }\nT { subjects: a.b } }",
         "F:2:1: stream \"T\": subjects overlap with an existing stream, \"S\"",

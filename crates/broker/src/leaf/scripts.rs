@@ -187,7 +187,14 @@ impl Runner {
                 let number = self.streams.len() as u32 + 16;
                 let stream = *self.streams.entry(name.clone()).or_insert(StreamId(number));
                 let state = jetstream::store::StreamState::default();
-                self.event(Event::StreamUp { stream, name: name.into(), subjects, allow_direct: false, state });
+                self.event(Event::StreamUp {
+                    stream,
+                    name: name.into(),
+                    subjects,
+                    allow_direct: false,
+                    no_ack: false,
+                    state,
+                });
             }
             "no-stream" => {
                 let stream = self.streams.remove(&next()?).ok_or("no such stream")?;

@@ -44,7 +44,7 @@ pub(super) fn page(monitor: &Monitor, query: &Query, statistics: Option<&Statist
         Some(facts) => {
             let name = &*core.broker.settings().server.name;
             let version = &*core.broker.settings().server.version;
-            let server = Server { domain: facts.domain.as_deref(), name, version };
+            let server = Server { domain: facts.domain.as_deref(), name, version, origins: None };
             enabled(head(core), facts, &asked, statistics, &server)
         }
     }))

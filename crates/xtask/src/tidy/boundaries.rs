@@ -49,7 +49,7 @@ const DIRECTION: [(&str, &[&str]); 18] = [
 ];
 
 /// Crates of others that a pure crate may use, as the group `pure` of the root manifest lists them.
-const PURE_DEPENDENCIES: [&str; 12] = [
+const PURE_DEPENDENCIES: [&str; 13] = [
     "base64",
     "crc32c",
     "foldhash",
@@ -59,6 +59,7 @@ const PURE_DEPENDENCIES: [&str; 12] = [
     "nkeys",
     "serde",
     "serde_json",
+    "sha2",
     "smallvec",
     "thiserror",
     "time",
