@@ -91,6 +91,11 @@ fn mismatch(value: &Value, target: &str) -> ApiError {
 }
 
 impl Object {
+    /// An object that stands inside of something else than a request.
+    pub(crate) fn inside(value: Value, path: &str) -> Result<Object, ApiError> {
+        Object::new(value, path.to_owned(), path)
+    }
+
     fn new(value: Value, path: String, go_type: &str) -> Result<Object, ApiError> {
         match value {
             Value::Null | Value::Object(_) => Ok(Object { path, fields: into_map(value), unsupported: None }),
@@ -249,9 +254,13 @@ impl Object {
 
     /// A list of objects inside.
     pub(crate) fn objects(&mut self, key: &str, go_type: &str) -> Result<Vec<Object>, ApiError> {
-        let values = self.list(key, &format!("*server.{go_type}"), Ok)?;
         let path = format!("{}.{key}", self.path);
-        values.into_iter().map(|value| Object::new(value, path.clone(), go_type)).collect()
+        let values = self.list(key, &format!("*server.{go_type}"), Ok)?;
+        let objects = values.into_iter().enumerate().map(|(n, value)| match value {
+            Value::Null | Value::Object(_) => Object::new(value, path.clone(), go_type),
+            other => Err(mismatch(&other, &format!("{path}.{n} of type server.{go_type}"))),
+        });
+        objects.collect()
     }
 
     /// One of a few words; the first when it is not there.
@@ -279,13 +288,6 @@ impl Object {
     /// A field that stock knows and this version does not build: any value but an empty one is remembered for [`Object::finish`].
     pub(crate) fn unsupported(&mut self, key: &'static str) {
         if self.take(key).is_some_and(|value| !is_default(&value)) {
-            self.unsupported.get_or_insert(key);
-        }
-    }
-
-    /// Notes that a field has a value that is not built.
-    pub(crate) fn refuse_value(&mut self, key: &'static str, refused: bool) {
-        if refused {
             self.unsupported.get_or_insert(key);
         }
     }

@@ -114,7 +114,7 @@ impl Stream {
     }
 
     /// A message was stored that lives so long.
-    fn ends_after(
+    pub(crate) fn ends_after(
         &mut self,
         store: &mut dyn Store,
         now: Now,

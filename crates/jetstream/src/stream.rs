@@ -78,22 +78,21 @@ impl Verdict {
     }
 }
 
-/// What is known of a message that may be stored.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Judged<'a> {
-    pub(crate) headers: &'a PublishHeaders<'a>,
-    pub(crate) id_hash: Option<u128>,
-    pub(crate) most_ids: usize,
-    /// The stream's state before it, and its subject's, where that matters.
-    pub(crate) state: StreamState,
-    pub(crate) on_subject: Option<SubjectState>,
-}
-
 /// How a store hashes message ids, and how many of them a stream may remember.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ids {
     pub(crate) key: IdKey,
     pub(crate) most: usize,
+}
+
+/// A publish that nothing but the stream's limits may speak against any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged<'a> {
+    pub(crate) headers: &'a PublishHeaders<'a>,
+    pub(crate) id_hash: Option<u128>,
+    pub(crate) most_ids: usize,
+    /// The stream before it.
+    pub(crate) state: StreamState,
 }
 
 /// Messages that left a stream: a stretch of its front, or all of one subject.
@@ -253,14 +252,14 @@ impl Stream {
                 return Ok(Verdict::Refused(refusal));
             }
         }
-        let judged = Judged { headers: &headers, id_hash, most_ids: ids.most, state, on_subject: None };
+        let judged = Judged { headers: &headers, id_hash, most_ids: ids.most, state };
         if self.rewrites() {
             return self.append_rewritten(store, now, message, &judged, removed);
         }
         self.keep(store, now, message, &judged, removed)
     }
 
-    /// Stores a message that nothing but the stream's limits may speak against any more.
+    /// Stores what is [`Judged`], if the limits let it.
     pub(crate) fn keep(
         &mut self,
         store: &mut dyn Store,
@@ -269,30 +268,31 @@ impl Stream {
         judged: &Judged<'_>,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
-        let Judged { headers, id_hash, most_ids, state, .. } = *judged;
+        let Judged { headers, state, .. } = *judged;
         if let Some(refusal) = self.size_refusal(message) {
             return Ok(Verdict::Refused(refusal));
         }
         if self.has_no_interest(message.subject) {
-            return self.pass(store, now, message, (headers, id_hash, most_ids), removed);
+            return self.pass(store, now, message, judged, removed);
         }
         let on_subject = self.limited_subject(store, message.subject);
         if let Some(refusal) = self.limit_refusal(store, message, headers, &state, on_subject)? {
             return Ok(Verdict::Refused(refusal));
         }
-        self.put(store, now, message, &Judged { on_subject, ..*judged }, removed)
+        self.put(store, now, message, judged, on_subject, removed)
     }
 
-    /// Stores a message that was judged.
+    /// Stores what the limits let.
     fn put(
         &mut self,
         store: &mut dyn Store,
         now: Now,
         message: &Incoming<'_>,
         judged: &Judged<'_>,
+        on_subject: Option<SubjectState>,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
-        let Judged { headers, id_hash, most_ids, state, on_subject } = *judged;
+        let Judged { headers, id_hash, most_ids, state } = *judged;
         let is_cleared = match self.clear_for(store, message, headers, removed)? {
             Ok(is_cleared) => is_cleared,
             Err(refusal) => return Ok(Verdict::Refused(refusal)),
@@ -334,10 +334,10 @@ impl Stream {
         store: &mut dyn Store,
         now: Now,
         message: &Incoming<'_>,
-        (headers, id_hash, most_ids): (&PublishHeaders<'_>, Option<u128>, usize),
+        judged: &Judged<'_>,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
-        let state = store.state(self.id);
+        let Judged { headers, id_hash, most_ids, state } = *judged;
         let sequence = state.last.next();
         store.skip_to(self.id, sequence, Now { wall: now.wall.max(state.last_time), age: now.age })?;
         self.remember(id_hash, headers, sequence, now.age, most_ids);

@@ -12,7 +12,7 @@ use crate::identity::{Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
 use crate::ledger::Cause;
 use crate::record::{Reader, put};
-use crate::store::{Evicted, Store, StoreError, record_space};
+use crate::store::{Evicted, FrontLimits, Store, StoreError, record_space};
 use crate::stream::{Among, Removal, limit};
 
 /// Messages that go in a turn: some milliseconds.
@@ -63,6 +63,18 @@ impl Excess {
         removed: &mut Vec<Removal>,
     ) -> Result<bool, StoreError> {
         match self {
+            Excess::RolledUp { subject, below } if **subject == *b">" => {
+                let front = FrontLimits {
+                    max_messages: u64::MAX,
+                    max_bytes: u64::MAX,
+                    stored_before: None,
+                    below: *below,
+                    limit: STEP,
+                };
+                let evicted = store.evict(id, &front)?;
+                note(removed, evicted, subject, Cause::Purge);
+                Ok(evicted.messages < STEP)
+            }
             Excess::RolledUp { subject, below } => {
                 let Ok(filter) = Filter::from_bytes(subject) else { return Ok(true) };
                 let (evicted, more) = store.purge(id, &filter, Some(*below), 0, STEP)?;

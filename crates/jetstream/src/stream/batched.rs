@@ -87,9 +87,13 @@ impl Stream {
         if let Some(refusal) = self.refused_expectation(store, message.subject, headers, so_far, &state)? {
             return Ok(Err(refusal.into()));
         }
+        if headers.is_scheduling
+            && let Some(refusal) = self.schedule_refusal(store, message, headers)?
+        {
+            return Ok(Err(refusal.into()));
+        }
         let refusal = self
-            .schedule_refusal(store, message, headers)?
-            .or_else(|| self.refused_rollup(message.subject, headers, so_far))
+            .refused_rollup(message.subject, headers, so_far)
             .or_else(|| self.refused_by_limits(store, message, headers, so_far, &state));
         if refusal.is_none()
             && self.rewrites()
@@ -110,22 +114,25 @@ impl Stream {
         most_ids: usize,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
+        let rewritten = if self.rewrites() {
+            match self.rewrite(store, message, &PublishHeaders::scan(message.headers))? {
+                Ok(rewritten) => rewritten,
+                Err(refusal) => return Ok(Verdict::Refused(refusal)),
+            }
+        } else {
+            None
+        };
+        let message = match &rewritten {
+            Some(other) => &other.as_incoming(message),
+            None => message,
+        };
         let headers = PublishHeaders::scan(message.headers);
-        let rewritten = if self.rewrites() { self.rewrite(store, message, &headers)? } else { Ok(None) };
-        let rewritten = match rewritten {
-            Ok(rewritten) => rewritten,
-            Err(refusal) => return Ok(Verdict::Refused(refusal)),
-        };
-        let (message, headers) = match &rewritten {
-            Some(other) => (&other.as_incoming(message), PublishHeaders::scan(&other.headers)),
-            None => (message, headers),
-        };
+        let judged = Judged { headers: &headers, id_hash, most_ids, state: store.state(self.id) };
         if self.has_no_interest(message.subject) {
-            return self.pass(store, now, message, (&headers, id_hash, most_ids), removed);
+            return self.pass(store, now, message, &judged, removed);
         }
         let on_subject = self.limited_subject(store, message.subject);
-        let judged = Judged { headers: &headers, id_hash, most_ids, state: store.state(self.id), on_subject };
-        self.put(store, now, message, &judged, removed)
+        self.put(store, now, message, &judged, on_subject, removed)
     }
 
     /// The checks that come before the duplicate's.
