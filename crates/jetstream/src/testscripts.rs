@@ -319,6 +319,7 @@ impl Runner {
         let previous = Sequence(args.next_pos().ok_or("previous?")?.parse()?);
         let sequence = Sequence(args.next_pos().ok_or("sequence?")?.parse()?);
         let subject = batch.add(args.next_pos().ok_or("subject?")?.as_bytes());
+        let payload = batch.add(args.next_pos().unwrap_or("body").as_bytes());
         let time = args.take_key("time").map(str::parse::<i64>).transpose()?.unwrap_or(0);
         let time = Timestamp((START_WALL + time) * 1_000_000);
         let mut headers = String::new();
@@ -330,7 +331,6 @@ impl Runner {
         } else {
             batch.add(format!("NATS/1.0\r\n{headers}\r\n").as_bytes())
         };
-        let payload = batch.add(b"body");
         let ticket = crate::command::Ticket::default();
         let take = Take { stream, origin, ticket, sequence, previous, time, subject, headers, payload };
         batch.commands.push(Command::Take(Box::new(take)));
@@ -762,13 +762,13 @@ fn stream_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<StreamCo
             "republish" => config.republish.get_or_insert_default().subjects = transform(value),
             "headers_only" => config.republish.get_or_insert_default().headers_only = value.parse()?,
             "ttl" => config.allow_message_ttl = value.parse()?,
+            "counter" => config.allow_counter = value.parse()?,
+            "markers" => config.subject_delete_marker_ttl_ns = value.parse::<u64>()? * 1_000_000,
+            "schedules" => config.allow_schedules = value.parse()?,
             "atomic" => config.allow_atomic = value.parse()?,
             "batched" => config.allow_batched = value.parse()?,
             "no_ack" => config.no_ack = value.parse()?,
             "async" => config.persist_async = value.parse()?,
-            "counter" => config.allow_counter = value.parse()?,
-            "markers" => config.subject_delete_marker_ttl_ns = value.parse::<u64>()? * 1_000_000,
-            "schedules" => config.allow_schedules = value.parse()?,
             "limit_pending" => config.consumer_limits.max_ack_pending = value.parse()?,
             "mirror" => config.mirror = Some(Box::new(source(value))),
             "source" => config.sources.push(source(value)),
