@@ -42,6 +42,7 @@ pub mod origin;
 mod pending;
 mod priority;
 mod publish_header;
+mod pull_request;
 mod purging;
 mod push;
 mod queue;
@@ -73,6 +74,8 @@ mod queue_properties;
 mod recovery;
 #[cfg(test)]
 mod stream_properties;
+#[cfg(test)]
+mod testscript_consumers;
 #[cfg(test)]
 mod testscript_output;
 #[cfg(test)]
