@@ -199,6 +199,7 @@ pub(crate) struct WireStreamConfig<'a> {
     num_replicas: u32,
     #[serde(skip_serializing_if = "is_zero")]
     no_ack: bool,
+    #[serde(skip_serializing_if = "is_zero")]
     duplicate_window: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     mirror: Option<WireSource<'a>>,
