@@ -63,7 +63,7 @@ impl Both {
     }
 
     /// All messages up to a status line.
-    fn direct(&mut self, operation: &str, body: &str) -> Result<Vec<String>> {
+    pub(crate) fn direct(&mut self, operation: &str, body: &str) -> Result<Vec<String>> {
         let subject = format!("$JS.API.DIRECT.GET.{operation}");
         let (ours, stock) = (messages(&mut self.ours, &subject, body)?, messages(&mut self.stock, &subject, body)?);
         ensure!(ours == stock, "{subject} {body}\n ours:  {ours:#?}\n stock: {stock:#?}");
@@ -76,14 +76,15 @@ fn answer(client: &mut RawNats, subject: &str, body: &str) -> Result<String> {
     Ok(without_times(&String::from_utf8_lossy(&message.payload)))
 }
 
-fn messages(client: &mut RawNats, subject: &str, body: &str) -> Result<Vec<String>> {
+pub(crate) fn messages(client: &mut RawNats, subject: &str, body: &str) -> Result<Vec<String>> {
     client.send(format!("SUB _INBOX.direct d\r\nPUB {subject} _INBOX.direct {}\r\n{body}\r\n", body.len()))?;
     let mut all = Vec::new();
     for _ in 0..2000 {
         let text = String::from_utf8_lossy(&client.message()?.payload).into_owned();
         // One message stands alone, several have a status line behind them.
         let is_last = text.starts_with("NATS/1.0 ") || !text.contains("Nats-Num-Pending");
-        let lines = text.split("\r\n").filter(|line| !line.starts_with("Nats-Time-Stamp"));
+        let is_time = |line: &str| line.starts_with("Nats-Time-Stamp") || line.starts_with("Nats-Schedule-Next: 2");
+        let lines = text.split("\r\n").filter(|line| !is_time(line));
         all.push(lines.collect::<Vec<_>>().join("|"));
         if is_last {
             client.send("UNSUB d\r\n")?;

@@ -11,4 +11,5 @@ mod nats_command_line;
 mod nats_scripts;
 mod rumqttc_client;
 mod scripts;
+mod timed_like_stock;
 mod tls;

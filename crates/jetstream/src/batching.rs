@@ -13,8 +13,9 @@ mod place;
 
 use std::collections::BTreeMap;
 
+use crate::advisory::{Abandoned, Advisory};
 use crate::api_error::{self, ApiError};
-use crate::command::{Append, Outcome};
+use crate::command::{Append, Event, Outcome};
 use crate::duplicates;
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, Timer};
@@ -89,6 +90,8 @@ pub(crate) struct Batches {
     fast: Open<Fast>,
     /// Bytes of messages that wait for a commit.
     staged_bytes: usize,
+    /// Atomic ones that were given up and nobody was told of yet.
+    abandoned: Vec<(StreamId, Box<[u8]>, Abandoned)>,
     /// There is an entry in the timers.
     is_scheduled: bool,
 }
@@ -124,9 +127,9 @@ impl<B> Open<B> {
     }
 
     /// Drops those that `is_over` says, and tells whether any are left.
-    fn drop_where(&mut self, mut is_over: impl FnMut(StreamId, &B) -> bool) -> bool {
+    fn drop_where(&mut self, mut is_over: impl FnMut(StreamId, &[u8], &B) -> bool) -> bool {
         for (stream, batches) in &mut self.by_stream {
-            batches.retain(|_, batch| !is_over(*stream, batch));
+            batches.retain(|id, batch| !is_over(*stream, id, batch));
         }
         self.by_stream.retain(|_, batches| !batches.is_empty());
         self.count = self.by_stream.values().map(BTreeMap::len).sum();
@@ -137,13 +140,16 @@ impl<B> Open<B> {
 impl Batches {
     /// Drops those that nothing was heard of for too long; are there others?
     fn drop_silent(&mut self, now: AgeMillis) -> bool {
-        let Batches { atomic, fast, staged_bytes, .. } = self;
-        let has_atomic = atomic.drop_where(|_, batch| {
+        let Batches { atomic, fast, staged_bytes, abandoned, .. } = self;
+        let has_atomic = atomic.drop_where(|stream, id, batch| {
             let is_over = batch.deadline <= now;
-            *staged_bytes -= if is_over { batch.bytes() } else { 0 };
+            if is_over {
+                *staged_bytes -= batch.bytes();
+                abandoned.push((stream, id.into(), Abandoned::Timeout));
+            }
             is_over
         });
-        fast.drop_where(|_, batch| batch.deadline <= now) || has_atomic
+        fast.drop_where(|_, _, batch| batch.deadline <= now) || has_atomic
     }
 
     /// How many are open, and bytes of messages that wait.
@@ -156,13 +162,13 @@ impl Batches {
     fn drop_of(&mut self, stream: StreamId, keeps_atomic: bool, keeps_fast: bool) {
         let Batches { atomic, fast, staged_bytes, .. } = self;
         if !keeps_atomic {
-            atomic.drop_where(|of, batch| {
+            atomic.drop_where(|of, _, batch| {
                 *staged_bytes -= if of == stream { batch.bytes() } else { 0 };
                 of == stream
             });
         }
         if !keeps_fast {
-            fast.drop_where(|of, _| of == stream);
+            fast.drop_where(|of, _, _| of == stream);
         }
     }
 }
@@ -251,11 +257,21 @@ impl JetStream {
     }
 
     /// Gives up what nothing was heard of for too long.
-    pub(crate) fn batches_in_time(&mut self, now: AgeMillis) {
+    pub(crate) fn batches_in_time(&mut self, turn: &mut Context<'_>) {
+        let now = turn.now.age;
         self.batches.is_scheduled = self.batches.drop_silent(now);
         if self.batches.is_scheduled {
             self.timers.insert((AgeMillis(now.0 + LOOK_MILLIS), Timer::Batches));
         }
+        self.tell_abandoned(turn);
+    }
+
+    /// Whoever listens for advisories is told what was given up.
+    fn tell_abandoned(&mut self, turn: &mut Context<'_>) {
+        turn.events.extend(self.batches.abandoned.drain(..).map(|(stream, id, reason)| {
+            let batch = String::from_utf8_lossy(&id).into();
+            Event::Advisory(Advisory::BatchAbandoned { stream, batch, reason })
+        }));
     }
 
     /// A stream is there, has other flags, or is gone.

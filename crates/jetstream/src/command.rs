@@ -407,6 +407,8 @@ pub enum Request {
         name: Box<str>,
         group: Box<str>,
     },
+    /// One that was refused before it came here: it is counted.
+    Refused,
     /// Records with this prefix, for start-up.
     Records {
         prefix: Box<[u8]>,
@@ -451,6 +453,13 @@ pub enum Outcome {
         sequence: Sequence,
         /// A message with this id was there already, at `sequence`.
         duplicate: bool,
+    },
+    /// Stored and synced, in a stream of counters.
+    Counted {
+        /// Sequence in the stream.
+        sequence: Sequence,
+        /// The counter's total now.
+        total: Box<str>,
     },
     /// Not stored.
     Refused(ApiError),

@@ -1,5 +1,6 @@
 //! Atomic batches: messages wait until the commit comes, are judged together, and are stored one after the other in one step.
 
+use crate::advisory::Abandoned;
 use crate::api_error::{self, ApiError};
 use crate::api_level;
 use crate::batching::place::number;
@@ -111,14 +112,16 @@ impl Batches {
             return Err(api_error::ATOMIC_PUBLISH_INVALID_BATCH_COMMIT);
         }
         if step.headers.required_level.is_some_and(api_level::is_too_high) {
-            return Err(api_error::REQUIRED_API_LEVEL);
+            return Err(self.abandon(append.stream, id, Abandoned::Unsupported, api_error::REQUIRED_API_LEVEL));
         }
         batch.last += 1;
         if batch.last != step.sequence || (step.sequence == 1 && step.commit == Commit::End) {
-            return Err(api_error::ATOMIC_PUBLISH_INCOMPLETE_BATCH);
+            let error = api_error::ATOMIC_PUBLISH_INCOMPLETE_BATCH;
+            return Err(self.abandon(append.stream, id, Abandoned::Incomplete, error));
         }
         if step.size() > MOST_MESSAGES {
-            return Err(api_error::atomic_publish_too_large_batch(MOST_MESSAGES));
+            let error = api_error::atomic_publish_too_large_batch(MOST_MESSAGES);
+            return Err(self.abandon(append.stream, id, Abandoned::Large, error));
         }
         if step.commit != Commit::End {
             let headers = append.headers.of(&turn.batch.arena);
@@ -129,7 +132,7 @@ impl Batches {
         }
         let bytes = batch.bytes();
         if bytes > MOST_BATCH_BYTES || self.staged_bytes + bytes > MOST_STAGED_BYTES {
-            return Err(api_error::INSUFFICIENT_RESOURCES);
+            return Err(self.abandon(append.stream, id, Abandoned::Large, api_error::INSUFFICIENT_RESOURCES));
         }
         if step.commit != Commit::No {
             return Ok(Some(batch));
@@ -138,6 +141,11 @@ impl Batches {
         self.staged_bytes += bytes;
         self.atomic.put(append.stream, id, batch);
         Ok(None)
+    }
+
+    fn abandon(&mut self, stream: StreamId, id: Box<[u8]>, reason: Abandoned, error: ApiError) -> ApiError {
+        self.abandoned.push((stream, id, reason));
+        error
     }
 
     fn take_or_begin(
@@ -151,6 +159,7 @@ impl Batches {
             if batch.deadline > now {
                 return Ok((id, batch));
             }
+            self.abandoned.push((stream, id, Abandoned::Timeout));
         }
         if step.sequence != 1 {
             let is_large = step.size() > MOST_MESSAGES;
@@ -187,7 +196,9 @@ impl JetStream {
             return Ok(Outcome::Refused(api_error::ATOMIC_PUBLISH_MISSING_SEQ));
         };
         let step = Step { id, sequence, commit: Commit::parse(headers.batch_commit), headers };
-        let mut batch = match self.batches.stage(turn, append, &step) {
+        let staged = self.batches.stage(turn, append, &step);
+        self.tell_abandoned(turn);
+        let mut batch = match staged {
             Ok(None) => {
                 self.schedule_batches(turn.now.age);
                 let answers = if answers { vec![BatchAnswer::Staged] } else { Vec::new() };
@@ -232,7 +243,6 @@ impl JetStream {
         if let Some(refusal) = self.no_room_for(turn, stream, bytes)? {
             return Ok(Err(refusal));
         }
-        self.commits_whole(stream, true);
         let mut last = Sequence(0);
         for (append, id_hash) in batch.appends.iter().zip(hashes) {
             let published = turn.message(append);
@@ -242,7 +252,6 @@ impl JetStream {
                 _ => return Err(StoreError::Full),
             }
         }
-        self.commits_whole(stream, false);
         Ok(Ok(last))
     }
 
@@ -300,12 +309,5 @@ impl JetStream {
         }
         self.set_full(turn, true);
         Ok(Some(api_error::STORAGE_RESOURCES_EXCEEDED))
-    }
-
-    /// Nothing of the stream is committed until this is over.
-    fn commits_whole(&mut self, stream: StreamId, whole: bool) {
-        if let Some(stream) = self.streams.get_mut(&stream) {
-            stream.commits_whole = whole;
-        }
     }
 }
