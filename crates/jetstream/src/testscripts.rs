@@ -312,6 +312,7 @@ impl Runner {
         let subject = batch.add(args.next_pos().ok_or("subject?")?.as_bytes());
         let time = args.take_key("time").map(str::parse::<i64>).transpose()?.unwrap_or(0);
         let time = Timestamp((START_WALL + time) * 1_000_000);
+        let body = args.take_key("body").unwrap_or("body").to_owned();
         let mut headers = String::new();
         while let Some((key, value)) = args.next_key() {
             write!(headers, "{key}: {value}\r\n")?;
@@ -321,7 +322,7 @@ impl Runner {
         } else {
             batch.add(format!("NATS/1.0\r\n{headers}\r\n").as_bytes())
         };
-        let payload = batch.add(b"body");
+        let payload = batch.add(body.as_bytes());
         let ticket = crate::command::Ticket::default();
         let take = Take { stream, origin, ticket, sequence, previous, time, subject, headers, payload };
         batch.commands.push(Command::Take(Box::new(take)));
