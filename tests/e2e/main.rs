@@ -15,6 +15,7 @@ mod harness_itself;
 mod hub;
 mod hub_model;
 mod kill;
+mod kill_timed;
 mod leaf;
 mod leaf_auth;
 mod leaf_link;

@@ -12,7 +12,7 @@
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
 //! and API calls have a quarter more.
 
-use ::jetstream_api::{batch_answer, publish_ack, publish_refused};
+use ::jetstream_api::{batch_answer, counter_ack, publish_ack, publish_refused};
 use jetstream::api_error;
 use jetstream::batching::BatchAnswer;
 use jetstream::command::{
@@ -519,6 +519,7 @@ impl Broker {
         let (name, domain) = self.named(stream);
         match outcome {
             Outcome::Appended { sequence, duplicate } => publish_ack(name, domain, sequence.0, *duplicate, &mut json),
+            Outcome::Counted { sequence, total } => counter_ack(name, domain, sequence.0, total, &mut json),
             Outcome::Refused(error) => publish_refused(name, error, &mut json),
             _ => {}
         }

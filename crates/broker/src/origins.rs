@@ -7,6 +7,10 @@
 //! What a message looks like in the stream is made here: headers of its origin's publisher that would be judged again go, a source's get
 //! `Nats-Stream-Source`, the subject is transformed. Whether it is stored is decided in `apply`.
 
+mod shape;
+#[cfg(test)]
+mod story;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ::jetstream_api::{OriginInfo, OriginInfos, decode_origin_answer, encode_origin_request};
@@ -15,8 +19,7 @@ use jetstream::config::Source;
 use jetstream::identity::StreamId;
 use jetstream::origin::{Ask, Asked, OriginFacts, OriginId, Origins, Puller, Step, Taking};
 use nats_proto::header::Headers;
-use sha2::{Digest, Sha256};
-use subject::{Filter, Transform};
+use subject::Filter;
 
 use crate::account::GLOBAL;
 use crate::broker::Broker;
@@ -26,13 +29,9 @@ use crate::outbox::Outbox;
 use crate::routing::{Message, Origin};
 use crate::subscription::{Interest, NewSubscription, SubscriptionId};
 
+use shape::{Shape, short_hash};
+
 const IDENTITY: &str = "Nats-Stream-Identity";
-const SOURCE: &[u8] = b"Nats-Stream-Source:";
-/// What the publisher at the origin expected, and which batch it was of: judged there.
-const JUDGED: [&[u8]; 2] = [b"Nats-Expected-", b"Nats-Batch-"];
-const VERSION_LINE: &[u8] = b"NATS/1.0\r\n";
-/// Longest subject that a transform may make, bytes.
-const LONGEST_SUBJECT: usize = 4096;
 /// Bytes of messages that are at the store at a time: others who publish wait for these, not for a whole window.
 const AT_ONCE: usize = 1 << 20;
 /// Bytes that may wait for that, all origins together: more than the largest window that a stock origin opens, 32 MiB. What comes beyond is as good as
@@ -73,18 +72,6 @@ struct Hosted {
     /// Where the answer to its last request comes.
     reply: Option<(Box<[u8]>, SubscriptionId)>,
     delivery: Option<SubscriptionId>,
-}
-
-/// What becomes of its messages.
-#[derive(Debug)]
-struct Shape {
-    is_mirror: bool,
-    transforms: Vec<Transform>,
-    /// Name, filters and destinations: what a source is told apart by.
-    index: String,
-    /// `Nats-Stream-Source: <stream> `, and what stands behind the sequence.
-    before: Vec<u8>,
-    behind: Vec<u8>,
 }
 
 /// A message on its way to the store.
@@ -168,7 +155,7 @@ impl OriginSide {
         let info = |number: &u32| {
             let state = self.pullers.get(number)?.puller.state();
             let active_ns = state.heard.map(|heard| now.micros.saturating_sub(heard).saturating_mul(1000));
-            Some(OriginInfo { lag: state.lag, active_ns, error: state.error })
+            Some(OriginInfo { lag: state.lag, sequence: state.sequence, active_ns, error: state.error })
         };
         let infos = |row: &Row| row.pullers.iter().filter_map(|(_, number)| info(number)).collect();
         self.streams.iter().map(|(stream, row)| (*stream, infos(row))).collect()
@@ -467,151 +454,4 @@ fn headers_of(ask: &Ask) -> Vec<u8> {
 
 fn is_one_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-impl Shape {
-    fn new(source: &Source, is_mirror: bool) -> Shape {
-        let everything = |text: &str| if text.is_empty() { ">".to_owned() } else { text.to_owned() };
-        let parse = |one: &jetstream::config::SubjectTransform| {
-            let source = everything(&one.source);
-            Transform::parse(&source, &one.destination).ok().filter(|_| !one.destination.is_empty())
-        };
-        let external = source.external.as_ref().map(|external| format!(":{}", short_hash(&external.api)));
-        let consumer = source.consumer.as_ref().map(|consumer| format!(":C={}", short_hash(&consumer.name)));
-        let name = format!("{}{}{}", source.name, external.unwrap_or_default(), consumer.unwrap_or_default());
-        let (filters, destinations) = if source.transforms.is_empty() {
-            (everything(&source.filter), ">".to_owned())
-        } else {
-            // As stock joins them.
-            let join = |part: fn(&jetstream::config::SubjectTransform) -> &str| {
-                source.transforms.iter().map(|one| everything(part(one))).collect::<Vec<_>>().join("\x0c")
-            };
-            (join(|one| &one.source), join(|one| &one.destination))
-        };
-        Shape {
-            is_mirror,
-            transforms: source.transforms.iter().filter_map(parse).collect(),
-            index: format!("{name} {filters} {destinations}"),
-            before: format!("Nats-Stream-Source: {name} ").into_bytes(),
-            behind: format!(" {filters} {destinations} ").into_bytes(),
-        }
-    }
-
-    /// Writes the subject that a message is stored under.
-    fn subject(&self, subject: &[u8], into: &mut Vec<u8>) {
-        let start = into.len();
-        for transform in &self.transforms {
-            if transform.apply(subject, into) && into.len() - start <= LONGEST_SUBJECT {
-                return;
-            }
-            into.truncate(start);
-        }
-        into.extend_from_slice(subject);
-    }
-
-    /// Writes the header block that a message is stored with.
-    fn headers(&self, block: &[u8], sequence: u64, subject: &[u8], identity: &str, into: &mut Vec<u8>) {
-        let start = into.len();
-        let first = memchr::memchr(b'\n', block).map_or(0, |end| end + 1);
-        into.extend_from_slice(if first > 0 { &block[..first] } else { VERSION_LINE });
-        let mut kept = false;
-        for line in block[first..].split_inclusive(|byte| *byte == b'\n') {
-            let is_end = line == b"\r\n" || line == b"\n";
-            let is_judged = JUDGED.iter().any(|prefix| line.starts_with(prefix));
-            if is_end || is_judged || (!self.is_mirror && line.starts_with(SOURCE)) {
-                continue;
-            }
-            kept = true;
-            into.extend_from_slice(line);
-        }
-        if self.is_mirror && !kept {
-            // Without headers, or with nothing left of them: a status line alone stays what it was.
-            let has_status = first > VERSION_LINE.len();
-            if !has_status {
-                into.truncate(start);
-                return;
-            }
-        }
-        if !self.is_mirror {
-            into.extend_from_slice(&self.before);
-            into.extend_from_slice(itoa::Buffer::new().format(sequence).as_bytes());
-            into.extend_from_slice(&self.behind);
-            into.extend_from_slice(subject);
-            if !identity.is_empty() {
-                into.push(b' ');
-                into.extend_from_slice(identity.as_bytes());
-            }
-            into.extend_from_slice(b"\r\n");
-        }
-        into.extend_from_slice(b"\r\n");
-    }
-}
-
-/// Eight characters that stand for a name, as stock makes them.
-fn short_hash(name: &str) -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    Sha256::digest(name.as_bytes()).iter().take(8).map(|byte| char::from(DIGITS[usize::from(*byte) % 62])).collect()
-}
-
-#[cfg(test)]
-mod story;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use jetstream::config::{ExternalStream, SubjectTransform};
-
-    fn source(api: &str) -> Source {
-        Source {
-            name: "EV".into(),
-            external: Some(ExternalStream { api: api.into(), deliver: "".into() }),
-            ..Source::default()
-        }
-    }
-
-    fn headers(shape: &Shape, block: &[u8], identity: &str) -> String {
-        let mut into = Vec::new();
-        shape.headers(block, 3, b"ev.b", identity, &mut into);
-        String::from_utf8(into).unwrap()
-    }
-
-    #[test]
-    fn a_source_says_where_each_message_comes_from_as_stock_does() {
-        // Measured with a stock hub of domain `edge`'s stream.
-        let shape = Shape::new(&source("$JS.edge.API"), false);
-        assert_eq!(
-            headers(&shape, b"", "AJou4ZKU"),
-            "NATS/1.0\r\nNats-Stream-Source: EV:n1VdnVvB 3 > > ev.b AJou4ZKU\r\n\r\n"
-        );
-        let block = b"NATS/1.0\r\nNats-Msg-Id: a\r\nNats-Expected-Stream: X\r\nNats-Stream-Source: old\r\nNats-Batch-Id: b\r\n\r\n";
-        assert_eq!(
-            headers(&shape, block, ""),
-            "NATS/1.0\r\nNats-Msg-Id: a\r\nNats-Stream-Source: EV:n1VdnVvB 3 > > ev.b\r\n\r\n"
-        );
-        let transforms = ["a.*", "b"].map(|text| SubjectTransform { source: text.into(), destination: "".into() });
-        let shape =
-            Shape::new(&Source { name: "EV".into(), transforms: transforms.into(), ..Source::default() }, false);
-        assert_eq!(headers(&shape, b"", ""), "NATS/1.0\r\nNats-Stream-Source: EV 3 a.*\x0cb >\x0c> ev.b\r\n\r\n");
-    }
-
-    #[test]
-    fn a_mirror_adds_nothing() {
-        let shape = Shape::new(&source("$JS.edge.API"), true);
-        assert_eq!(headers(&shape, b"", "AJou4ZKU"), "");
-        assert_eq!(headers(&shape, b"NATS/1.0\r\nNats-Expected-Last-Sequence: 1\r\n\r\n", ""), "");
-        let block = "NATS/1.0\r\nNats-Stream-Source: S 1 > > a\r\nA: b\r\n\r\n";
-        assert_eq!(headers(&shape, block.as_bytes(), ""), block);
-    }
-
-    #[test]
-    fn the_first_transform_that_fits_names_the_subject() {
-        let transforms = [("a.*", "x.$1"), ("b.>", "")];
-        let transforms = transforms.map(|(from, to)| SubjectTransform { source: from.into(), destination: to.into() });
-        let shape = Shape::new(&Source { name: "S".into(), transforms: transforms.into(), ..Source::default() }, false);
-        for (from, to) in [("a.1", "x.1"), ("b.c", "b.c")] {
-            let mut into = Vec::new();
-            shape.subject(from.as_bytes(), &mut into);
-            assert_eq!(into, to.as_bytes());
-        }
-    }
 }

@@ -249,9 +249,13 @@ impl Object {
 
     /// A list of objects inside.
     pub(crate) fn objects(&mut self, key: &str, go_type: &str) -> Result<Vec<Object>, ApiError> {
-        let values = self.list(key, &format!("*server.{go_type}"), Ok)?;
         let path = format!("{}.{key}", self.path);
-        values.into_iter().map(|value| Object::new(value, path.clone(), go_type)).collect()
+        let values = self.list(key, &format!("*server.{go_type}"), Ok)?;
+        let objects = values.into_iter().enumerate().map(|(n, value)| match value {
+            Value::Null | Value::Object(_) => Object::new(value, path.clone(), go_type),
+            other => Err(mismatch(&other, &format!("{path}.{n} of type server.{go_type}"))),
+        });
+        objects.collect()
     }
 
     /// One of a few words; the first when it is not there.

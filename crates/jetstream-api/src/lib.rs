@@ -30,7 +30,7 @@ pub use consumer_config::parse_time;
 pub use demands::{Demands, parse_demanding};
 pub use direct_get::{DirectRequest, direct_end, direct_message};
 pub use origin::{OriginInfo, OriginInfos, decode_origin_answer, encode_origin_request};
-pub use publish_ack::{publish_ack, publish_refused};
+pub use publish_ack::{counter_ack, publish_ack, publish_refused};
 pub use request::{Kind, Parsed, parse};
 pub use response::{Server, encode, encode_error};
 

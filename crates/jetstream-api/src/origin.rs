@@ -21,6 +21,8 @@ pub type OriginInfos = BTreeMap<StreamId, Vec<OriginInfo>>;
 pub struct OriginInfo {
     /// Messages that are still to come.
     pub lag: u64,
+    /// The last one that came, by its sequence at the origin. Shown of sources.
+    pub sequence: Sequence,
     /// Nanoseconds since it was last heard; `None`: never.
     pub active_ns: Option<u64>,
     /// Why nothing comes.
@@ -146,6 +148,8 @@ pub(crate) struct WireOrigin<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     external: Option<WireExternal<'a>>,
     lag: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    seq: u64,
     active: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<WireError<'a>>,
@@ -164,12 +168,14 @@ struct WireError<'a> {
 
 impl<'a> WireOrigin<'a> {
     /// Of a source and what is known of it.
-    pub(crate) fn new(source: &'a Source, info: Option<&'a OriginInfo>) -> WireOrigin<'a> {
+    pub(crate) fn new(source: &'a Source, info: Option<&'a OriginInfo>, is_mirror: bool) -> WireOrigin<'a> {
         let error = info.and_then(|info| info.error.as_ref());
         WireOrigin {
             name: &source.name,
             external: external(source),
             lag: info.map_or(0, |info| info.lag),
+            // A mirror's is its last sequence.
+            seq: info.filter(|_| !is_mirror).map_or(0, |info| info.sequence.0),
             // Stock says -1 when it has not heard anything yet.
             active: info.and_then(|info| info.active_ns).map_or(-1, |active| i64::try_from(active).unwrap_or(i64::MAX)),
             error: error.map(|error| WireError {

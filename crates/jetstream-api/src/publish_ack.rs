@@ -20,6 +20,15 @@ pub(crate) fn stored_at(stream: &str, domain: Option<&str>, sequence: u64, into:
     number(sequence, into);
 }
 
+/// Appends `{"stream":"S","seq":1,"val":"5"}`: the acknowledgement of an increment.
+pub fn counter_ack(stream: &str, domain: Option<&str>, sequence: u64, total: &str, into: &mut Vec<u8>) {
+    publish_ack(stream, domain, sequence, false, into);
+    into.pop();
+    into.extend_from_slice(b",\"val\":");
+    text(total, into);
+    into.push(b'}');
+}
+
 /// Appends `{"error":{…},"stream":"S","seq":0}`.
 pub fn publish_refused(stream: &str, error: &ApiError, into: &mut Vec<u8>) {
     into.extend_from_slice(b"{\"error\":");
@@ -94,6 +103,7 @@ mod tests {
             |into| publish_refused("S", &api_error::STREAM_NOT_MATCH, into),
             r#"{"error":{"code":400,"err_code":10060,"description":"expected stream does not match"},"stream":"S","seq":0}"#,
         );
+        check(|into| counter_ack("S", None, 7, "-12", into), r#"{"stream":"S","seq":7,"val":"-12"}"#);
         check(|into| publish_ack("a\"<\u{1}é", None, 0, false, into), r#"{"stream":"a\"\u003c\u0001é","seq":0}"#);
     }
 }

@@ -302,8 +302,8 @@ impl<'a> WireStream<'a> {
             created: Time(info.created),
             state: WireState::new(info),
             cluster: None,
-            mirror: info.config.mirror.as_deref().map(|source| WireOrigin::new(source, origins.first())),
-            sources: sources.map(|(place, source)| WireOrigin::new(source, origins.get(place))).collect(),
+            mirror: info.config.mirror.as_deref().map(|source| WireOrigin::new(source, origins.first(), true)),
+            sources: sources.map(|(place, source)| WireOrigin::new(source, origins.get(place), false)).collect(),
             ts: Time(info.now),
             did_create: false,
         }

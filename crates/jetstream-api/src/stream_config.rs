@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Fields of stock that this version does not build.
-const UNSUPPORTED: [&str; 4] = ["placement", "subject_delete_marker_ttl", "allow_msg_counter", "allow_msg_schedules"];
+const UNSUPPORTED: [&str; 1] = ["placement"];
 
 /// What a stream request holds besides the finished configuration.
 pub(crate) struct Draft {
@@ -20,6 +20,7 @@ pub(crate) struct Draft {
     subjects: Vec<String>,
     max_age: i64,
     duplicate_window: i64,
+    marker_ttl: i64,
     replicas: i64,
     unsupported: Option<&'static str>,
 }
@@ -60,11 +61,14 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.first_sequence = body.unsigned("first_seq")?;
     config.metadata = body.pairs("metadata")?;
     config.allow_message_ttl = body.flag("allow_msg_ttl")?;
+    origin::read(&mut body, &mut config)?;
     config.no_ack = body.flag("no_ack")?;
     config.allow_atomic = body.flag("allow_atomic")?;
     config.persist_async = body.word("persist_mode", &[("default", false), ("", false), ("async", true)])?;
     config.allow_batched = body.flag("allow_batched")?;
-    origin::read(&mut body, &mut config)?;
+    let marker_ttl = body.duration("subject_delete_marker_ttl")?;
+    config.allow_counter = body.flag("allow_msg_counter")?;
+    config.allow_schedules = body.flag("allow_msg_schedules")?;
     config.subject_transform = read_transform(&mut body)?;
     config.republish = read_republish(&mut body)?;
     config.consumer_limits = read_consumer_limits(&mut body)?;
@@ -72,7 +76,7 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
     body.flag("pedantic")?;
     read_unsupported(&mut body)?;
-    Ok(Draft { config, subjects, max_age, duplicate_window, replicas, unsupported: body.finish()? })
+    Ok(Draft { config, subjects, max_age, duplicate_window, marker_ttl, replicas, unsupported: body.finish()? })
 }
 
 fn read_transform(body: &mut Object) -> Result<Option<SubjectTransform>, ApiError> {
@@ -100,6 +104,15 @@ fn read_consumer_limits(body: &mut Object) -> Result<ConsumerLimits, ApiError> {
     };
     body.finish()?;
     Ok(limits)
+}
+
+/// Markers and schedules need what else the stream has to be allowed.
+fn complete_features(config: &mut StreamConfig, marker_ttl_ns: u64) {
+    config.subject_delete_marker_ttl_ns = marker_ttl_ns;
+    config.allow_message_ttl |= marker_ttl_ns > 0;
+    if (marker_ttl_ns > 0 || config.allow_schedules) && !config.allow_rollup {
+        (config.allow_rollup, config.deny_purge) = (true, false);
+    }
 }
 
 /// From everywhere to everywhere would come back to the stream, unless its messages get other subjects: then it means those.
@@ -161,7 +174,8 @@ impl Draft {
             (0, max_age) => StreamConfig::named("").duplicate_window_ns.min(max_age),
             (window, _) => window,
         };
-        stream_check::rules(config, purpose)?;
+        stream_check::rules(config, self.marker_ttl, purpose)?;
+        complete_features(config, self.marker_ttl.unsigned_abs());
         jetstream::origin::check(config, !self.subjects.is_empty())?;
         if self.subjects.is_empty() && !takes {
             self.subjects.push(config.name.clone().into());
@@ -223,7 +237,13 @@ pub(crate) struct WireStreamConfig<'a> {
     consumer_limits: WireConsumerLimits,
     allow_msg_ttl: bool,
     #[serde(skip_serializing_if = "is_zero")]
+    subject_delete_marker_ttl: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    allow_msg_counter: bool,
+    #[serde(skip_serializing_if = "is_zero")]
     allow_atomic: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    allow_msg_schedules: bool,
     #[serde(skip_serializing_if = "str::is_empty")]
     persist_mode: &'static str,
     #[serde(skip_serializing_if = "is_zero")]
@@ -310,6 +330,9 @@ impl<'a> WireStreamConfig<'a> {
             allow_atomic: config.allow_atomic,
             persist_mode: if config.persist_async { "async" } else { "" },
             allow_batched: config.allow_batched,
+            subject_delete_marker_ttl: config.subject_delete_marker_ttl_ns,
+            allow_msg_counter: config.allow_counter,
+            allow_msg_schedules: config.allow_schedules,
             metadata: metadata(&config.metadata, api_level::of_stream(config), version),
         }
     }

@@ -108,8 +108,8 @@ pub(crate) fn new_consumer(stream: &str, config: ConsumerConfig) -> ConsumerInfo
 fn scripts() {
     for case in [
         "stream_create",
-        "stream_batches",
         "origins",
+        "stream_batches",
         "stream_requests",
         "consumer_create",
         "consumer_requests",

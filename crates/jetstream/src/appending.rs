@@ -42,7 +42,7 @@ impl JetStream {
                 // Sessions asked for the subject that it was published on.
                 let here = Append { queues: (0, 0), ..*append };
                 match self.append_to_stream(turn, &here, &Incoming { subject: &subject, ..*published })? {
-                    stored @ Outcome::Appended { duplicate: false, .. } => {
+                    stored @ (Outcome::Appended { duplicate: false, .. } | Outcome::Counted { .. }) => {
                         match self.append_to_queues(turn, append, published)? {
                             Outcome::Appended { .. } => Ok(stored),
                             refused => Ok(refused),
@@ -88,7 +88,7 @@ impl JetStream {
         turn: &mut Context<'_>,
         append: &Append,
         message: &Incoming<'_>,
-        verdict: Verdict,
+        mut verdict: Verdict,
         before: Option<Before>,
     ) -> Result<Outcome, StoreError> {
         let Some(stream) = self.streams.get_mut(&append.stream) else {
@@ -98,8 +98,10 @@ impl JetStream {
             stream.touched = true;
             self.touched.push(append.stream);
         }
+        let total = verdict.take_total();
         match verdict {
-            Verdict::Stored(sequence) => {
+            // Its total was taken.
+            Verdict::Counted(sequence, _) | Verdict::Stored(sequence) => {
                 let (size, volatile) = (message.size(append.stream), append.stream.is_volatile());
                 // Sessions were promised more than the stream's publishers.
                 let waits = !stream.config.persist_async || append.queues.0 != append.queues.1;
@@ -113,7 +115,7 @@ impl JetStream {
                 }
                 self.set_full(turn, false);
                 if let Some(before) = before {
-                    self.republish(turn, append.stream, message, sequence, before);
+                    self.republish_stored(turn, append.stream, message, sequence, before)?;
                 }
                 if !self.removed.is_empty() {
                     self.account_removed(turn, append.stream)?;
@@ -123,7 +125,10 @@ impl JetStream {
                 } else if let refused @ Outcome::Refused(_) = self.append_to_queues(turn, append, message)? {
                     return Ok(refused);
                 }
-                Ok(Outcome::Appended { sequence, duplicate: false })
+                Ok(match total {
+                    None => Outcome::Appended { sequence, duplicate: false },
+                    Some(total) => Outcome::Counted { sequence, total },
+                })
             }
             Verdict::Passed(sequence) => {
                 // Nothing of it is stored: nobody waits for the disk.

@@ -452,6 +452,13 @@ pub enum Outcome {
         /// A message with this id was there already, at `sequence`.
         duplicate: bool,
     },
+    /// Stored and synced, in a stream of counters.
+    Counted {
+        /// Sequence in the stream.
+        sequence: Sequence,
+        /// The counter's total now.
+        total: Box<str>,
+    },
     /// Not stored.
     Refused(ApiError),
     /// A message of a batch: what is to be said on its reply subject, which may be nothing.

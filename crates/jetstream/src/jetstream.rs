@@ -26,6 +26,7 @@ use crate::store::{MessageBuffer, Read, Store, StoreError, record_space};
 use crate::stored_config;
 use crate::stream::{Incoming, Removal, Stream};
 use crate::sweep::Sweep;
+use crate::trimming::Excess;
 
 /// A map by a small number that shows no order: nothing may iterate over it.
 pub(crate) type ById<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -151,6 +152,8 @@ pub struct JetStream {
     pub(crate) purges: VecDeque<Purging>,
     /// Number of the newest of them.
     pub(crate) purge_number: u64,
+    /// Roll-ups and lowered limits that take more than one turn.
+    pub(crate) trims: VecDeque<(StreamId, Excess)>,
     /// Streams that are gone, some records of which are still there.
     pub(crate) forgotten: Vec<StreamId>,
     /// The gap stream; without it no ledgers are kept.
@@ -159,9 +162,9 @@ pub struct JetStream {
     pub(crate) books: Vec<StreamId>,
     /// Those that are to be saved with the next commit.
     pub(crate) unsaved_books: Vec<StreamId>,
-    pub(crate) batches: Batches,
     /// Streams whose positions in their origins are to be saved with the next commit.
     pub(crate) unsaved_places: Vec<StreamId>,
+    pub(crate) batches: Batches,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -210,12 +213,13 @@ impl JetStream {
             again: false,
             purges: VecDeque::new(),
             purge_number: 0,
+            trims: VecDeque::new(),
             forgotten: Vec::new(),
             gaps: None,
             books: Vec::new(),
             unsaved_books: Vec::new(),
-            batches: Batches::default(),
             unsaved_places: Vec::new(),
+            batches: Batches::default(),
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -229,6 +233,7 @@ impl JetStream {
         jetstream.find_forgotten(store)?;
         jetstream.load_consumers(store, now, &mut events)?;
         jetstream.load_sweeps(store)?;
+        jetstream.load_trims(store)?;
         jetstream.queues = Queues::load(store)?;
         Ok((jetstream, events))
     }
@@ -353,6 +358,7 @@ impl JetStream {
         self.remove_released(turn)?;
         self.fire_timers(turn)?;
         self.continue_purge(turn)?;
+        self.continue_trim(turn)?;
         self.forget(turn)?;
         self.sweep(turn)?;
         for stream in std::mem::take(&mut self.touched) {
@@ -458,17 +464,23 @@ impl JetStream {
 
     /// Brings a stream within its limits, and plans when its next message expires.
     pub(crate) fn settle(&mut self, turn: &mut Context<'_>, id: StreamId) -> Result<(), StoreError> {
+        let mut more = self.act_in_time(turn, id)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.touched = false;
-        let mut more = stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
+        let unfinished = stream.unfinished.take();
+        more |= stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
         more |= stream.end_messages(turn.store, turn.now, &mut self.removed)?;
-        let next_end = stream.next_end.filter(|_| !stream.config.sealed);
+        let next_end = stream.next_end.into_iter().chain(stream.next_schedule(turn.now)).min();
+        let next_end = next_end.filter(|_| !stream.config.sealed);
         let due = stream.next_expiry(turn.store)?.into_iter().chain(next_end).min();
         // A time to live may end before what was planned.
         if stream.scheduled.is_none_or(|at| at <= turn.now.age || next_end.is_some_and(|end| end < at)) {
             // Never at once: what is due now and still there waits for the next step, or is the store's to explain.
             stream.scheduled = due.map(|at| at.max(AgeMillis(turn.now.age.0 + 1)));
             self.timers.extend(stream.scheduled.map(|at| (at, Timer::Stream(id))));
+        }
+        if let Some(excess) = unfinished {
+            self.trim_later(id, *excess);
         }
         self.count_bytes(turn.store, id);
         if more {

@@ -15,6 +15,7 @@
 mod check;
 mod places;
 mod puller;
+mod request;
 #[cfg(test)]
 mod simulation;
 
@@ -24,7 +25,8 @@ use crate::identity::{Sequence, Timestamp};
 
 pub use check::check;
 pub(crate) use places::{Places, Taken};
-pub use puller::{Ask, Asked, Begun, Created, OriginState, Puller, Step, Taking};
+pub use puller::{Begun, OriginState, Puller, Step, Taking};
+pub use request::{Ask, Asked, Created};
 
 /// Most sources of a stream.
 pub const MOST_SOURCES: usize = 256;

@@ -23,6 +23,8 @@ pub(crate) struct PublishHeaders<'a> {
     pub(crate) batch_sequence: Option<&'a [u8]>,
     pub(crate) batch_commit: Option<&'a [u8]>,
     pub(crate) required_level: Option<&'a [u8]>,
+    /// There are headers about schedules: these, or others that only schedules look at.
+    pub(crate) is_scheduling: bool,
 }
 
 impl<'a> PublishHeaders<'a> {
@@ -42,6 +44,7 @@ impl<'a> PublishHeaders<'a> {
 
     fn take(&mut self, line: &'a [u8]) {
         let Some(colon) = memchr::memchr(b':', line) else { return };
+        self.is_scheduling |= line.starts_with(b"Schedule");
         let place = match &line[..colon] {
             b"Msg-Id" => &mut self.message_id,
             b"Expected-Stream" => &mut self.expected_stream,

@@ -522,6 +522,8 @@ pub mod record_space {
     pub const INCARNATION: u8 = b'i';
     /// When messages end that have a time to live.
     pub const TIME_TO_LIVE: u8 = b't';
+    /// Messages that are sent later.
+    pub const SCHEDULE: u8 = b'd';
     /// Ledgers of forwarded streams.
     pub const LEDGER: u8 = b'l';
     /// How far streams have come with their origins.

@@ -13,6 +13,7 @@ const MOST_METADATA: usize = 128 * 1024;
 /// Each is compared with each for overlaps.
 pub(crate) const MOST_SUBJECTS: usize = 1024;
 const SHORTEST_TIME_NS: u64 = 100_000_000;
+const SHORTEST_MARKER_NS: u64 = 1_000_000_000;
 
 /// Checks a configuration by itself.
 pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
@@ -46,6 +47,10 @@ pub(crate) fn check_update(old: &StreamConfig, new: &StreamConfig) -> Result<(),
         "message TTL status can not be disabled"
     } else if new.persist_async != old.persist_async {
         "stream configuration update can not change persist mode"
+    } else if old.allow_counter != new.allow_counter {
+        "stream configuration update can not change message counter setting"
+    } else if old.allow_schedules && !new.allow_schedules {
+        "message schedules can not be disabled"
     } else {
         return Ok(());
     };
@@ -118,6 +123,14 @@ fn time_problem(config: &StreamConfig) -> Option<&'static str> {
 fn flag_problem(config: &StreamConfig) -> Option<&'static str> {
     if config.deny_purge && config.allow_rollup {
         Some("roll-ups require the purge permission")
+    } else if config.allow_counter && config.discard == Discard::New && !config.sealed {
+        Some("counter stream cannot use discard new")
+    } else if config.allow_counter && config.allow_message_ttl {
+        Some("counter stream cannot use message TTLs")
+    } else if config.allow_counter && config.allow_schedules {
+        Some("counter stream cannot use message schedules")
+    } else if config.allow_counter && config.retention != Retention::Limits {
+        Some("counter stream can only use limits retention")
     } else if config.discard_new_per_subject && config.discard != Discard::New {
         Some("discard new per subject requires discard new policy to be set")
     } else if config.discard_new_per_subject && config.max_messages_per_subject <= 0 {
@@ -126,6 +139,31 @@ fn flag_problem(config: &StreamConfig) -> Option<&'static str> {
         Some("async persist mode is only supported on file storage")
     } else if config.persist_async && config.allow_atomic {
         Some("async persist mode is not supported with atomic batch publish")
+    } else {
+        marker_problem(config).or_else(|| schedule_problem(config))
+    }
+}
+
+fn marker_problem(config: &StreamConfig) -> Option<&'static str> {
+    match config.subject_delete_marker_ttl_ns {
+        0 => None,
+        1..SHORTEST_MARKER_NS => Some("subject delete marker TTL must be at least 1 second"),
+        _ if !config.allow_message_ttl => Some("subject delete marker cannot be set if message TTLs are disabled"),
+        // A sealed stream gives up rolling up, and leaves no markers any more.
+        _ if !config.allow_rollup && !config.sealed => {
+            Some("subject delete marker cannot be set if roll-ups are disabled")
+        }
+        _ => None,
+    }
+}
+
+fn schedule_problem(config: &StreamConfig) -> Option<&'static str> {
+    if !config.allow_schedules || config.sealed {
+        None
+    } else if config.discard == Discard::New {
+        Some("message scheduling cannot use discard new")
+    } else if !config.allow_rollup {
+        Some("message scheduling cannot be set if roll-ups are disabled")
     } else {
         None
     }

@@ -16,7 +16,7 @@ use crate::origin::has_origins;
 use crate::purging::Purging;
 use crate::store::{Evicted, MessageBuffer, Store, StoreError, message_size, undamaged};
 use crate::stored_config;
-use crate::stream::{Among, REMOVED_PER_STEP, Removal, Stream};
+use crate::stream::{Among, Removal, Stream};
 use crate::stream_check;
 
 /// Streams' names in one answer, as nats-server's.
@@ -127,9 +127,6 @@ impl JetStream {
             && (stream.config.max_messages_per_subject < 0
                 || config.max_messages_per_subject < stream.config.max_messages_per_subject);
         turn.store.update_stream(id, &stored_config::encode_stream(&config, stream.created))?;
-        if fewer_per_subject {
-            self.trim_all_subjects(turn, id, config.max_messages_per_subject as u64)?;
-        }
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let other_retention = stream.config.retention != config.retention;
         let had_origins = has_origins(&stream.config);
@@ -141,42 +138,15 @@ impl JetStream {
             stream.load_places(turn.store, self.key)?;
             turn.events.push(Event::origins(id, stream.all_origins(turn.store, self.key)));
         }
+        if fewer_per_subject {
+            self.trim_all_subjects(turn, id)?;
+        }
         self.batches_allowed(id);
         if other_retention {
             self.retention_changed(turn, id)?;
         }
         self.settle(turn, id)?;
         Ok(self.streams.get(&id).map(|stream| self.describe(turn, stream, false)).ok_or(api_error::STREAM_NOT_FOUND))
-    }
-
-    /// Applies a lowered per-subject limit to what is stored.
-    fn trim_all_subjects(&mut self, turn: &mut Context<'_>, id: StreamId, keep: u64) -> Result<(), StoreError> {
-        let mut over: Vec<Box<[u8]>> = Vec::new();
-        let Ok(all) = Filter::parse(">") else { return Ok(()) };
-        turn.store.for_each_subject(id, &all, &mut |subject, state| {
-            if state.messages > keep {
-                over.push(subject.into());
-            }
-        });
-        over.sort_unstable();
-        for subject in over {
-            loop {
-                let evicted = turn.store.trim_subject(id, &subject, keep, REMOVED_PER_STEP)?;
-                if evicted.messages > 0 {
-                    let (among, cause) = (Among::Subject(subject.clone()), Cause::Limit);
-                    self.removed.push(Removal { evicted, among, cause });
-                }
-                if evicted.messages < REMOVED_PER_STEP {
-                    break;
-                }
-                self.account_removed(turn, id)?;
-                if let Some(stream) = self.streams.get_mut(&id) {
-                    stream.save_book(turn.store)?;
-                }
-                turn.store.commit()?;
-            }
-        }
-        self.account_removed(turn, id)
     }
 
     pub(crate) fn stream_info(
@@ -242,12 +212,12 @@ impl JetStream {
         if let Some(stream) = self.streams.remove(&id) {
             let total = if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes };
             *total -= stream.counted_bytes;
-            if stream.next_end.is_some() {
+            if stream.next_end.is_some() || stream.aging.never || stream.has_plans() {
                 self.forgotten.push(id);
             }
         }
-        self.batches_allowed(id);
         turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Delete }));
+        self.batches_allowed(id);
         turn.events.push(Event::StreamDown { stream: id });
         Ok(Ok(Answer::Deleted))
     }

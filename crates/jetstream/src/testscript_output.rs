@@ -15,6 +15,7 @@ pub(super) fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
         Outcome::Done | Outcome::Acknowledged { confirm: false } => {}
         Outcome::Appended { sequence, duplicate: false } => writeln!(out, "stored {}", sequence.0)?,
         Outcome::Appended { sequence, duplicate: true } => writeln!(out, "duplicate of {}", sequence.0)?,
+        Outcome::Counted { sequence, total } => writeln!(out, "stored {}, total {total}", sequence.0)?,
         Outcome::Refused(error) => {
             writeln!(out, "refused {} {}: {}", error.code, error.err_code, error.description)?;
         }
@@ -63,8 +64,12 @@ pub(super) fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
         Answer::Later { number } => writeln!(out, "answered later: {number}")?,
         Answer::Message(buffer) => {
             for message in buffer.iter() {
+                let text = |bytes| String::from_utf8_lossy(bytes).replace("\r\n", "|");
+                let headers = text(message.headers);
+                let headers = headers.strip_prefix("NATS/1.0|").unwrap_or(&headers).trim_end_matches('|');
+                let space = if headers.is_empty() { "" } else { " " };
                 let payload = String::from_utf8_lossy(message.payload);
-                writeln!(out, "{} {} {payload:?}", message.sequence.0, String::from_utf8_lossy(message.subject))?;
+                writeln!(out, "{} {} {payload:?}{space}{headers}", message.sequence.0, text(message.subject))?;
             }
         }
         Answer::Direct(piece) => write_piece(out, piece)?,

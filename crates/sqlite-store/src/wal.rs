@@ -1,4 +1,5 @@
-//! The write-ahead log: kept at some 4 MiB and reused, never truncated (a growing log costs two flushes a commit, a reused one costs one).
+//! The write-ahead log: kept at some 4 MiB and reused, not truncated (a growing log costs two flushes a commit, a reused one costs one), except after a message
+//! was to be erased, of which it may hold a copy.
 //!
 //! At 3 MiB the reader thread writes the log back and syncs the database (a passive checkpoint, while commits go on); when it is done the writer does the
 //! small rest itself, between two turns, and its next transaction begins at the log's start again. Should readers keep that from happening, the writer tries
@@ -192,6 +193,11 @@ impl Wal {
     pub(crate) fn rest_done(&mut self) {
         self.asked = false;
         self.rest_at = Some(self.seen + RETRY_PAGES);
+    }
+
+    /// The log was written back and emptied.
+    pub(crate) fn emptied(&mut self) {
+        (self.length, self.seen, self.asked, self.rest_at) = (0, 0, false, None);
     }
 
     /// The guard that cuts the log; to be dropped after the connections.

@@ -243,7 +243,6 @@ impl JetStream {
         if let Some(refusal) = self.no_room_for(turn, stream, bytes)? {
             return Ok(Err(refusal));
         }
-        self.commits_whole(stream, true);
         let mut last = Sequence(0);
         for (append, id_hash) in batch.appends.iter().zip(hashes) {
             let published = turn.message(append);
@@ -253,7 +252,6 @@ impl JetStream {
                 _ => return Err(StoreError::Full),
             }
         }
-        self.commits_whole(stream, false);
         Ok(Ok(last))
     }
 
@@ -311,12 +309,5 @@ impl JetStream {
         }
         self.set_full(turn, true);
         Ok(Some(api_error::STORAGE_RESOURCES_EXCEEDED))
-    }
-
-    /// Nothing of the stream is committed until this is over.
-    fn commits_whole(&mut self, stream: StreamId, whole: bool) {
-        if let Some(stream) = self.streams.get_mut(&stream) {
-            stream.commits_whole = whole;
-        }
     }
 }

@@ -49,7 +49,9 @@ pub fn check(config: &StreamConfig, has_subjects: bool) -> Result<(), ApiError> 
             return Err(api_error::SOURCE_DURABLE_CONSUMER_DUPLICATE_DETECTED);
         }
     }
-    config.mirror.as_deref().into_iter().chain(&config.sources).try_for_each(check_filter)
+    let mirror = config.mirror.iter().map(|mirror| (&**mirror, "mirror"));
+    let sources = config.sources.iter().map(|source| (source, "source:"));
+    mirror.chain(sources).try_for_each(|(source, what)| check_filter(source, what))
 }
 
 fn check_mirror(config: &StreamConfig, mirror: &Source, has_subjects: bool) -> Result<(), ApiError> {
@@ -136,9 +138,9 @@ fn any_pair(transforms: &[SubjectTransform], holds: impl Fn(&Filter, &Filter) ->
     })
 }
 
-fn check_filter(source: &Source) -> Result<(), ApiError> {
+fn check_filter(source: &Source, what: &str) -> Result<(), ApiError> {
     if source.transforms.is_empty() && !source.filter.is_empty() && Filter::parse(&source.filter).is_err() {
-        let text = format!("subject filter '{}' for the source: invalid subject", source.filter);
+        let text = format!("subject filter '{}' for the {what} invalid subject", source.filter);
         return Err(api_error::stream_create(text));
     }
     Ok(())

@@ -20,16 +20,17 @@ use std::collections::VecDeque;
 
 use crate::ack_subject::AckPlace;
 use crate::api_error::{self, ApiError};
-use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Push, Source};
+use crate::config::Source;
 use crate::identity::{HIGHEST_SEQUENCE, Sequence, Timestamp};
-use crate::origin::{OriginFacts, filters};
+use crate::origin::OriginFacts;
+use crate::origin::request::{Ask, Created, Level, Requests};
 
 const MILLISECOND: u64 = 1_000;
-const SECOND: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000_000;
 /// Two requests are so far apart at least, as stock's are, unless a link came between.
 const BETWEEN_REQUESTS: u64 = 2 * SECOND;
 /// Nothing was heard, not even a heartbeat: the consumer is gone.
-const SILENCE: u64 = 10 * SECOND;
+pub(super) const SILENCE: u64 = 10 * SECOND;
 /// An answer takes so long at most; the first one.
 const PATIENCE: u64 = 5 * SECOND;
 /// The same, after failures.
@@ -71,45 +72,6 @@ pub enum Step {
     },
 }
 
-/// A request for a consumer.
-#[derive(Debug)]
-pub struct Ask {
-    /// Where it goes: `<api>.CONSUMER.CREATE.…` or `….RESET.…`.
-    pub subject: String,
-    /// Where the answer is to go.
-    pub reply: String,
-    /// `Nats-Required-Api-Level`.
-    pub level: Option<u8>,
-    /// `Nats-Stream-Identity`; the header is there with an empty value when it is not known.
-    pub identity: Option<Box<str>>,
-    /// What is asked for.
-    pub asked: Asked,
-}
-
-/// What is asked for.
-#[derive(Debug)]
-pub enum Asked {
-    /// A consumer of our own, of the stream of this name.
-    Create(Box<str>, Box<ConsumerConfig>),
-    /// That one which is there already begins again behind what it has confirmed. The request has no body.
-    Reset,
-}
-
-/// What the answer to a request says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Created {
-    /// The consumer's name, as it stands in ack subjects.
-    pub name: Box<str>,
-    /// Where it delivers to.
-    pub deliver_subject: Box<str>,
-    /// The sequence before its first message.
-    pub delivered: Sequence,
-    /// Answers to flow control are its acknowledgements.
-    pub is_confirmed_by_flow: bool,
-    /// What tells the stream from one made again under its name; empty: not said.
-    pub identity: Box<str>,
-}
-
 /// What the store is to know of an origin that begins to deliver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
@@ -137,18 +99,12 @@ pub struct Taking {
 pub struct OriginState {
     /// Messages behind the last one that came.
     pub lag: u64,
+    /// The last one that is stored here.
+    pub sequence: Sequence,
     /// When it was last heard.
     pub heard: Option<u64>,
     /// Why nothing comes.
     pub error: Option<ApiError>,
-}
-
-/// How the request is made, from the newest way to the oldest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Plain,
-    Sourcing,
-    Identity,
 }
 
 #[derive(Debug)]
@@ -170,12 +126,8 @@ struct Confirmation {
 /// See the module.
 #[derive(Debug)]
 pub struct Puller {
-    source: Source,
+    requests: Requests,
     is_mirror: bool,
-    /// Ours, in metadata of the consumer.
-    metadata: Vec<(&'static str, Box<str>)>,
-    /// What the consumer is called.
-    name: Box<str>,
     phase: Phase,
     level: Level,
     /// The last message handed out, and the last one that the store has.
@@ -198,30 +150,22 @@ pub struct Puller {
     finished: u64,
     confirmations: VecDeque<Confirmation>,
     steps: VecDeque<Step>,
-    random: u64,
 }
 
 impl Puller {
-    /// A puller for an origin of `stream`; it asks at once. `domain`: ours. `seed`: of names and jitter.
+    /// A puller for an origin of `stream`; it asks at once. `us`: our account and domain. `seed`: of names and jitter.
     #[must_use]
     pub fn new(
         facts: &OriginFacts,
         stream: &str,
         is_mirror: bool,
-        (account, domain): (&str, Option<&str>),
+        us: (&str, Option<&str>),
         now: u64,
         seed: u64,
     ) -> Puller {
-        let keys: [&'static str; 3] = match is_mirror {
-            true => ["_nats.mirror.stream", "_nats.mirror.acc", "_nats.mirror.domain"],
-            false => ["_nats.src.stream", "_nats.src.acc", "_nats.src.domain"],
-        };
-        let values = [Some(stream), Some(account), domain];
         let mut puller = Puller {
-            source: facts.source.clone(),
+            requests: Requests::new(facts, stream, is_mirror, us, seed),
             is_mirror,
-            metadata: keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?.into()))).collect(),
-            name: facts.consumer.clone(),
             phase: Phase::Waiting { until: now },
             level: Level::Plain,
             taken: facts.position,
@@ -239,7 +183,6 @@ impl Puller {
             finished: 0,
             confirmations: VecDeque::new(),
             steps: VecDeque::new(),
-            random: seed | 1,
         };
         puller.phase = Phase::Waiting { until: now + puller.jitter() };
         puller
@@ -248,7 +191,7 @@ impl Puller {
     /// The source it pulls from.
     #[must_use]
     pub fn source(&self) -> &Source {
-        &self.source
+        &self.requests.source
     }
 
     /// What tells the origin from one made again under its name; empty: not known.
@@ -260,14 +203,13 @@ impl Puller {
     /// What the API shows.
     #[must_use]
     pub fn state(&self) -> OriginState {
-        OriginState { lag: self.lag, heard: self.heard, error: self.error.clone() }
+        OriginState { lag: self.lag, sequence: self.stored, heard: self.heard, error: self.error.clone() }
     }
 
     /// Where the request that ends its consumer goes, when it is not wanted any more; `None`: that is its owner's.
     #[must_use]
     pub fn farewell(&self) -> Option<String> {
-        let is_ours = self.source.consumer.is_none() && self.asked_at.is_some();
-        is_ours.then(|| self.api(&format!("CONSUMER.DELETE.{}.{}", self.source.name, self.name)))
+        self.requests.farewell().filter(|_| self.asked_at.is_some())
     }
 
     /// When [`Puller::handle_timeout`] is to be called; 0: there are steps to be done.
@@ -294,7 +236,7 @@ impl Puller {
             Phase::Waiting { until } if self.issued > self.finished => *until = now + STORE_PAUSE,
             Phase::Waiting { .. } | Phase::Unheard { .. } => self.ask_first(now),
             Phase::Asking { .. } => {
-                self.error = Some(self.failure("the origin does not answer"));
+                self.error = Some(self.requests.failure("the origin does not answer"));
                 self.fail(now);
             }
             Phase::Receiving { check_at, .. } => {
@@ -311,7 +253,8 @@ impl Puller {
     /// Nobody listens where the last request went.
     pub fn handle_unheard(&mut self, now: u64) {
         if matches!(self.phase, Phase::Asking { .. }) {
-            self.error = Some(self.failure("nobody hears requests to the origin: is there a link, and a stream?"));
+            self.error =
+                Some(self.requests.failure("nobody hears requests to the origin: is there a link, and a stream?"));
             self.phase = Phase::Unheard { until: now + UNHEARD_PAUSE };
             self.steps.push_back(Step::Leave);
         }
@@ -331,7 +274,7 @@ impl Puller {
 
     /// A link is gone. Who was reached over it has forgotten us when it is back, or will have to be asked: one request more is cheap.
     pub fn handle_link_down(&mut self, now: u64) {
-        if self.source.external.is_some() && !matches!(self.phase, Phase::Unheard { .. }) {
+        if self.requests.source.external.is_some() && !matches!(self.phase, Phase::Unheard { .. }) {
             self.leave();
             let until = now + self.jitter();
             self.phase = Phase::Waiting { until };
@@ -437,7 +380,7 @@ impl Puller {
     }
 
     fn created(&mut self, now: u64, created: Created) {
-        if self.source.consumer.is_some() && !created.is_confirmed_by_flow {
+        if self.requests.source.consumer.is_some() && !created.is_confirmed_by_flow {
             let (mirror, source) =
                 (api_error::MIRROR_CONSUMER_REQUIRES_ACK_FC, api_error::SOURCE_CONSUMER_REQUIRES_ACK_FC);
             self.error = Some(if self.is_mirror { mirror } else { source });
@@ -463,7 +406,7 @@ impl Puller {
         self.is_anew = false;
         self.delivered = 0;
         (self.fails, self.error, self.heard) = (0, None, Some(now));
-        let subject = match &self.source.consumer {
+        let subject = match &self.requests.source.consumer {
             Some(consumer) => consumer.deliver_subject.clone(),
             None => created.deliver_subject,
         };
@@ -516,101 +459,12 @@ impl Puller {
         self.asked_at = Some(now);
         let patience = (PATIENCE << self.fails.min(3)).min(LONGEST_PATIENCE);
         self.phase = Phase::Asking { until: now + patience };
-        let level = match self.level {
-            Level::Identity => Some(5),
-            Level::Sourcing => Some(4),
-            Level::Plain => None,
-        };
-        let identity = (self.level == Level::Identity).then(|| self.identity.clone());
-        let reply = format!("$JSC.R.{}", self.token());
-        let (subject, asked) = match &self.source.consumer {
-            Some(consumer) => {
-                (self.api(&format!("CONSUMER.RESET.{}.{}", self.source.name, consumer.name)), Asked::Reset)
-            }
-            None => {
-                let config = self.consumer();
-                let name = &self.source.name;
-                let subject = match &config.filters[..] {
-                    [one] => format!("CONSUMER.CREATE.{name}.{}.{one}", config.name),
-                    _ => format!("CONSUMER.CREATE.{name}"),
-                };
-                (self.api(&subject), Asked::Create(name.clone(), Box::new(config)))
-            }
-        };
-        self.steps.push_back(Step::Ask(Box::new(Ask { subject, reply, level, identity, asked })));
-    }
-
-    /// A subject of the origin's API.
-    fn api(&self, operation: &str) -> String {
-        let prefix = self.source.external.as_ref().map_or("", |external| external.api.trim_end_matches('.'));
-        let prefix = if prefix.is_empty() { "$JS.API" } else { prefix };
-        format!("{prefix}.{operation}")
-    }
-
-    fn consumer(&mut self) -> ConsumerConfig {
-        let (kind, token, suffix) = (if self.is_mirror { 'M' } else { 'S' }, self.token(), self.token());
-        let prefix = self.source.external.as_ref().map_or("", |external| external.deliver.trim_end_matches('.'));
-        let prefix = if prefix.is_empty() { "$JS" } else { prefix };
-        let subject = format!("{prefix}.{kind}.{token}");
-        let is_sourcing = self.level > Level::Plain;
-        // The other side does not know to tell two of one name apart.
-        let name = if is_sourcing { self.name.to_string() } else { format!("{}_{suffix}", self.name) };
-        ConsumerConfig {
-            durable: false,
-            deliver_policy: self.start(),
-            ack_policy: AckPolicy::None,
-            ack_wait_ns: 22 * 3_600_000_000_000,
-            max_deliver: 1,
-            max_ack_pending: 0,
-            max_waiting: 0,
-            filters: filters(&self.source),
-            inactive_threshold_ns: SILENCE * 1000,
-            metadata: self.metadata.iter().map(|(key, value)| ((*key).to_owned(), value.to_string())).collect(),
-            push: Some(Push {
-                subject: subject.into(),
-                flow_control: true,
-                heartbeat_ns: SECOND * 1000,
-                ..Push::default()
-            }),
-            direct: true,
-            sourcing: is_sourcing,
-            ..ConsumerConfig::named(&name)
-        }
-    }
-
-    /// The configured beginning counts until something came.
-    fn start(&self) -> DeliverPolicy {
-        match (self.stored, self.source.start_sequence, self.source.start_time) {
-            (Sequence(0), 0, None) => DeliverPolicy::All,
-            (Sequence(0), 0, Some(time)) => DeliverPolicy::FromTime(time),
-            (Sequence(0), start, _) => DeliverPolicy::FromSequence(Sequence(start)),
-            (stored, ..) => DeliverPolicy::FromSequence(stored.next()),
-        }
-    }
-
-    fn failure(&self, text: &str) -> ApiError {
-        match self.is_mirror {
-            true => api_error::mirror_consumer_setup_failed(text),
-            false => api_error::source_consumer_setup_failed(text),
-        }
+        let ask = self.requests.ask(self.level, &self.identity, self.stored);
+        self.steps.push_back(Step::Ask(Box::new(ask)));
     }
 
     fn jitter(&mut self) -> u64 {
-        self.next_random() % JITTER
-    }
-
-    /// Eight letters.
-    fn token(&mut self) -> Box<str> {
-        let high = u128::from(self.next_random());
-        crate::sources::letters(high << 64 | u128::from(self.next_random()))
-    }
-
-    /// xorshift64*: names and pauses only have to differ.
-    fn next_random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        self.requests.random() % JITTER
     }
 }
 

@@ -127,11 +127,11 @@ impl World {
             self.store.commit().expect("commits");
             self.jetstream.committed(1);
         }
-        let announced = events.into_iter().filter_map(|event| match event {
+        let mut announced = events.into_iter().filter_map(|event| match event {
             Event::Origins { origins, .. } => Some(*origins),
             _ => None,
         });
-        let announced = announced.last();
+        let announced = announced.next_back();
         if let Some(origins) = &announced {
             self.puller.handle_position(origins.origins[0].position);
         }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Incoming, Judged, Removal, Stream, Verdict, limit, refused_feature, refused_increment};
+use super::{Incoming, Judged, Removal, Stream, Verdict, limit};
 use crate::api_error::{self, ApiError};
 use crate::config::Discard;
 use crate::identity::{Now, Sequence, StreamId};
@@ -87,8 +87,13 @@ impl Stream {
         if let Some(refusal) = self.refused_expectation(store, message.subject, headers, so_far, &state)? {
             return Ok(Err(refusal.into()));
         }
-        let refusal = refused_feature(headers)
-            .or_else(|| self.refused_rollup(message.subject, headers, so_far))
+        if headers.is_scheduling
+            && let Some(refusal) = self.schedule_refusal(store, message, headers)?
+        {
+            return Ok(Err(refusal.into()));
+        }
+        let refusal = self
+            .refused_rollup(message.subject, headers, so_far)
             .or_else(|| self.refused_by_limits(store, message, headers, so_far, &state));
         Ok(refusal.map_or(Ok(id_hash), |refusal| Err(refusal.into())))
     }
@@ -103,13 +108,21 @@ impl Stream {
         most_ids: usize,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
+        let rewritten = match self.rewrites() {
+            true => self.rewrite(store, message, &PublishHeaders::scan(message.headers))?.unwrap_or_default(),
+            false => None,
+        };
+        let message = match &rewritten {
+            Some(other) => &Incoming { headers: &other.headers, payload: &other.payload, ..*message },
+            None => message,
+        };
         let headers = PublishHeaders::scan(message.headers);
+        let judged = Judged { headers: &headers, id_hash, most_ids, state: store.state(self.id) };
         if self.has_no_interest(message.subject) {
-            return self.pass(store, now, message, (&headers, id_hash, most_ids), removed);
+            return self.pass(store, now, message, &judged, removed);
         }
         let on_subject = self.limited_subject(store, message.subject);
-        let judged = Judged { headers: &headers, id_hash, most_ids, state: store.state(self.id), on_subject };
-        self.put(store, now, message, &judged, removed)
+        self.put(store, now, message, &judged, on_subject, removed)
     }
 
     /// The checks that come before the duplicate's.
@@ -117,8 +130,12 @@ impl Stream {
         if let Some(refusal) = self.size_refusal(message) {
             return Some(refusal);
         }
-        if let Some(increment) = headers.increment {
-            return Some(refused_increment(increment));
+        if let Some(refusal) = self.increment_refusal(message, headers) {
+            return Some(refusal);
+        }
+        if self.config.allow_counter {
+            // Totals within a batch would depend on what is not stored yet.
+            return Some(api_error::atomic_publish_unsupported_header_batch("Nats-Incr"));
         }
         if headers.expected_stream.is_some_and(|wanted| wanted != self.config.name.as_bytes()) {
             return Some(api_error::STREAM_NOT_MATCH);

@@ -49,11 +49,12 @@ const DIRECTION: [(&str, &[&str]); 18] = [
 ];
 
 /// Crates of others that a pure crate may use, as the group `pure` of the root manifest lists them.
-const PURE_DEPENDENCIES: [&str; 12] = [
+const PURE_DEPENDENCIES: [&str; 13] = [
     "base64",
     "crc32c",
     "foldhash",
     "itoa",
+    "jiff",
     "memchr",
     "nkeys",
     "serde",
