@@ -7,7 +7,7 @@ use async_nats::jetstream::consumer::{PriorityPolicy, pull};
 use async_nats::jetstream::{self, stream};
 use futures_util::StreamExt;
 use harness::peers::{self, Peer};
-use harness::{Gateway, StockHub, node, python};
+use harness::{Gateway, Server, StockHub, node, python};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -18,13 +18,36 @@ listen: "127.0.0.1:<nats>"
 jetstream { store_dir: "<dir>/store", max_file_store: 256MB }
 "#;
 
+const LISTEN: &str = "server_name: same\nlisten: \"127.0.0.1:<nats>\"\n";
+const SERVER_LIMITS: &str = r#"jetstream { store_dir: "<dir>/store", max_file_store: 256MB, max_memory_store: 64MB
+  limits { max_ack_pending: 5000, max_request_batch: 100, duplicate_window: "1m" }"#;
+/// With the keys of an account of nats-server.
+const ACCOUNT_LIMITS: &str = "max_mem: 1MB, max_store: 10MB, max_streams: 4, max_consumers: 2, max_ack_pending: 2000,
+  mem_max_stream_bytes: 500KB, disk_max_stream_bytes: 5MB, max_bytes_required: true";
+
 #[test]
 fn groups_resets_and_advisories_are_those_of_stock() -> Result<()> {
     if !peers::available(Peer::NatsPy) || !peers::available(Peer::NatsServer) {
         return Ok(());
     }
-    let (gateway, stock) = (Gateway::start(GATEWAY)?, StockHub::start(GATEWAY)?);
-    let transcript = |url: String| python::run("consumers_transcript.py", &[&url], LIMIT)?.success();
+    compare("consumers_transcript.py", &Gateway::start(GATEWAY)?, &StockHub::start(GATEWAY)?)
+}
+
+#[test]
+fn limits_are_those_of_stock() -> Result<()> {
+    if !peers::available(Peer::NatsPy) || !peers::available(Peer::NatsServer) {
+        return Ok(());
+    }
+    let ours = format!("{LISTEN}{SERVER_LIMITS}\n account {{ {ACCOUNT_LIMITS} }} }}");
+    let users =
+        format!("accounts {{ A {{ users: [ {{ user: a, password: a }} ], jetstream {{ {ACCOUNT_LIMITS} }} }} }}");
+    let stock = format!("{LISTEN}{SERVER_LIMITS} }}\n{users}\nno_auth_user: a");
+    compare("limits_transcript.py", &Gateway::start(&ours)?, &StockHub::start(&stock)?)
+}
+
+/// Runs a script against both; every line is equal.
+fn compare(script: &str, gateway: &Server, stock: &Server) -> Result<()> {
+    let transcript = |url: String| python::run(script, &[&url], LIMIT)?.success();
     let ours = transcript(gateway.url())?;
     let theirs = transcript(format!("nats://{}", stock.address("nats")))?;
     for (ours, theirs) in ours.lines().zip(theirs.lines()) {

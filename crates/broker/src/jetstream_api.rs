@@ -244,6 +244,9 @@ impl Broker {
         let mut json = Vec::with_capacity(256);
         encode_error(kind, error, &mut json);
         self.publish(now, Origin::server(GLOBAL), &Message::new(request.reply, &json), out);
+        if !self.store.is_overloaded(&self.settings) {
+            self.store.ask(Request::Refused, Asked::Shell, 0);
+        }
         if kind != Kind::ConsumerReset
             && let Some(audited) = self.audited(origin, subject, request.payload())
         {

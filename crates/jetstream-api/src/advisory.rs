@@ -346,7 +346,7 @@ struct UnpinnedGroup<'a> {
 }
 
 /// What is told of a message: an advisory, or the metric of an acknowledgement.
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 struct Told<'a> {
     stream: &'a str,
     consumer: &'a str,

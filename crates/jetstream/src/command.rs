@@ -407,6 +407,8 @@ pub enum Request {
         name: Box<str>,
         group: Box<str>,
     },
+    /// One that was refused before it came here: it is counted.
+    Refused,
     /// Records with this prefix, for start-up.
     Records {
         prefix: Box<[u8]>,

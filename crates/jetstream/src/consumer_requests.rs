@@ -33,6 +33,10 @@ impl JetStream {
         retention_check::keep_start(&mut config, known_config);
         // Who updates a durable consumer by its name alone does not make it one that goes away when nobody uses it.
         config.durable |= known_config.is_some_and(|known| known.durable);
+        if let Some(known) = known_config {
+            // Only the request for a pause changes it.
+            config.pause_until = known.pause_until;
+        }
         let limits = &stream.config.consumer_limits;
         consumer_check::complete(&mut config, limits, self.most_ack_pending());
         self.limit_consumer(&mut config);
@@ -109,15 +113,11 @@ impl JetStream {
             let subject = |config: &ConsumerConfig| config.push.as_ref().map(|push| push.subject.clone());
             let moved = subject(&consumer.config) != subject(&config);
             if moved && consumer.delivering.is_bound() {
-                return Ok(Err(api_error::consumer_create(api_error::CONSUMER_NAME_EXIST.description)));
+                return Ok(Err(api_error::CONSUMER_NAME_EXIST));
             }
             other_filters = consumer.config.filters != config.filters;
-            let other_pause = consumer.config.pause_until != config.pause_until;
             consumer.config = config;
             consumer.configured(turn.now);
-            if other_pause {
-                consumer.tell_pause(turn.now, turn.events);
-            }
             if moved {
                 turn.events.push(consumer_up(consumer));
             }

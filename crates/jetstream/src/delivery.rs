@@ -464,7 +464,7 @@ impl Consumer {
     /// Writes a message for the request whose turn it is; `false` when none takes it.
     fn send(&mut self, message: &StoredMessage<'_>, place: &AckPlace, now: Now, deliveries: &mut Deliveries) -> bool {
         let mut size_header = itoa::Buffer::new();
-        let mut size_header = self.config.headers_only.then(|| &*size_header.format(message.payload.len()));
+        let mut size_header = self.config.headers_only.then(|| size_header.format(message.payload.len()));
         let payload = if self.config.headers_only { &[] } else { message.payload };
         let reply = self.delivering.prefix.len() + place.len();
         let size = message.subject.len() + reply + message.headers.len() + payload.len();

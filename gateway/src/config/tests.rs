@@ -370,7 +370,7 @@ fn limits_of_the_account() {
     let text = "jetstream { account { max_mem: 1MB, store: -1, streams: 5, max_bytes_required: true, disk_max_stream_bytes: 2MB } }";
     let limits = config(text).jetstream.unwrap().account;
     let found = (limits.max_memory, limits.max_store, limits.max_streams, limits.max_disk_stream);
-    assert_eq!(found, (Some(1_000_000), None, Some(5), Some(2_000_000)));
+    assert_eq!(found, (Some(1 << 20), None, Some(5), Some(2 << 20)));
     assert!(limits.max_bytes_required);
     check_refused("jetstream { account { odd: 1 } }", "F:1:23: unknown field \"odd\"");
 }

@@ -207,6 +207,57 @@ async def resets(it):
     await it.api("CONSUMER.RESET.S.nobody")
 
 
+async def updates(it):
+    """What a request may insist on, and what an update may change."""
+    explicit = {"ack_policy": "explicit"}
+    for action in ("update", "create", "create", "bogus"):
+        await it.api("CONSUMER.CREATE.S.u", {"stream_name": "S", "config": {"durable_name": "u", **explicit}, "action": action})
+    for change in (
+        {"deliver_policy": "new"},
+        {"mem_storage": True},
+        {"ack_policy": "all"},
+        {"replay_policy": "original"},
+        {"deliver_subject": "d"},
+        {"deliver_subject": "d", "idle_heartbeat": 10**9},
+        {"max_waiting": 5},
+        {"max_deliver": 3, "backoff": [10**9, 10**9]},
+        {"max_deliver": 1, "backoff": [10**9, 10**9]},
+        {"filter_subject": "s.a"},
+        {"filter_subjects": ["s.a", "s.b"]},
+        {"max_ack_pending": 5, "headers_only": True, "max_batch": 5, "max_expires": 10**9, "max_bytes": 100},
+        {"inactive_threshold": 10**11, "sample_freq": "5%", "metadata": {"a": "b"}},
+        {"direct": True},
+        {"sourcing": True},
+        {"priority_policy": "overflow", "priority_groups": ["a"]},
+        {"rate_limit_bps": 5},
+        {"pause_until": "2100-01-01T00:00:00Z"},
+        {"deliver_policy": "by_start_sequence", "opt_start_seq": 5},
+    ):
+        await it.create("u", **change)
+    await it.create("pushed", deliver_subject="d.p")
+    await it.create("pushed")
+    await it.create("pushed", deliver_subject="d.q")
+    subscription = await it.client.subscribe("d.q")
+    await it.client.flush()
+    await asyncio.sleep(QUIET)
+    await it.create("pushed", deliver_subject="d.r")
+    await it.create("pushed", deliver_subject="d.q", idle_heartbeat=10**9)
+    await subscription.unsubscribe()
+    await it.create("few", max_waiting=1, max_batch=5, max_expires=10**10, max_bytes=1000)
+    last = await it.request("few", {"batch": 1, "expires": 5_000_000_000, "max_bytes": 1})
+    for body in (
+        '{"batch":6,"expires":1000000000}',
+        '{"batch":1,"expires":11000000000}',
+        '{"batch":1,"max_bytes":1001,"expires":1000000000}',
+        '{"batch":1,"expires":1000000000}',
+        '{"batch":1,"expires":1000000000,"idle_heartbeat":400000000}',
+        '{"batch":1,"expires":100,"idle_heartbeat":100}',
+        "{x}",
+    ):
+        await it.pull("few", body)
+    await last.unsubscribe()
+
+
 async def tellings(it):
     await it.events("resets")
     await it.create("told", sample_freq="100", max_deliver=1, ack_wait=300_000_000)
@@ -243,7 +294,7 @@ async def main(url):
     it = Transcript(client)
     await client.subscribe("$JS.EVENT.>", cb=it.hear)
     await it.api("STREAM.CREATE.S", {"name": "S", "subjects": ["s.>"]})
-    for section in (configurations, refusals, overflow, prioritized, pinned, resets, tellings):
+    for section in (configurations, refusals, overflow, prioritized, pinned, resets, updates, tellings):
         print("==", section.__name__)
         await section(it)
     await client.close()
