@@ -37,10 +37,7 @@ pub(crate) struct Fit {
 impl Fit {
     /// The message as it is stored.
     fn stored<'a>(&'a self, message: &Incoming<'a>) -> Incoming<'a> {
-        match &self.rewritten {
-            Some(other) => Incoming { headers: &other.headers, payload: &other.payload, ..*message },
-            None => *message,
-        }
+        self.rewritten.as_ref().map_or(*message, |rewritten| rewritten.as_incoming(message))
     }
 }
 
