@@ -29,7 +29,7 @@ use crate::store::{
     message_size_in, undamaged,
 };
 use crate::trimming::{self, Excess};
-pub(crate) use batched::{SoFar, Unfit};
+pub(crate) use batched::{Fit, SoFar, Unfit};
 
 mod taken;
 
