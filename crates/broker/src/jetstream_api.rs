@@ -147,8 +147,8 @@ impl Broker {
         match asked {
             Asked::Snapshot { request, reply } => self.snapshot_answer(now, request, reply, answer, out),
             Asked::Api { kind, reply } => {
-                if let Answer::Restorable(config) = answer {
-                    return self.begin_restore(now, config, reply, out);
+                if let Answer::Restorable(wanted) = answer {
+                    return self.begin_restore(now, wanted, reply, out);
                 }
                 let mut json = Vec::with_capacity(512);
                 let server = self.api_server();

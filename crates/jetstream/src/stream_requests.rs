@@ -138,7 +138,12 @@ impl JetStream {
     }
 
     /// Applies a lowered per-subject limit to what is stored.
-    fn trim_all_subjects(&mut self, turn: &mut Context<'_>, id: StreamId, keep: u64) -> Result<(), StoreError> {
+    pub(crate) fn trim_all_subjects(
+        &mut self,
+        turn: &mut Context<'_>,
+        id: StreamId,
+        keep: u64,
+    ) -> Result<(), StoreError> {
         let mut over: Vec<Box<[u8]>> = Vec::new();
         let Ok(all) = Filter::parse(">") else { return Ok(()) };
         turn.store.for_each_subject(id, &all, &mut |subject, state| {

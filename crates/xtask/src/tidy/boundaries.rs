@@ -50,16 +50,18 @@ const DIRECTION: [(&str, &[&str]); 19] = [
 ];
 
 /// Crates of others that a pure crate may use, as the group `pure` of the root manifest lists them.
-const PURE_DEPENDENCIES: [&str; 12] = [
+const PURE_DEPENDENCIES: [&str; 14] = [
     "base64",
     "crc32c",
     "foldhash",
+    "highway",
     "itoa",
     "memchr",
     "minlz",
     "nkeys",
     "serde",
     "serde_json",
+    "sha2",
     "smallvec",
     "thiserror",
     "time",
