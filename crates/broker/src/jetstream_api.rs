@@ -1,7 +1,8 @@
 //! `$JS.API.>`: requests to commands, answers to replies. The JSON is `jetstream-api`'s.
 
 use ::jetstream_api::{
-    Demands, DirectRequest, Kind, Parsed, Server, direct_end, direct_message, encode, encode_error, parse_demanding,
+    Client, Demands, DirectRequest, Kind, Parsed, Server, direct_end, direct_message, encode, encode_error,
+    parse_demanding,
 };
 use jetstream::api_error::{self, ApiError};
 use jetstream::command::{Answer, Pull, Request};
@@ -30,6 +31,12 @@ struct Whom<'a> {
     stream: &'a str,
     headers: bool,
     reply: &'a [u8],
+}
+
+/// A reset is heard by the consumer itself: when there is none, nobody answers.
+fn is_absent(kind: Kind, answer: &Answer) -> bool {
+    let unknown = [api_error::STREAM_NOT_FOUND.err_code, api_error::CONSUMER_NOT_FOUND.err_code];
+    kind == Kind::ConsumerReset && matches!(answer, Answer::Error(error) if unknown.contains(&error.err_code))
 }
 
 /// What the headers of a request demand.
@@ -84,23 +91,33 @@ impl Broker {
         self.pullers.asked(reply);
         match parse_demanding(operation, message.payload(), demands(message)) {
             Parsed::Request(kind, _) if self.store.is_overloaded(&self.settings) => {
-                self.refuse_request(now, reply, kind, &api_error::CLUSTER_NOT_AVAIL, out);
+                self.refuse_request(now, origin, kind, (subject, message), &api_error::CLUSTER_NOT_AVAIL, out);
+            }
+            Parsed::Request(Kind::StreamRestore, request) => {
+                let client = Box::new(self.client_info(origin));
+                let size = message.payload().len() + reply.len() + size_of::<Client>();
+                self.store.ask(request, Asked::Restore { reply: reply.into(), client }, size);
             }
             Parsed::Request(kind, request) => {
-                let size = message.payload().len() + reply.len();
-                self.store.ask(request, Asked::Api { kind, reply: reply.into() }, size);
+                let audited = self.audited(origin, subject, message.payload());
+                let size = message.payload().len() + reply.len() + audited.as_ref().map_or(0, |audited| audited.size());
+                self.store.ask(request, Asked::Api { kind, reply: reply.into(), audited }, size);
             }
             Parsed::Snapshot { stream, request } if !self.store.has_stream_named(&stream) => {
                 drop(request);
-                self.refuse_request(now, reply, Kind::StreamSnapshot, &api_error::STREAM_NOT_FOUND, out);
+                let error = &api_error::STREAM_NOT_FOUND;
+                self.refuse_request(now, origin, Kind::StreamSnapshot, (subject, message), error, out);
             }
             Parsed::Snapshot { stream, request } => match request {
                 Ok(request) => {
-                    let size = request.deliver_subject.len() + reply.len();
+                    let size = request.deliver_subject.len() + reply.len() + size_of::<Client>();
                     let asked = Request::StreamSnapshot { name: stream, consumers: request.consumers };
-                    self.store.ask(asked, Asked::Snapshot { request: Box::new(request), reply: reply.into() }, size);
+                    let (request, client) = (Box::new(request), Box::new(self.client_info(origin)));
+                    self.store.ask(asked, Asked::Snapshot { request, reply: reply.into(), client }, size);
                 }
-                Err(error) => self.refuse_request(now, reply, Kind::StreamSnapshot, &error, out),
+                Err(error) => {
+                    self.refuse_request(now, origin, Kind::StreamSnapshot, (subject, message), &error, out);
+                }
             },
             // It is over before it began: who asks again is not read until there is room.
             Parsed::Pull(pull) if self.store.is_overloaded(&self.settings) => {
@@ -118,42 +135,63 @@ impl Broker {
             Parsed::DirectGet { .. } if self.store.is_overloaded(&self.settings) => {
                 self.publish_status(now, reply, NO_RESPONDERS, out);
             }
-            Parsed::DirectGet { stream, get, headers } if self.store.allows_direct(&stream) => {
-                let name = stream.clone();
-                let request = match get {
-                    DirectRequest::One(get) => Request::MessageGet { name, get },
-                    DirectRequest::Several(mut get) => {
-                        if get.max_bytes == 0 {
-                            get.max_bytes = self.settings.max_pending as u64;
-                        }
-                        Request::DirectGet { name, get }
-                    }
-                };
-                let size = message.payload().len() + reply.len();
-                self.store.ask(request, Asked::Direct { stream, headers, reply: reply.into() }, size);
-            }
-            Parsed::DirectGet { .. } => self.publish_status(now, reply, NO_RESPONDERS, out),
-            Parsed::Status { stream, consumer: Some(consumer), .. } if !self.has_consumer(&stream, &consumer) => {
+            Parsed::DirectGet { stream, get, headers } => match self.who_answers_for(&stream) {
+                Some(stream) => self.ask_direct(stream, get, headers, message),
+                None => self.publish_status(now, reply, NO_RESPONDERS, out),
+            },
+            Parsed::Status { stream, consumer: Some(consumer), .. } if !self.store.has_consumer(&stream, &consumer) => {
                 self.publish_status(now, reply, NO_RESPONDERS, out);
             }
             Parsed::Status { line, .. } => self.publish_status(now, reply, &line, out),
-            Parsed::Refused(kind, error) => self.refuse_request(now, reply, kind, &error, out),
+            Parsed::Refused(kind, error) => self.refuse_request(now, origin, kind, (subject, message), &error, out),
             Parsed::Unknown => {}
         }
+    }
+
+    pub(crate) fn api_server(&self) -> Server<'_> {
+        Server {
+            domain: self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()),
+            name: &self.settings.server.name,
+            version: &self.settings.server.version,
+            origins: None,
+        }
+    }
+
+    fn ask_direct(&mut self, stream: Box<str>, get: DirectRequest, headers: bool, message: &Message<'_>) {
+        let name = stream.clone();
+        let request = match get {
+            DirectRequest::One(get) => Request::MessageGet { name, get },
+            DirectRequest::Several(mut get) => {
+                if get.max_bytes == 0 {
+                    get.max_bytes = self.settings.max_pending as u64;
+                }
+                Request::DirectGet { name, get }
+            }
+        };
+        let size = message.payload().len() + message.reply.len();
+        self.store.ask(request, Asked::Direct { stream, headers, reply: message.reply.into() }, size);
+    }
+
+    /// The stream that direct gets for a stream are answered from: itself, or a mirror of it.
+    fn who_answers_for(&self, name: &str) -> Option<Box<str>> {
+        if self.store.allows_direct(name) { Some(name.into()) } else { self.origins.standing_for(name).map(Box::from) }
     }
 
     /// The store answered a request.
     pub(crate) fn jetstream_answer(&mut self, now: Now, asked: &Asked, answer: &Answer, out: &mut Outbox) {
         match asked {
-            Asked::Snapshot { request, reply } => self.snapshot_answer(now, request, reply, answer, out),
-            Asked::Api { kind, reply } => {
-                if let Answer::Restorable(wanted) = answer {
-                    return self.begin_restore(now, wanted, reply, out);
-                }
+            Asked::Api { kind, .. } if is_absent(*kind, answer) => {}
+            Asked::Snapshot { request, reply, client } => {
+                self.snapshot_answer(now, (request, client), reply, answer, out);
+            }
+            Asked::Restore { reply, client } => self.restore_answer(now, client, reply, answer, out),
+            Asked::Api { kind, reply, audited } => {
                 let mut json = Vec::with_capacity(512);
-                let server = self.api_server();
+                let shows_origins = matches!(answer, Answer::Stream(_) | Answer::StreamList { .. });
+                let origins = shows_origins.then(|| self.origins.infos(now));
+                let server = Server { origins: origins.as_ref(), ..self.api_server() };
                 // Headers first, if there are any.
-                if let Answer::Consumer(info) = answer
+                if let Answer::Consumer(info) | Answer::Reset { info, .. } = answer
                     && let Some(identity) = &info.stream_identity
                 {
                     json.extend_from_slice(format!("NATS/1.0\r\n{IDENTITY}: {identity}\r\n\r\n").as_bytes());
@@ -162,6 +200,10 @@ impl Broker {
                 encode(*kind, answer, &server, &mut json);
                 let message = Message { header_len, ..Message::new(reply, &json) };
                 self.publish(now, Origin::server(GLOBAL), &message, out);
+                // Resets go to the consumer itself, past those that are told of.
+                if let Some(audited) = audited.as_ref().filter(|_| *kind != Kind::ConsumerReset) {
+                    self.audit(now, audited, &json[header_len..], out);
+                }
             }
             Asked::Direct { stream, headers, reply } => {
                 let whom = Whom { stream, headers: *headers, reply };
@@ -175,15 +217,6 @@ impl Broker {
                 }
             }
             Asked::Shell => {}
-        }
-    }
-
-    /// Who answers.
-    pub(crate) fn api_server(&self) -> Server<'_> {
-        Server {
-            domain: self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()),
-            name: &self.settings.server.name,
-            version: &self.settings.server.version,
         }
     }
 
@@ -229,10 +262,26 @@ impl Broker {
         self.publish_status(now, &pull.inbox, NO_RESPONDERS, out);
     }
 
-    fn refuse_request(&mut self, now: Now, reply: &[u8], kind: Kind, error: &ApiError, out: &mut Outbox) {
+    fn refuse_request(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        kind: Kind,
+        (subject, request): (&[u8], &Message<'_>),
+        error: &ApiError,
+        out: &mut Outbox,
+    ) {
         let mut json = Vec::with_capacity(256);
         encode_error(kind, error, &mut json);
-        self.publish(now, Origin::server(GLOBAL), &Message::new(reply, &json), out);
+        self.publish(now, Origin::server(GLOBAL), &Message::new(request.reply, &json), out);
+        if !self.store.is_overloaded(&self.settings) {
+            self.store.ask(Request::Refused, Asked::Shell, 0);
+        }
+        if kind != Kind::ConsumerReset
+            && let Some(audited) = self.audited(origin, subject, request.payload())
+        {
+            self.audit(now, &audited, &json, out);
+        }
     }
 
     /// A message that is a status line and nothing else.
@@ -240,15 +289,5 @@ impl Broker {
         let headers = format!("NATS/1.0 {line}\r\n\r\n");
         let message = Message { header_len: headers.len(), ..Message::new(reply, headers.as_bytes()) };
         self.publish(now, Origin::server(GLOBAL), &message, out);
-    }
-
-    /// Its acknowledgements are waited for, so it exists.
-    fn has_consumer(&self, stream: &str, consumer: &str) -> bool {
-        let mut found = false;
-        let subject = format!("$JS.ACK.{stream}.{consumer}.1.1.1.1.1");
-        self.accounts[GLOBAL as usize]
-            .index
-            .for_each_match(subject.as_bytes(), |target| found |= matches!(target, Target::Ack(_)));
-        found
     }
 }

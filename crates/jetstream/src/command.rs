@@ -3,15 +3,21 @@
 //! A [`Batch`] goes to the store thread and comes back unchanged with one [`Outcome`] per command, so the broker finds reply subjects and
 //! tickets in its own bytes and nothing is copied back. Everything that a message consists of lies in the batch's arena.
 
+use crate::advisory::Advisory;
 use crate::api_error::ApiError;
+use crate::batching::BatchAnswer;
 use crate::config::{ConsumerConfig, StreamConfig};
 use crate::direct_get::{DirectGet, DirectPiece};
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
 use crate::ledger::Ledger;
+use crate::origin::{OriginId, Origins};
 use crate::restore::{Restorable, RestoreStep};
 use crate::snapshot::Snapshot;
 use crate::store::{MessageBuffer, Space, StreamState};
 use crate::templates::TemplateInfo;
+
+pub use crate::account_limits::AccountInfo;
+pub use crate::pull_request::{GroupState, Pull, PullGroup};
 
 /// A piece of an arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,11 +101,53 @@ pub struct Append {
     pub queues: (u32, u32),
 }
 
+/// A message of a stream's origin, as it is to be stored: see [`crate::origin`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Take {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which of its origins.
+    pub origin: OriginId,
+    /// Whom the outcome is for.
+    pub ticket: Ticket,
+    /// Its sequence at the origin.
+    pub sequence: Sequence,
+    /// The sequence of the one that the origin sent before it: it is stored only if that one was taken last.
+    pub previous: Sequence,
+    /// When it was stored there.
+    pub time: Timestamp,
+    /// Literal subject.
+    pub subject: Span,
+    /// Header block or empty.
+    pub headers: Span,
+    /// Body.
+    pub payload: Span,
+}
+
+/// What is known of an origin that begins to deliver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Begin {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which of its origins.
+    pub origin: OriginId,
+    /// What tells the origin from one that is made again under its name; empty: not known.
+    pub identity: Span,
+    /// It is another one than before: its first message comes next.
+    pub is_anew: bool,
+    /// For a mirror: nothing up to here will come.
+    pub skip_to: Sequence,
+}
+
 /// Everything that can be asked of the store thread. Hot ones are small and `Copy`; the others are boxed.
 #[derive(Debug)]
 pub enum Command {
-    /// Store a message. → [`Outcome::Appended`] or [`Outcome::Refused`].
+    /// Store a message. → [`Outcome::Appended`], [`Outcome::Refused`] or [`Outcome::Batch`].
     Append(Append),
+    /// Store a message that was taken from a stream's origin. → [`Outcome::Appended`] or [`Outcome::Refused`].
+    Take(Box<Take>),
+    /// An origin has begun to deliver. → [`Outcome::Done`].
+    Begin(Box<Begin>),
     /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`].
     Ack(Ack),
     /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox. [`Outcome::Refused`] when there
@@ -234,27 +282,6 @@ pub struct Ack {
     pub reply: Span,
 }
 
-/// A request for messages, `$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`.
-#[derive(Clone, Debug, Default)]
-pub struct Pull {
-    /// Stream name.
-    pub stream: Box<str>,
-    /// Consumer name.
-    pub consumer: Box<str>,
-    /// Where messages and status go.
-    pub inbox: Box<[u8]>,
-    /// How many messages; 1 when not said.
-    pub batch: u32,
-    /// Give up after this many milliseconds; `None`: never (a request without `expires` waits).
-    pub expires_ms: Option<u64>,
-    /// Answer 404 at once when nothing is there.
-    pub no_wait: bool,
-    /// Send an idle heartbeat when nothing came for so long, milliseconds.
-    pub heartbeat_ms: Option<u64>,
-    /// Stop before exceeding so many bytes.
-    pub max_bytes: Option<u64>,
-}
-
 /// API requests that are answered with [`Outcome::Answer`]. Names are as sent; JetStream checks that they exist.
 #[derive(Debug)]
 #[allow(missing_docs)] // the variants are the API's own operations; their fields the API's own fields
@@ -360,6 +387,22 @@ pub enum Request {
         name: Box<str>,
         until: Option<Timestamp>,
     },
+    /// It begins anew at this sequence; 0: behind what was acknowledged.
+    ConsumerReset {
+        stream: Box<str>,
+        name: Box<str>,
+        sequence: Sequence,
+        /// Tell which instance of the stream it is.
+        with_identity: bool,
+    },
+    /// The pinned client of a group loses its place.
+    ConsumerUnpin {
+        stream: Box<str>,
+        name: Box<str>,
+        group: Box<str>,
+    },
+    /// One that was refused before it came here: it is counted.
+    Refused,
     /// Records with this prefix, for start-up.
     Records {
         prefix: Box<[u8]>,
@@ -405,8 +448,22 @@ pub enum Outcome {
         /// A message with this id was there already, at `sequence`.
         duplicate: bool,
     },
+    /// Stored and synced, in a stream of counters.
+    Counted {
+        /// Sequence in the stream.
+        sequence: Sequence,
+        /// The counter's total now.
+        total: Box<str>,
+    },
     /// Not stored.
     Refused(ApiError),
+    /// A message of a batch: what is to be said on its reply subject, which may be nothing.
+    Batch {
+        /// The message itself is in the stream now.
+        stored: bool,
+        /// In this order.
+        answers: Vec<BatchAnswer>,
+    },
     /// The acknowledgement is durable: confirm it on its reply subject, if it has one.
     Acknowledged {
         /// False for acknowledgements that are not confirmed (`+NXT`, unknown).
@@ -442,6 +499,8 @@ pub enum Answer {
         offset: u64,
     },
     Deleted,
+    /// Nothing more to say.
+    Done,
     Purged {
         count: u64,
     },
@@ -459,6 +518,10 @@ pub enum Answer {
     /// A piece of what [`Request::DirectGet`] asks for.
     Direct(Box<DirectPiece>),
     Consumer(Box<ConsumerInfo>),
+    Reset {
+        info: Box<ConsumerInfo>,
+        sequence: Sequence,
+    },
     ConsumerNames {
         names: Vec<Box<str>>,
         total: u64,
@@ -475,29 +538,6 @@ pub enum Answer {
     Restorable(Box<Restorable>),
     Records(Vec<(Vec<u8>, Vec<u8>)>),
     Statistics(Box<Statistics>),
-}
-
-/// `$JS.API.INFO`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AccountInfo {
-    /// Bytes kept in memory.
-    pub memory: u64,
-    /// Bytes stored in files.
-    pub storage: u64,
-    /// Streams, not counting our own.
-    pub streams: u64,
-    /// Consumers.
-    pub consumers: u64,
-    /// Requests answered since the start.
-    pub api_total: u64,
-    /// Of those, refused.
-    pub api_errors: u64,
-    /// Limits: bytes in memory, -1 unlimited.
-    pub max_memory: i64,
-    /// Limits: bytes of files, -1 unlimited.
-    pub max_storage: i64,
-    /// Limits: streams.
-    pub max_streams: i64,
 }
 
 /// A stream as info requests show it.
@@ -552,9 +592,11 @@ pub struct ConsumerInfo {
     pub pending: u64,
     /// It pushes, and somebody listens.
     pub push_bound: bool,
+    /// Its first priority group.
+    pub group: Option<GroupState>,
     /// Now.
     pub now: Timestamp,
-    /// What tells the stream from one made again under its name; only in the answer to [`Request::SourceCreate`].
+    /// What tells the stream from one made again under its name; only in answers to [`Request::SourceCreate`] and [`Request::ConsumerReset`].
     pub stream_identity: Option<Box<str>>,
 }
 
@@ -598,8 +640,17 @@ pub enum Event {
         subjects: Vec<Box<str>>,
         /// Is `DIRECT.GET` allowed?
         allow_direct: bool,
+        /// Publishers get no acknowledgement.
+        no_ack: bool,
         /// Its counters now.
         state: StreamState,
+    },
+    /// Where a stream takes messages from; follows its [`Event::StreamUp`] if it does, or did.
+    Origins {
+        /// Its instance.
+        stream: StreamId,
+        /// All of its origins.
+        origins: Box<Origins>,
     },
     /// A stream is gone.
     StreamDown {
@@ -630,6 +681,8 @@ pub enum Event {
         deliver_subject: Option<Box<str>>,
         /// A hub's, for a source or mirror of its own.
         is_source: bool,
+        /// It takes acknowledgements.
+        is_acknowledged: bool,
     },
     /// A consumer is gone.
     ConsumerDown {
@@ -686,6 +739,8 @@ pub enum Event {
         /// What happened.
         reason: Box<str>,
     },
+    /// Something that whoever listens on `$JS.EVENT.>` is told.
+    Advisory(Advisory),
     /// The store refuses publishes (`true`: reserve reached) or takes them again.
     Full(bool),
     /// Messages were dropped from a session's queue: it was full, or they have left their stream.

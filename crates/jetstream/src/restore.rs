@@ -14,7 +14,7 @@ use subject::Filter;
 
 use crate::api_error::{self, ApiError};
 use crate::command::{Answer, Outcome, Span};
-use crate::config::{Compression, DeliverPolicy, StreamConfig};
+use crate::config::{Compression, DeliverPolicy, Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId, Timestamp};
@@ -158,7 +158,7 @@ impl JetStream {
             return Ok(Err(failed("sequences of the snapshot are out of range")));
         }
         let id = self.new_stream_id(turn.store, config.storage)?;
-        if self.exceeds(id, bytes) {
+        if self.outgrows(id, bytes) {
             return Ok(Err(resources_exceeded(id)));
         }
         let first = first.max(Sequence(1));
@@ -170,13 +170,13 @@ impl JetStream {
     }
 
     /// Would so many bytes more exceed what all streams together may hold?
-    fn exceeds(&self, stream: StreamId, bytes: u64) -> bool {
-        let (max, total) = if stream.is_volatile() {
-            (self.limits.max_memory_store, self.memory_bytes)
+    fn outgrows(&self, stream: StreamId, bytes: u64) -> bool {
+        let (storage, total) = if stream.is_volatile() {
+            (Storage::Memory, self.memory_bytes)
         } else {
-            (self.limits.max_file_store, self.stored_bytes)
+            (Storage::File, self.stored_bytes)
         };
-        max.is_some_and(|max| total.saturating_add(bytes) > max)
+        self.most_bytes(storage).is_some_and(|max| total.saturating_add(bytes) > max)
     }
 
     fn restore_messages(
@@ -229,7 +229,7 @@ impl JetStream {
             return Ok(Err(failed(text)));
         }
         let size = message_size_in(id, subject.len(), headers.len(), payload.len());
-        if self.exceeds(id, size) {
+        if self.outgrows(id, size) {
             return Ok(Err(resources_exceeded(id)));
         }
         let since_millis = turn.now.wall.0.saturating_sub(message.time.0).max(0).unsigned_abs() / 1_000_000;
@@ -309,9 +309,8 @@ impl JetStream {
                 return Ok(Err(failed(text)));
             }
         }
-        let per_subject = self.streams.get(&id).map_or(-1, |stream| stream.config.max_messages_per_subject);
-        if per_subject > 0 {
-            self.trim_all_subjects(turn, id, per_subject as u64)?;
+        if self.streams.get(&id).is_some_and(|stream| stream.config.max_messages_per_subject > 0) {
+            self.trim_all_subjects(turn, id)?;
         }
         self.touch(id);
         self.stream_info(turn, &name, None, false, 0)

@@ -8,6 +8,7 @@ mod erasing;
 mod log;
 mod model;
 mod room;
+mod secure_erase;
 
 use std::path::Path;
 

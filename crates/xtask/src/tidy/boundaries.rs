@@ -56,6 +56,7 @@ const PURE_DEPENDENCIES: [&str; 14] = [
     "foldhash",
     "highway",
     "itoa",
+    "jiff",
     "memchr",
     "minlz",
     "nkeys",
