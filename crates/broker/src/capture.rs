@@ -12,7 +12,7 @@
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
 //! and API calls have a quarter more.
 
-use ::jetstream_api::{batch_answer, counter_ack, publish_ack, publish_refused};
+use ::jetstream_api::{Client, batch_answer, counter_ack, publish_ack, publish_refused};
 use jetstream::api_error;
 use jetstream::batching::BatchAnswer;
 use jetstream::command::{
@@ -109,7 +109,9 @@ pub(crate) enum Asked {
     /// A message is wanted as it is.
     Direct { stream: Box<str>, headers: bool, reply: Box<[u8]> },
     /// A snapshot is wanted.
-    Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]> },
+    Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]>, client: Box<Client> },
+    /// A restore is wanted.
+    Restore { reply: Box<[u8]>, client: Box<Client> },
     /// The shell, which has seen the answer.
     Shell,
 }

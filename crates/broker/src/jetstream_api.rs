@@ -1,7 +1,8 @@
 //! `$JS.API.>`: requests to commands, answers to replies. The JSON is `jetstream-api`'s.
 
 use ::jetstream_api::{
-    Demands, DirectRequest, Kind, Parsed, Server, direct_end, direct_message, encode, encode_error, parse_demanding,
+    Client, Demands, DirectRequest, Kind, Parsed, Server, direct_end, direct_message, encode, encode_error,
+    parse_demanding,
 };
 use jetstream::api_error::{self, ApiError};
 use jetstream::command::{Answer, Pull, Request};
@@ -92,6 +93,11 @@ impl Broker {
             Parsed::Request(kind, _) if self.store.is_overloaded(&self.settings) => {
                 self.refuse_request(now, origin, kind, (subject, message), &api_error::CLUSTER_NOT_AVAIL, out);
             }
+            Parsed::Request(Kind::StreamRestore, request) => {
+                let client = Box::new(self.client_info(origin));
+                let size = message.payload().len() + reply.len() + size_of::<Client>();
+                self.store.ask(request, Asked::Restore { reply: reply.into(), client }, size);
+            }
             Parsed::Request(kind, request) => {
                 let audited = self.audited(origin, subject, message.payload());
                 let size = message.payload().len() + reply.len() + audited.as_ref().map_or(0, |audited| audited.size());
@@ -104,9 +110,10 @@ impl Broker {
             }
             Parsed::Snapshot { stream, request } => match request {
                 Ok(request) => {
-                    let size = request.deliver_subject.len() + reply.len();
+                    let size = request.deliver_subject.len() + reply.len() + size_of::<Client>();
                     let asked = Request::StreamSnapshot { name: stream, consumers: request.consumers };
-                    self.store.ask(asked, Asked::Snapshot { request: Box::new(request), reply: reply.into() }, size);
+                    let (request, client) = (Box::new(request), Box::new(self.client_info(origin)));
+                    self.store.ask(asked, Asked::Snapshot { request, reply: reply.into(), client }, size);
                 }
                 Err(error) => {
                     self.refuse_request(now, origin, Kind::StreamSnapshot, (subject, message), &error, out);
@@ -174,11 +181,11 @@ impl Broker {
     pub(crate) fn jetstream_answer(&mut self, now: Now, asked: &Asked, answer: &Answer, out: &mut Outbox) {
         match asked {
             Asked::Api { kind, .. } if is_absent(*kind, answer) => {}
-            Asked::Snapshot { request, reply } => self.snapshot_answer(now, request, reply, answer, out),
+            Asked::Snapshot { request, reply, client } => {
+                self.snapshot_answer(now, (request, client), reply, answer, out);
+            }
+            Asked::Restore { reply, client } => self.restore_answer(now, client, reply, answer, out),
             Asked::Api { kind, reply, audited } => {
-                if let Answer::Restorable(wanted) = answer {
-                    return self.begin_restore(now, wanted, reply, out);
-                }
                 let mut json = Vec::with_capacity(512);
                 let shows_origins = matches!(answer, Answer::Stream(_) | Answer::StreamList { .. });
                 let origins = shows_origins.then(|| self.origins.infos(now));

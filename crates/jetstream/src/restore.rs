@@ -309,8 +309,7 @@ impl JetStream {
                 return Ok(Err(failed(text)));
             }
         }
-        let per_subject = self.streams.get(&id).map_or(-1, |stream| stream.config.max_messages_per_subject);
-        if per_subject > 0 {
+        if self.streams.get(&id).is_some_and(|stream| stream.config.max_messages_per_subject > 0) {
             self.trim_all_subjects(turn, id)?;
         }
         self.touch(id);
