@@ -109,7 +109,7 @@ pub(crate) enum Asked {
     /// A message is wanted as it is.
     Direct { stream: Box<str>, headers: bool, reply: Box<[u8]> },
     /// A snapshot is wanted.
-    Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]> },
+    Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]>, audited: Box<Audited> },
     /// The shell, which has seen the answer.
     Shell,
 }

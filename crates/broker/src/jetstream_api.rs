@@ -93,7 +93,10 @@ impl Broker {
                 self.refuse_request(now, origin, kind, (subject, message), &api_error::CLUSTER_NOT_AVAIL, out);
             }
             Parsed::Request(kind, request) => {
-                let audited = self.audited(origin, subject, message.payload());
+                let audited = match kind {
+                    Kind::StreamRestore => Some(self.always_audited(origin, subject, message.payload())),
+                    _ => self.audited(origin, subject, message.payload()),
+                };
                 let size = message.payload().len() + reply.len() + audited.as_ref().map_or(0, |audited| audited.size());
                 self.store.ask(request, Asked::Api { kind, reply: reply.into(), audited }, size);
             }
@@ -106,7 +109,9 @@ impl Broker {
                 Ok(request) => {
                     let size = request.deliver_subject.len() + reply.len();
                     let asked = Request::StreamSnapshot { name: stream, consumers: request.consumers };
-                    self.store.ask(asked, Asked::Snapshot { request: Box::new(request), reply: reply.into() }, size);
+                    let audited = self.always_audited(origin, subject, message.payload());
+                    let request = Box::new(request);
+                    self.store.ask(asked, Asked::Snapshot { request, reply: reply.into(), audited }, size);
                 }
                 Err(error) => {
                     self.refuse_request(now, origin, Kind::StreamSnapshot, (subject, message), &error, out);
@@ -174,10 +179,15 @@ impl Broker {
     pub(crate) fn jetstream_answer(&mut self, now: Now, asked: &Asked, answer: &Answer, out: &mut Outbox) {
         match asked {
             Asked::Api { kind, .. } if is_absent(*kind, answer) => {}
-            Asked::Snapshot { request, reply } => self.snapshot_answer(now, request, reply, answer, out),
+            Asked::Snapshot { request, reply, audited } => {
+                self.snapshot_answer(now, request, reply, audited, answer, out);
+            }
             Asked::Api { kind, reply, audited } => {
                 if let Answer::Restorable(wanted) = answer {
-                    return self.begin_restore(now, wanted, reply, out);
+                    if let Some(audited) = audited {
+                        self.begin_restore(now, wanted, reply, audited, out);
+                    }
+                    return;
                 }
                 let mut json = Vec::with_capacity(512);
                 let shows_origins = matches!(answer, Answer::Stream(_) | Answer::StreamList { .. });

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ::jetstream_api::{
-    ArchiveState, Kind, encode, encode_error, read_archive_consumer, read_archive_state, read_older_consumer,
+    ArchiveState, Kind, Transfer, encode, encode_error, read_archive_consumer, read_archive_state, read_older_consumer,
     read_older_stream, restore_begins,
 };
 use archive::{ArchiveError, Entry, OlderEntry, OlderPosition, OlderReader, Reader};
@@ -19,6 +19,7 @@ use jetstream::snapshot::{ConsumerPosition, ConsumerSnapshot, OutstandingMessage
 use subject::Filter;
 
 use super::{MOST, PATIENCE};
+use crate::advisories::{Audited, Transferring};
 use crate::broker::Broker;
 use crate::identity::Now;
 use crate::outbox::Outbox;
@@ -75,6 +76,7 @@ impl Source {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Receiving {
+    told: Transferring,
     row: Filter,
     config: Box<StreamConfig>,
     reader: Source,
@@ -337,15 +339,25 @@ fn read_consumer(entry: &Entry<'_>) -> Result<ConsumerSnapshot, ApiError> {
 
 impl Broker {
     /// The store said that a stream may be restored: pieces may come.
-    pub(crate) fn begin_restore(&mut self, now: Now, wanted: &Restorable, reply: &[u8], out: &mut Outbox) {
+    pub(crate) fn begin_restore(
+        &mut self,
+        now: Now,
+        wanted: &Restorable,
+        reply: &[u8],
+        audited: &Audited,
+        out: &mut Outbox,
+    ) {
         let config = &wanted.config;
+        let told = audited.transferring(&config.name, now);
         let mut json = Vec::with_capacity(256);
         let subject = format!("$JS.SNAPSHOT.RESTORE.{}.{}", config.name, self.snapshot_id());
         match Filter::parse(&subject) {
             Ok(row) if self.snapshots.receiving.len() < MOST => {
                 let number = self.snapshots.number();
                 self.snapshot_row(&row, number, true);
+                self.advise_transfer(now, &told, &Transfer::RestoreCreate, out);
                 let receiving = Receiving {
+                    told,
                     row,
                     config: Box::new(config.clone()),
                     reader: Source::Current(Reader::default()),
@@ -368,6 +380,7 @@ impl Broker {
             }
         }
         self.send_from_server(now, &Message::new(reply, &json), out);
+        self.audit(now, audited, &json, out);
     }
 
     /// A piece of an archive came, or, empty, its end.
@@ -384,6 +397,7 @@ impl Broker {
             receiving.ended = Some(message.reply.into());
         } else {
             receiving.replies.push(message.reply.into());
+            receiving.told.bytes += payload.len() as u64;
             let waiting = receiving.reader.waiting() + payload.len();
             if receiving.replies.len() > MOST_REPLIES || waiting > MOST_WAITING {
                 self.end_restore(number);
@@ -408,7 +422,9 @@ impl Broker {
             Outcome::Answer(answer) => {
                 if let Some(reply) = receiving.ended.take() {
                     receiving.begun = false;
+                    let told = receiving.told.clone();
                     self.end_restore(number);
+                    self.advise_restore_end(now, &told, out);
                     let mut json = Vec::with_capacity(1024);
                     encode(Kind::StreamRestored, answer, &self.api_server(), &mut json);
                     self.send_from_server(now, &Message::new(&reply, &json), out);
@@ -467,6 +483,7 @@ impl Broker {
             }
             if let Some(reply) = receiving.ended.take() {
                 self.snapshot_row(&receiving.row, number, false);
+                self.advise_restore_end(now, &receiving.told, out);
                 let mut json = Vec::with_capacity(256);
                 encode_error(Kind::StreamRestored, error, &mut json);
                 self.send_from_server(now, &Message::new(&reply, &json), out);

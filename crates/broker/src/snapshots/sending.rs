@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ::jetstream_api::{Kind, SnapshotRequest, archive_consumer, archive_state, encode, encode_error};
+use ::jetstream_api::{Kind, SnapshotRequest, Transfer, archive_consumer, archive_state, encode, encode_error};
 use archive::{Entry, Writer};
 use jetstream::api_error;
 use jetstream::command::{Answer, Command, Ticket};
@@ -13,6 +13,7 @@ use subject::Filter;
 
 use super::{MOST, PATIENCE};
 use crate::account::{GLOBAL, Target};
+use crate::advisories::{Audited, Transferring};
 use crate::broker::Broker;
 use crate::identity::Now;
 use crate::outbox::Outbox;
@@ -36,6 +37,7 @@ const STREAM_GONE: &str = "500 store is closed";
 #[derive(Debug)]
 pub(crate) struct Sending {
     stream: StreamId,
+    told: Transferring,
     version: Box<str>,
     /// Where acknowledgements come: the subject before size and number.
     acks: String,
@@ -82,6 +84,7 @@ impl Broker {
         now: Now,
         request: &SnapshotRequest,
         reply: &[u8],
+        audited: &Audited,
         answer: &Answer,
         out: &mut Outbox,
     ) {
@@ -99,12 +102,22 @@ impl Broker {
             encode(Kind::StreamSnapshot, answer, &self.api_server(), &mut json);
         }
         self.send_from_server(now, &Message::new(reply, &json), out);
+        self.audit(now, audited, &json, out);
         if let Some(snapshot) = snapshot {
-            self.begin_snapshot(now, request, snapshot, out);
+            let told = audited.transferring(&snapshot.info.config.name, now);
+            self.advise_transfer(now, &told, &Transfer::SnapshotCreate(&snapshot.info), out);
+            self.begin_snapshot(now, request, snapshot, told, out);
         }
     }
 
-    fn begin_snapshot(&mut self, now: Now, request: &SnapshotRequest, snapshot: &Snapshot, out: &mut Outbox) {
+    fn begin_snapshot(
+        &mut self,
+        now: Now,
+        request: &SnapshotRequest,
+        snapshot: &Snapshot,
+        told: Transferring,
+        out: &mut Outbox,
+    ) {
         let acks = format!("$JS.SNAPSHOT.ACK.{}.{}", snapshot.info.config.name, self.snapshot_id());
         let Ok(row) = Filter::parse(&format!("{acks}.>")) else { return };
         let mut writer = Writer::default();
@@ -119,6 +132,7 @@ impl Broker {
         self.snapshot_row(&row, number, true);
         let sending = Sending {
             stream: snapshot.info.id,
+            told,
             version: self.settings.server.version.clone(),
             acks,
             row,
@@ -198,6 +212,7 @@ impl Broker {
         let headers = if line.is_empty() { String::new() } else { format!("NATS/1.0 {line}\r\n\r\n") };
         let end = Message { header_len: headers.len(), ..Message::new(&sending.deliver, headers.as_bytes()) };
         self.send_from_server(now, &end, out);
+        self.advise_snapshot_end(now, &sending.told, line, out);
     }
 
     fn is_heard(&self, subject: &[u8], literally: bool) -> bool {
