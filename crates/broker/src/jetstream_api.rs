@@ -152,8 +152,11 @@ impl Broker {
             Asked::Api { kind, .. } if is_absent(*kind, answer) => {}
             Asked::Api { kind, reply, audited } => {
                 let mut json = Vec::with_capacity(512);
-                let shows_origins = matches!(answer, Answer::Stream(_) | Answer::StreamList { .. });
-                let origins = shows_origins.then(|| self.origins.infos(now));
+                let origins = match answer {
+                    Answer::Stream(info) => Some(self.origin_infos(now, Some(info.id))),
+                    Answer::StreamList { .. } => Some(self.origin_infos(now, None)),
+                    _ => None,
+                };
                 let server = Server {
                     domain: self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()),
                     name: &self.settings.server.name,
