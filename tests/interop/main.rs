@@ -2,6 +2,7 @@
 
 mod async_nats_buckets;
 mod async_nats_client;
+mod backups;
 mod consumers;
 mod like_stock;
 mod like_stock_batches;

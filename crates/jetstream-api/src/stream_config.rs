@@ -7,7 +7,9 @@ use crate::stream_check;
 use crate::wire::is_zero;
 use jetstream::api_error::{self, ApiError};
 use jetstream::api_level;
-use jetstream::config::{ConsumerLimits, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform};
+use jetstream::config::{
+    Compression, ConsumerLimits, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -25,11 +27,12 @@ pub(crate) struct Draft {
     unsupported: Option<&'static str>,
 }
 
-/// Is the stream made or changed?
+/// Is the stream made, changed, or made again from a snapshot?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Create,
     Update,
+    Restore,
 }
 
 /// Reads the body of STREAM.CREATE or STREAM.UPDATE: types and fields, no meaning yet.
@@ -72,6 +75,9 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.subject_transform = read_transform(&mut body)?;
     config.republish = read_republish(&mut body)?;
     config.consumer_limits = read_consumer_limits(&mut body)?;
+    let unknown = |_| api_error::invalid_json("unknown compression algorithm");
+    let compression = body.word("compression", &[("none", Compression::None), ("s2", Compression::S2)]);
+    config.compression = compression.map_err(unknown)?;
     let replicas = body.count("num_replicas")?;
     // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
     body.flag("pedantic")?;
@@ -132,9 +138,6 @@ fn complete_republish(config: &mut StreamConfig) {
 }
 
 fn read_unsupported(body: &mut Object) -> Result<(), ApiError> {
-    let unknown = |_| api_error::invalid_json("unknown compression algorithm");
-    let compression = body.word("compression", &[("none", false), ("s2", true)]).map_err(unknown)?;
-    body.refuse_value("compression", compression);
     for key in UNSUPPORTED {
         body.unsupported(key);
     }
@@ -150,6 +153,11 @@ impl Draft {
     /// The name in the body.
     pub(crate) fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// Gives it a name.
+    pub(crate) fn call(&mut self, name: &str) {
+        self.config.name = name.into();
     }
 
     /// Judges what needs no state, in stock's order, and fills in the defaults.
@@ -213,6 +221,8 @@ pub(crate) struct WireStreamConfig<'a> {
     num_replicas: u32,
     #[serde(skip_serializing_if = "is_zero")]
     no_ack: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    template_owner: &'a str,
     #[serde(skip_serializing_if = "is_zero")]
     duplicate_window: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -304,7 +314,11 @@ impl<'a> WireStreamConfig<'a> {
             duplicate_window: config.duplicate_window_ns,
             mirror: config.mirror.as_deref().map(WireSource::new),
             sources: config.sources.iter().map(WireSource::new).collect(),
-            compression: "none",
+            template_owner: &config.template,
+            compression: match config.compression {
+                Compression::None => "none",
+                Compression::S2 => "s2",
+            },
             first_seq: config.first_sequence,
             subject_transform: config
                 .subject_transform
@@ -327,12 +341,12 @@ impl<'a> WireStreamConfig<'a> {
                 max_ack_pending: config.consumer_limits.max_ack_pending,
             },
             allow_msg_ttl: config.allow_message_ttl,
-            allow_atomic: config.allow_atomic,
-            persist_mode: if config.persist_async { "async" } else { "" },
-            allow_batched: config.allow_batched,
             subject_delete_marker_ttl: config.subject_delete_marker_ttl_ns,
             allow_msg_counter: config.allow_counter,
+            allow_atomic: config.allow_atomic,
             allow_msg_schedules: config.allow_schedules,
+            persist_mode: if config.persist_async { "async" } else { "" },
+            allow_batched: config.allow_batched,
             metadata: metadata(&config.metadata, api_level::of_stream(config), version),
         }
     }
@@ -340,6 +354,19 @@ impl<'a> WireStreamConfig<'a> {
 
 /// Texts of the levels.
 const LEVELS: [&str; API_LEVEL as usize + 1] = ["0", "1", "2", "3", "4", "5"];
+impl WireStreamConfig<'_> {
+    /// As it stands in a snapshot: without what a server tells of itself, and without its template, which is elsewhere unknown.
+    pub(crate) fn without_server_metadata(mut self) -> Self {
+        without_servers_own(&mut self.metadata);
+        self.template_owner = "";
+        self
+    }
+}
+
+/// Removes the pairs that say by which server something is shown.
+pub(crate) fn without_servers_own(metadata: &mut BTreeMap<&str, &str>) {
+    metadata.retain(|key, _| !matches!(*key, "_nats.level" | "_nats.ver"));
+}
 
 /// A user's pairs and the server's: its API level, its version, and the level that this configuration needs.
 pub(crate) fn metadata<'a>(

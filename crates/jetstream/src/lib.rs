@@ -49,6 +49,7 @@ mod own_messages;
 mod pending;
 mod priority;
 mod publish_header;
+mod pull_request;
 mod purging;
 mod push;
 mod queue;
@@ -56,6 +57,7 @@ mod queue_blocks;
 mod record;
 mod requests;
 mod resetting;
+pub mod restore;
 mod retention;
 mod retention_check;
 mod rewriting;
@@ -63,6 +65,7 @@ mod room;
 mod schedule;
 mod schedule_check;
 mod scheduling;
+pub mod snapshot;
 mod sources;
 pub mod store;
 mod stored_config;
@@ -71,6 +74,7 @@ mod stream_check;
 mod stream_requests;
 mod sweep;
 mod telling;
+pub mod templates;
 mod trimming;
 mod zone;
 
@@ -86,6 +90,8 @@ mod queue_properties;
 mod recovery;
 #[cfg(test)]
 mod stream_properties;
+#[cfg(test)]
+mod testscript_consumers;
 #[cfg(test)]
 mod testscript_output;
 #[cfg(test)]

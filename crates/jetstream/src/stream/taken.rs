@@ -5,12 +5,10 @@
 
 use super::{Ids, Incoming, Judged, Removal, Stream, Verdict};
 use crate::api_error::{self, ApiError};
-use crate::counters;
 use crate::identity::Now;
 use crate::origin::{Taken, age_at};
 use crate::publish_header::PublishHeaders;
-use crate::rewriting::Rewritten;
-use crate::store::{MessageBuffer, Store, StoreError, StreamState, undamaged};
+use crate::store::{Store, StoreError, StreamState};
 
 impl Stream {
     /// Judges and stores a message of an origin.
@@ -33,12 +31,10 @@ impl Stream {
             self.places.advance(taken);
             return Ok(Verdict::Duplicate(known));
         }
-        let rewritten = match self.merge_counter(store, message, &headers)? {
-            Ok(rewritten) => rewritten,
-            Err(refusal) => return Ok(Verdict::Refused(refusal)),
-        };
-        let message = &match &rewritten {
-            Some(Rewritten { headers, payload, .. }) => Incoming { headers, payload, ..*message },
+        let total = if self.config.allow_counter { Some(self.take_total(store, message)?) } else { None };
+        let message = &match &total {
+            Some(Ok(total)) => total.as_incoming(message),
+            Some(Err(refusal)) => return Ok(Verdict::Refused(refusal.clone())),
             None => *message,
         };
         let headers = PublishHeaders {
@@ -76,33 +72,6 @@ impl Stream {
             return Ok(Verdict::Refused(refusal));
         }
         self.put_at(store, (sequence, at), message, judged, on_subject, removed)
-    }
-
-    /// A counter of another stream: its total is taken in by the difference to what was known of it. `None`: it is stored as it is.
-    fn merge_counter(
-        &self,
-        store: &mut dyn Store,
-        message: &Incoming<'_>,
-        headers: &PublishHeaders<'_>,
-    ) -> Result<Result<Option<Rewritten>, ApiError>, StoreError> {
-        if !self.config.allow_counter {
-            return Ok(Ok(None));
-        }
-        if headers.increment.is_none() {
-            return Ok(Err(api_error::MESSAGE_INCR_MISSING));
-        }
-        // `<stream> <sequence> <filter> <destination> <subject>…`
-        let mut fields = headers.source.unwrap_or_default().split(|byte| *byte == b' ');
-        let (origin, subject) = (fields.next().unwrap_or_default(), fields.nth(3).unwrap_or(message.subject));
-        let mut buffer = MessageBuffer::default();
-        if let Some(last) = store.subject_state(self.id, message.subject).map(|state| state.last)
-            && !undamaged(store, self.id, last, &mut buffer)?
-        {
-            return Ok(Err(api_error::MESSAGE_COUNTER_BROKEN));
-        }
-        let (origin, subject) = (String::from_utf8_lossy(origin), String::from_utf8_lossy(subject));
-        let parts = (message.headers, message.payload);
-        Ok(counters::merged(buffer.get(0).as_ref(), parts, &origin, &subject).map(Some))
     }
 
     /// Anything but the message that follows the last one taken is refused: something was lost between, or it is here already.
