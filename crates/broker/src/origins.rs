@@ -17,7 +17,7 @@ use ::jetstream_api::{OriginInfo, OriginInfos, decode_origin_answer, encode_orig
 use jetstream::command::{Begin, Command, Outcome, Take, Ticket};
 use jetstream::config::Source;
 use jetstream::identity::StreamId;
-use jetstream::origin::{Ask, Asked, OriginFacts, OriginId, Origins, Puller, Step, Taking};
+use jetstream::origin::{Ask, Asked, OriginFacts, OriginId, Origins, Puller, Step, Taking, short_hash};
 use nats_proto::header::Headers;
 use subject::Filter;
 
@@ -29,7 +29,7 @@ use crate::outbox::Outbox;
 use crate::routing::{Message, Origin};
 use crate::subscription::{Interest, NewSubscription, SubscriptionId};
 
-use shape::{Shape, short_hash};
+use shape::Shape;
 
 const IDENTITY: &str = "Nats-Stream-Identity";
 /// Bytes of messages that are at the store at a time: others who publish wait for these, not for a whole window.
