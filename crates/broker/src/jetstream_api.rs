@@ -187,8 +187,11 @@ impl Broker {
             Asked::Restore { reply, client } => self.restore_answer(now, client, reply, answer, out),
             Asked::Api { kind, reply, audited } => {
                 let mut json = Vec::with_capacity(512);
-                let shows_origins = matches!(answer, Answer::Stream(_) | Answer::StreamList { .. });
-                let origins = shows_origins.then(|| self.origins.infos(now));
+                let origins = match answer {
+                    Answer::Stream(info) => Some(self.origin_infos(now, Some(info.id))),
+                    Answer::StreamList { .. } => Some(self.origin_infos(now, None)),
+                    _ => None,
+                };
                 let server = Server { origins: origins.as_ref(), ..self.api_server() };
                 // Headers first, if there are any.
                 if let Answer::Consumer(info) | Answer::Reset { info, .. } = answer
