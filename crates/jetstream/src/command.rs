@@ -11,7 +11,7 @@ use crate::direct_get::{DirectGet, DirectPiece};
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
 use crate::ledger::Ledger;
 use crate::origin::{OriginId, Origins};
-use crate::restore::RestoreStep;
+use crate::restore::{Restorable, RestoreStep};
 use crate::snapshot::Snapshot;
 use crate::store::{MessageBuffer, Space, StreamState};
 use crate::templates::TemplateInfo;
@@ -337,7 +337,7 @@ pub enum Request {
     },
     /// May a stream be restored so? What restores it is [`Command::Restore`].
     StreamRestore {
-        config: Box<StreamConfig>,
+        wanted: Box<Restorable>,
     },
     MessageGet {
         name: Box<str>,
@@ -534,8 +534,8 @@ pub enum Answer {
     },
     Snapshot(Box<Snapshot>),
     Template(Box<TemplateInfo>),
-    /// A stream may be restored with this configuration.
-    Restorable(Box<StreamConfig>),
+    /// A stream may be restored so.
+    Restorable(Box<Restorable>),
     Records(Vec<(Vec<u8>, Vec<u8>)>),
     Statistics(Box<Statistics>),
 }

@@ -29,7 +29,7 @@ use crate::store::{
     message_size_in, undamaged,
 };
 use crate::trimming::{self, Excess};
-pub(crate) use batched::{SoFar, Unfit};
+pub(crate) use batched::{Fit, SoFar, Unfit};
 
 mod taken;
 
@@ -292,14 +292,29 @@ impl Stream {
         on_subject: Option<SubjectState>,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
-        let Judged { headers, id_hash, most_ids, state } = *judged;
+        let state = &judged.state;
+        let place = (state.last.next(), Now { wall: now.wall.max(state.last_time), age: now.age });
+        self.put_at(store, place, message, judged, on_subject, removed)
+    }
+
+    /// The same under a given sequence, and as if it had been stored at that time.
+    fn put_at(
+        &mut self,
+        store: &mut dyn Store,
+        (sequence, now): (Sequence, Now),
+        message: &Incoming<'_>,
+        judged: &Judged<'_>,
+        on_subject: Option<SubjectState>,
+        removed: &mut Vec<Removal>,
+    ) -> Result<Verdict, StoreError> {
+        let Judged { headers, id_hash, most_ids, .. } = *judged;
         let is_cleared = match self.clear_for(store, message, headers, removed)? {
             Ok(is_cleared) => is_cleared,
             Err(refusal) => return Ok(Verdict::Refused(refusal)),
         };
         let new = NewMessage {
-            sequence: state.last.next(),
-            now: Now { wall: now.wall.max(state.last_time), age: now.age },
+            sequence,
+            now,
             subject: message.subject,
             headers: message.headers,
             payload: message.payload,
