@@ -268,6 +268,11 @@ impl JetStream {
         *(if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes }) += size;
         if let Some(millis) = lives {
             restoring.stream.ends_after(turn.store, turn.now, sequence, millis - since_millis)?;
+        } else if let Some(value) = wanted.time_to_live.filter(|value| value.eq_ignore_ascii_case(b"never")) {
+            restoring.stream.lives(turn.store, turn.now, sequence, value)?;
+        }
+        if wanted.is_scheduling {
+            restoring.stream.plan_again(turn.store, turn.now, (subject, headers), sequence)?;
         }
         Ok(Ok(()))
     }
