@@ -2,6 +2,7 @@
 
 mod async_nats_buckets;
 mod async_nats_client;
+mod differential;
 mod like_stock;
 mod mqtt_scripts;
 mod nats_command_line;
@@ -9,3 +10,4 @@ mod nats_scripts;
 mod rumqttc_client;
 mod scripts;
 mod tls;
+mod transcripts;

@@ -233,13 +233,13 @@ fn message_get(name: &str, payload: &[u8]) -> Parsed {
 }
 
 fn message_delete(name: &str, payload: &[u8]) -> Result<Request, ApiError> {
+    if no_body(payload).is_ok() {
+        return Err(api_error::BAD_REQUEST);
+    }
     let mut body = json::parse(payload, "JSApiMsgDeleteRequest")?;
     let sequence = Sequence(body.unsigned("seq")?);
     let erase = !body.flag("no_erase")?;
     body.finish()?;
-    if sequence == Sequence(0) {
-        return Err(api_error::BAD_REQUEST);
-    }
     Ok(Request::MessageDelete { name: name.into(), sequence, erase })
 }
 

@@ -62,6 +62,8 @@ mod queue_properties;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod stream_model;
+#[cfg(test)]
 mod stream_properties;
 #[cfg(test)]
 mod testscript_output;

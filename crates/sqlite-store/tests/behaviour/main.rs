@@ -7,6 +7,7 @@ mod erasing;
 mod log;
 mod model;
 mod room;
+mod streams;
 
 use std::path::Path;
 
