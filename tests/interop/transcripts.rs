@@ -15,7 +15,18 @@ jetstream { store_dir: "<dir>/store", max_file_store: 256MB, max_memory_store: 6
 
 /// Keys whose values are moments, measurements or what names the server.
 const NOT_COMPARED: [&str; 12] = [
-    "created", "ts", "time", "last_ts", "first_ts", "last_active", "_nats.ver", "cluster", "pause_remaining", "age", "rtt", "perf_data",
+    "created",
+    "ts",
+    "time",
+    "last_ts",
+    "first_ts",
+    "last_active",
+    "_nats.ver",
+    "cluster",
+    "pause_remaining",
+    "age",
+    "rtt",
+    "perf_data",
 ];
 
 struct Both {
@@ -45,7 +56,10 @@ impl Both {
             let (ours, stock) = (self.normal(&ours, 0), self.normal(&stock, 1));
             let alike = if line.starts_with('~') { ours.0 == stock.0 } else { ours == stock };
             if !alike {
-                differences.push(format!("nats {command}\n--- ours ({})\n{}\n--- stock ({})\n{}", ours.0, ours.1, stock.0, stock.1));
+                differences.push(format!(
+                    "nats {command}\n--- ours ({})\n{}\n--- stock ({})\n{}",
+                    ours.0, ours.1, stock.0, stock.1
+                ));
             }
         }
         ensure!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
@@ -95,7 +109,9 @@ fn line_without_moments(line: &str) -> String {
     for word in words {
         let bare = word.trim_matches(|letter: char| "()[],;".contains(letter));
         let is_date = bare.len() >= 8 && bare.starts_with("20") && bare.matches(['-', ':']).count() >= 2;
-        let is_clock = bare.len() >= 8 && bare.matches(':').count() == 2 && bare.starts_with(|letter: char| letter.is_ascii_digit());
+        let is_clock = bare.len() >= 8
+            && bare.matches(':').count() == 2
+            && bare.starts_with(|letter: char| letter.is_ascii_digit());
         kept.push(if is_date || is_clock || is_short(bare) { "WHEN".to_owned() } else { word.to_owned() });
     }
     kept.join(" ")
@@ -105,7 +121,9 @@ fn line_without_moments(line: &str) -> String {
 fn is_short(word: &str) -> bool {
     let word = word.rsplit('=').next().unwrap_or(word);
     let number = ["ns", "µs", "ms", "s"].iter().find_map(|unit| word.strip_suffix(unit)?.parse::<f64>().ok());
-    number.is_some_and(|number| !word.ends_with('s') || word.ends_with("ms") || word.ends_with("ns") || word.ends_with("µs") || number < 10.0)
+    number.is_some_and(|number| {
+        !word.ends_with('s') || word.ends_with("ms") || word.ends_with("ns") || word.ends_with("µs") || number < 10.0
+    })
 }
 
 #[test]
@@ -385,7 +403,11 @@ fn publishing_listening_asking() -> Result<()> {
     let Some(both) = Both::start()? else { return Ok(()) };
     let cases: [(&[&str], &str, &[&str]); 4] = [
         (&["sub", "told.>", "--count", "3"], "told.x", &["pub", "told.y", "news", "--count", "2", "-H", "A:b"]),
-        (&["sub", "told", "--queue", "q", "--count", "2", "--raw"], "told", &["pub", "told", "{{Count}}", "--count", "1"]),
+        (
+            &["sub", "told", "--queue", "q", "--count", "2", "--raw"],
+            "told",
+            &["pub", "told", "{{Count}}", "--count", "1"],
+        ),
         (&["reply", "help", "at your service", "--count", "2"], "help", &["request", "help", "me", "--raw"]),
         (&["reply", "echo", "--echo", "--count", "2"], "echo", &["request", "echo", "me", "--raw"]),
     ];

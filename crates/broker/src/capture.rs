@@ -413,6 +413,9 @@ impl Broker {
             (Command::Ack(ack), Outcome::Acknowledged { confirm: true }) if !ack.reply.is_empty() => {
                 self.publish(now, Origin::server(GLOBAL), &Message::new(ack.reply.of(arena), b""), out);
             }
+            (Command::Ack(ack), Outcome::Refused(_)) if !ack.reply.is_empty() => {
+                self.publish_no_responders(now, ack.reply.of(arena), ack.subject.of(arena), out);
+            }
             (Command::QueueAttach { session, .. }, outcome) => {
                 let queued = if let Outcome::Attached { queued } = outcome { *queued } else { 0 };
                 self.session_attached(*session, queued);

@@ -1,6 +1,8 @@
 //! Strict reading of request bodies, with the error texts of Go's decoder: people search the web for them, and some tools match them.
 
+use crate::moment::{parse_time, time_problem};
 use jetstream::api_error::{self, ApiError};
+use jetstream::identity::Timestamp;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -61,6 +63,9 @@ fn syntax(payload: &[u8], error: &serde_json::Error) -> String {
     let offset = before + error.column();
     let found = offset.checked_sub(1).and_then(|at| payload.get(at)).map_or('?', |byte| char::from(*byte));
     let text = error.to_string();
+    if let Some((literal, expected)) = literal_at(payload, offset.saturating_sub(1)) {
+        return format!("invalid character '{found}' in literal {literal} (expecting '{expected}') at offset {offset}");
+    }
     let place = [
         ("expected value", "looking for beginning of value"),
         ("trailing characters", "looking for beginning of value"),
@@ -74,6 +79,18 @@ fn syntax(payload: &[u8], error: &serde_json::Error) -> String {
         Some((_, place)) => format!("invalid character '{found}' {place} at offset {offset}"),
         None => text,
     }
+}
+
+/// Which literal breaks off at this byte, and what should stand there.
+fn literal_at(payload: &[u8], at: usize) -> Option<(&'static str, char)> {
+    let broken = |literal: &&'static str, length: usize| {
+        let begin = at.checked_sub(length)?;
+        let (had, found) = (payload.get(begin..at)?, payload.get(at)?);
+        let expected = literal.as_bytes()[length];
+        (had == &literal.as_bytes()[..length] && *found != expected).then_some((*literal, char::from(expected)))
+    };
+    let literals = ["null", "true", "false"];
+    literals.iter().find_map(|literal| (1..literal.len()).rev().find_map(|length| broken(literal, length)))
 }
 
 /// `json: cannot unmarshal …` of Go. Numbers are only shown when it is their value that does not fit.
@@ -173,6 +190,18 @@ impl Object {
         self.integer(key, "time.Duration")
     }
 
+    /// A moment, if it is there (RFC 3339).
+    pub(crate) fn time(&mut self, key: &str) -> Result<Option<Timestamp>, ApiError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => match parse_time(&text) {
+                Some(time) => Ok(Some(time)),
+                None => Err(api_error::invalid_json(time_problem(&text))),
+            },
+            Some(other) => self.wrong(key, &other, "time.Time"),
+        }
+    }
+
     /// A sequence; 0 when it is not there.
     pub(crate) fn unsigned(&mut self, key: &str) -> Result<u64, ApiError> {
         match self.take(key) {
@@ -248,14 +277,24 @@ impl Object {
 
     /// One of a few words; the first when it is not there.
     pub(crate) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
-        let value = self.take(key);
-        let found = match &value {
-            None => words.first(),
-            Some(Value::String(text)) => words.iter().find(|(word, _)| word == text),
-            Some(_) => None,
-        };
-        let unknown = || api_error::invalid_json(format_args!("can not unmarshal {:?}", value_text(value.as_ref())));
-        found.map(|(_, value)| *value).ok_or_else(unknown)
+        self.find_word(key, words, |value| format!("can not unmarshal {:?}", value.to_string()))
+    }
+
+    /// The same with an error of its own: this, and what was found.
+    pub(crate) fn word_or<T: Copy>(&mut self, key: &str, words: &[(&str, T)], text: &str) -> Result<T, ApiError> {
+        self.find_word(key, words, |value| format!("{text}{value}"))
+    }
+
+    fn find_word<T: Copy>(
+        &mut self,
+        key: &str,
+        words: &[(&str, T)],
+        unknown: impl Fn(&Value) -> String,
+    ) -> Result<T, ApiError> {
+        // The parser turned `null` into nothing.
+        let value = self.take(key).unwrap_or_else(|| Value::from(words.first().map_or("", |(word, _)| word)));
+        let found = words.iter().find(|(word, _)| value.as_str() == Some(word));
+        found.map(|(_, value)| *value).ok_or_else(|| api_error::invalid_json(unknown(&value)))
     }
 
     /// A field that stock knows and this version does not build: any value but an empty one is remembered for [`Object::finish`].
@@ -284,10 +323,6 @@ impl Object {
             None => Ok(self.unsupported),
         }
     }
-}
-
-fn value_text(value: Option<&Value>) -> String {
-    value.map(Value::to_string).unwrap_or_default()
 }
 
 /// Zero, false, empty, or an object with nothing but such values. The depth is bounded by the parser.

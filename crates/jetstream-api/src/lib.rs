@@ -10,6 +10,7 @@ mod consumer_config;
 mod demands;
 mod direct_get;
 mod json;
+mod moment;
 mod publish_ack;
 mod pull;
 mod request;
@@ -18,9 +19,9 @@ mod stream_check;
 mod stream_config;
 mod wire;
 
-pub use consumer_config::parse_time;
 pub use demands::{Demands, parse_demanding};
 pub use direct_get::{DirectRequest, direct_end, direct_message};
+pub use moment::parse_time;
 pub use publish_ack::{publish_ack, publish_refused};
 pub use request::{Kind, Parsed, parse};
 pub use response::{Server, encode, encode_error};

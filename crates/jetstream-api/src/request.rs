@@ -127,14 +127,8 @@ fn stream(rest: &str, payload: &[u8]) -> Parsed {
 fn stream_by_name(verb: &str, name: &str, payload: &[u8]) -> Parsed {
     const ABSENT: &str = "not supported by this server";
     match verb {
-        "CREATE" => {
-            let request = stream_request(name, payload, Purpose::Create);
-            settle(Kind::StreamCreate, request.map(|config| Request::StreamCreate { config }))
-        }
-        "UPDATE" => {
-            let request = stream_request(name, payload, Purpose::Update);
-            settle(Kind::StreamUpdate, request.map(|config| Request::StreamUpdate { config }))
-        }
+        "CREATE" => settle(Kind::StreamCreate, stream_request(name, payload, Purpose::Create)),
+        "UPDATE" => settle(Kind::StreamUpdate, stream_request(name, payload, Purpose::Update)),
         "INFO" => stream_info(name, payload),
         "DELETE" => settle(Kind::StreamDelete, no_body(payload).map(|()| Request::StreamDelete { name: name.into() })),
         "PURGE" => settle(Kind::StreamPurge, stream_purge(name, payload)),
@@ -165,16 +159,21 @@ fn offset(body: &mut json::Object) -> Result<u64, ApiError> {
     Ok(u64::try_from(body.count("offset")?).unwrap_or(0))
 }
 
-fn stream_request(
-    name: &str,
-    payload: &[u8],
-    purpose: Purpose,
-) -> Result<Box<jetstream::config::StreamConfig>, ApiError> {
+fn stream_request(name: &str, payload: &[u8], purpose: Purpose) -> Result<Request, ApiError> {
     let draft = stream_config::read(json::parse(payload, "StreamConfigRequest")?)?;
-    if draft.name() != name {
+    let (other_name, replicated) = (draft.name() != name, draft.is_replicated());
+    if other_name && purpose == Purpose::Create {
         return Err(api_error::STREAM_MISMATCH);
     }
-    draft.finish(purpose).map(Box::new)
+    let config = Box::new(draft.finish(purpose)?);
+    let error = api_error::STREAM_REPLICAS_NOT_SUPPORTED;
+    match purpose {
+        _ if other_name => Err(api_error::STREAM_MISMATCH),
+        Purpose::Create if replicated => Err(error),
+        Purpose::Create => Ok(Request::StreamCreate { config }),
+        Purpose::Update if replicated => Ok(Request::Refused { stream: name.into(), error, unacknowledged: false }),
+        Purpose::Update => Ok(Request::StreamUpdate { config }),
+    }
 }
 
 fn stream_info(name: &str, payload: &[u8]) -> Parsed {
@@ -293,9 +292,9 @@ fn consumer_by_name(verb: &str, stream: &str, name: &str, payload: &[u8]) -> Par
 /// Until when; an empty body ends the pause.
 fn pause(payload: &[u8]) -> Result<Option<Timestamp>, ApiError> {
     let mut body = optional(payload, "JSApiConsumerPauseRequest")?;
-    let until = body.text("pause_until")?;
+    let until = body.time("pause_until")?;
     body.finish()?;
-    until.as_deref().map(consumer_config::pause_until).transpose().map(Option::flatten)
+    Ok(consumer_config::pause_until(until))
 }
 
 fn consumer_page(payload: &[u8]) -> Result<u64, ApiError> {
@@ -322,12 +321,19 @@ fn consumer_request(
     let mut body = json::parse(payload, "CreateConsumerRequest")?;
     let stream_name = body.text_or_empty("stream_name")?;
     let mut draft = consumer_config::read(body.object("config", "ConsumerConfig")?)?;
-    let action = action(body.text("action")?.as_deref())?;
+    let action = body.word_or(
+        "action",
+        &[("", ConsumerAction::CreateOrUpdate), ("create", ConsumerAction::Create), ("update", ConsumerAction::Update)],
+        "unknown consumer action: ",
+    )?;
     // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
     body.flag("pedantic")?;
     body.finish()?;
     if stream_name != stream {
         return Err(api_error::STREAM_MISMATCH);
+    }
+    if name.unwrap_or(&draft.name).contains(['/', '\\']) {
+        return Err(api_error::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS);
     }
     match name {
         None if !draft.durable_name.is_empty() => return Err(api_error::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME),
@@ -351,16 +357,12 @@ fn consumer_request(
             return Err(api_error::CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH);
         }
     }
-    Ok(Request::ConsumerCreate { stream: stream.into(), config: Box::new(draft.finish()?), action })
-}
-
-fn action(word: Option<&str>) -> Result<ConsumerAction, ApiError> {
-    match word {
-        None | Some("") => Ok(ConsumerAction::CreateOrUpdate),
-        Some("create") => Ok(ConsumerAction::Create),
-        Some("update") => Ok(ConsumerAction::Update),
-        Some(other) => Err(api_error::invalid_json(format_args!("unknown consumer action: {other:?}"))),
-    }
+    draft.check_replicas()?;
+    let (stream, unacknowledged) = (stream.into(), draft.pulls_unacknowledged());
+    Ok(match draft.finish() {
+        Ok(config) => Request::ConsumerCreate { stream, config: Box::new(config), action },
+        Err(error) => Request::Refused { stream, error, unacknowledged },
+    })
 }
 
 /// `DIRECT.GET.<stream>[.<subject>]`

@@ -1,6 +1,5 @@
 //! What can be said against a stream's configuration without knowing the streams. Texts and order are stock's.
 
-use crate::stream_config::Purpose;
 use jetstream::api_error::{self, ApiError};
 use jetstream::config::{Discard, StreamConfig};
 use std::collections::BTreeMap;
@@ -76,7 +75,10 @@ pub(crate) fn ages(max_age: i64, duplicate_window: i64) -> Result<(), ApiError> 
 }
 
 /// Fields that forbid each other.
-pub(crate) fn rules(config: &StreamConfig, purpose: Purpose) -> Result<(), ApiError> {
+pub(crate) fn rules(config: &StreamConfig) -> Result<(), ApiError> {
+    if config.allow_rollup && config.deny_purge {
+        return Err(invalid("roll-ups require the purge permission"));
+    }
     if config.discard_new_per_subject {
         if config.discard != Discard::New {
             return Err(invalid("discard new per subject requires discard new policy to be set"));
@@ -84,12 +86,6 @@ pub(crate) fn rules(config: &StreamConfig, purpose: Purpose) -> Result<(), ApiEr
         if config.max_messages_per_subject <= 0 {
             return Err(invalid("discard new per subject requires max msgs per subject > 0"));
         }
-    }
-    if config.allow_rollup && config.deny_purge {
-        return Err(invalid("roll-ups require the purge permission"));
-    }
-    if config.sealed && purpose == Purpose::Create {
-        return Err(invalid("stream configuration for create can not be sealed"));
     }
     Ok(())
 }

@@ -23,6 +23,12 @@ const UNSUPPORTED: [&str; 10] = [
     "allow_msg_schedules",
 ];
 
+/// Metadata that is the server's.
+pub(crate) const OF_THE_SERVER: [&str; 3] = ["_nats.level", "_nats.req.level", "_nats.ver"];
+
+/// Most copies that a stream could have in a cluster.
+const MOST_REPLICAS: i64 = 5;
+
 /// What a stream request holds besides the finished configuration.
 pub(crate) struct Draft {
     config: StreamConfig,
@@ -145,15 +151,24 @@ impl Draft {
         &self.config.name
     }
 
+    /// For a cluster?
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.replicas > 1
+    }
+
     /// Judges what needs no state, in stock's order, and fills in the defaults.
     pub(crate) fn finish(mut self, purpose: Purpose) -> Result<StreamConfig, ApiError> {
+        if self.config.sealed && purpose == Purpose::Create {
+            return Err(api_error::stream_invalid_config("stream configuration for create can not be sealed"));
+        }
         stream_check::name(&self.config.name)?;
         stream_check::texts(&self.config.description, &self.config.metadata)?;
         if self.replicas < 0 {
             return Err(api_error::REPLICAS_COUNT_CANNOT_BE_NEGATIVE);
         }
-        if self.replicas > 1 {
-            return Err(api_error::STREAM_REPLICAS_NOT_SUPPORTED);
+        if self.replicas > MOST_REPLICAS {
+            let text = format_args!("maximum replicas is {MOST_REPLICAS}");
+            return Err(api_error::stream_invalid_config(text));
         }
         stream_check::ages(self.max_age, self.duplicate_window)?;
         let config = &mut self.config;
@@ -164,7 +179,7 @@ impl Draft {
             (0, max_age) => StreamConfig::named("").duplicate_window_ns.min(max_age),
             (window, _) => window,
         };
-        stream_check::rules(config, purpose)?;
+        stream_check::rules(config)?;
         if self.subjects.is_empty() {
             self.subjects.push(config.name.clone().into());
         }
@@ -176,7 +191,7 @@ impl Draft {
             )));
         }
         // Those are the server's, and told anew in each answer.
-        config.metadata.retain(|key, _| !key.starts_with("_nats."));
+        config.metadata.retain(|key, _| !OF_THE_SERVER.contains(&key.as_str()));
         Ok(self.config)
     }
 }
@@ -298,7 +313,7 @@ impl<'a> WireStreamConfig<'a> {
     }
 }
 
-/// A user's pairs and the server's: its API level, its version, and the level that this configuration needs.
+/// A user's pairs and the server's: the level that this configuration needs, and where a version is given its API level and version.
 pub(crate) fn metadata<'a>(
     own: &'a BTreeMap<String, String>,
     needed: &'a str,
@@ -306,8 +321,10 @@ pub(crate) fn metadata<'a>(
 ) -> BTreeMap<&'a str, &'a str> {
     const { assert!(API_LEVEL == 5, "the text below says so as well") };
     let mut pairs: BTreeMap<&str, &str> = own.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    pairs.insert("_nats.level", "5");
     pairs.insert("_nats.req.level", needed);
-    pairs.insert("_nats.ver", version);
+    if !version.is_empty() {
+        pairs.insert("_nats.level", "5");
+        pairs.insert("_nats.ver", version);
+    }
     pairs
 }

@@ -97,7 +97,8 @@ pub struct Append {
 pub enum Command {
     /// Store a message. → [`Outcome::Appended`] or [`Outcome::Refused`].
     Append(Append),
-    /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`].
+    /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`], or [`Outcome::Refused`] when the consumer takes none: nobody would
+    /// have heard it.
     Ack(Ack),
     /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox. [`Outcome::Refused`] when there
     /// is no such consumer: nobody would have heard the request.
@@ -305,6 +306,13 @@ pub enum Request {
         action: ConsumerAction,
         identity: Option<Box<str>>,
     },
+    /// Impossible, whatever is stored: said only if there is such a stream.
+    Refused {
+        stream: Box<str>,
+        error: ApiError,
+        /// It would be a consumer that is pulled from and acknowledges nothing: of a work queue, that is said first.
+        unacknowledged: bool,
+    },
     ConsumerInfo {
         stream: Box<str>,
         name: Box<str>,
@@ -412,7 +420,7 @@ pub enum Answer {
     Purged {
         count: u64,
     },
-    /// Paused until then, and for so many nanoseconds; both `None` when it is not.
+    /// Paused until then, and for so many nanoseconds; 0 when that is over.
     Paused {
         until: Option<Timestamp>,
         remaining_ns: u64,

@@ -72,6 +72,9 @@ impl JetStream {
         let (Some(consumer), Some(place)) = (self.consumers.get_mut(&ack.consumer), place) else {
             return Ok(Outcome::Acknowledged { confirm: false });
         };
+        if consumer.config.ack_policy == AckPolicy::None {
+            return Ok(Outcome::Refused(api_error::CONSUMER_NOT_FOUND));
+        }
         consumer.delivering.last_active = turn.now.age;
         let next = payload.strip_prefix(b"+NXT");
         let known = match payload {
@@ -193,6 +196,8 @@ impl JetStream {
             let stop = consumer.deliver(turn.store, stream, &mut self.buffer, turn.now, turn.deliveries)?;
             match stop {
                 Stop::NothingToSend => consumer.end_one_shots(turn.deliveries),
+                // While it is paused there is nothing for who does not wait.
+                Stop::NotYet if consumer.config.pause_until.is_some() => consumer.end_one_shots(turn.deliveries),
                 Stop::NobodyWaits | Stop::NoCredit | Stop::NotYet => {}
                 Stop::Fetching => self.serve_soon(id),
                 Stop::TurnIsFull => {

@@ -184,6 +184,9 @@ impl Stream {
         if self.config.sealed {
             return Ok(Verdict::Refused(api_error::STREAM_SEALED));
         }
+        if let Some(refusal) = self.size_refusal(message) {
+            return Ok(Verdict::Refused(refusal));
+        }
         let state = store.state(self.id);
         let mut id_hash = None;
         let mut headers = PublishHeaders::default();
@@ -201,11 +204,11 @@ impl Stream {
                 return Ok(Verdict::Refused(refusal));
             }
         }
-        if let Some(refusal) = self.size_refusal(message) {
-            return Ok(Verdict::Refused(refusal));
-        }
         if self.has_no_interest(message.subject) {
             return self.pass(store, now, message, (&headers, id_hash, ids.most), removed);
+        }
+        if let Some(refusal) = headers.time_to_live.and_then(|value| self.refused_time_to_live(value)) {
+            return Ok(Verdict::Refused(refusal));
         }
         let on_subject = self.limited_subject(store, message.subject);
         if let Some(refusal) = self.limit_refusal(store, message, &headers, &state, on_subject)? {
@@ -340,10 +343,9 @@ impl Stream {
         if headers.expected_stream.is_some_and(|wanted| wanted != self.config.name.as_bytes()) {
             return Ok(Some(api_error::STREAM_NOT_MATCH));
         }
-        if let Some(value) = headers.time_to_live
-            && let Some(refusal) = self.refused_time_to_live(value)
-        {
-            return Ok(Some(refusal));
+        let lives = headers.time_to_live.and_then(|value| TimeToLive::parse(value).ok());
+        if !self.config.allow_message_ttl && lives.is_some_and(|lives| lives != TimeToLive::Unlimited) {
+            return Ok(Some(api_error::MESSAGE_TTL_DISABLED));
         }
         match (headers.expected_subject_sequence, headers.expected_subject) {
             (Some(wanted), among) => {
@@ -363,8 +365,6 @@ impl Stream {
 
     fn refused_time_to_live(&self, value: &[u8]) -> Option<ApiError> {
         match TimeToLive::parse(value) {
-            Ok(TimeToLive::Unlimited) => None,
-            Ok(_) if !self.config.allow_message_ttl => Some(api_error::MESSAGE_TTL_DISABLED),
             Ok(TimeToLive::Never) if self.config.max_age_ns > 0 => {
                 // The age limit takes the front of the stream and leaves nothing out.
                 Some(api_error::stream_store_failed("Nats-TTL: never is not supported in a stream with max_age"))

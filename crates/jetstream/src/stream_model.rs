@@ -79,9 +79,9 @@ impl Model {
     fn publish(&mut self, subject: u8, header: Header) -> Option<u64> {
         let own = format!("s.{subject}");
         let is_wrong = match header {
-            Header::LastSequence(distance) | Header::SubjectSequence(distance) | Header::FilterSequence(_, distance) => {
-                distance != 0
-            }
+            Header::LastSequence(distance)
+            | Header::SubjectSequence(distance)
+            | Header::FilterSequence(_, distance) => distance != 0,
             _ => false,
         };
         let rolls_up = matches!(header, Header::RollUpSubject | Header::RollUpAll);
@@ -149,9 +149,10 @@ struct World {
 
 impl World {
     fn turn(&mut self, batch: &Batch) -> (Vec<Outcome>, Vec<Event>) {
-        let (now, mut outcomes, mut deliveries, mut events) =
-            (at(1), Vec::new(), Deliveries::default(), Vec::new());
-        self.jetstream.apply(&mut self.store, now, batch, &mut outcomes, &mut deliveries, &mut events).expect("applies");
+        let (now, mut outcomes, mut deliveries, mut events) = (at(1), Vec::new(), Deliveries::default(), Vec::new());
+        self.jetstream
+            .apply(&mut self.store, now, batch, &mut outcomes, &mut deliveries, &mut events)
+            .expect("applies");
         self.jetstream.tick(&mut self.store, now, &mut deliveries, &mut events).expect("ticks");
         (outcomes, events)
     }
@@ -187,7 +188,8 @@ impl World {
         };
         let mut batch = Batch::default();
         let name = batch.add(format!("s.{subject}").as_bytes());
-        let headers = batch.add(if line.is_empty() { String::new() } else { format!("NATS/1.0\r\n{line}\r\n") }.as_bytes());
+        let headers =
+            batch.add(if line.is_empty() { String::new() } else { format!("NATS/1.0\r\n{line}\r\n") }.as_bytes());
         let append = Append { stream: StreamId::FIRST, subject: name, headers, ..Append::default() };
         batch.commands.push(Command::Append(append));
         match self.turn(&batch).0.pop() {

@@ -4,30 +4,30 @@ use super::known::is_left_out;
 use super::random::Random;
 
 /// The streams of a story; each has the subjects below its letter.
-pub const STREAMS: [&str; 3] = ["A", "B", "C"];
+pub(super) const STREAMS: [&str; 3] = ["A", "B", "C"];
 /// The consumers that have a name.
-pub const CONSUMERS: [&str; 4] = ["one", "two", "three", "four"];
+pub(super) const CONSUMERS: [&str; 4] = ["one", "two", "three", "four"];
 /// Where push consumers deliver.
-pub const TARGETS: [&str; 3] = ["to.1", "to.2", "to.3"];
+pub(super) const TARGETS: [&str; 3] = ["to.1", "to.2", "to.3"];
 
 /// A JSON object as text, field by field in this order.
 #[derive(Clone, Debug, Default)]
-pub struct Body(Vec<(String, String)>);
+pub(super) struct Body(Vec<(String, String)>);
 
 /// A field that may be there: how often of a hundred, and one of which values.
 type Maybe = (&'static str, usize, &'static [&'static str]);
 
 impl Body {
-    pub fn set(&mut self, key: &str, value: impl ToString) {
+    pub(super) fn set(&mut self, key: &str, value: impl ToString) {
         self.0.retain(|(known, _)| known != key);
         self.0.push((key.to_owned(), value.to_string()));
     }
 
-    pub fn text(&mut self, key: &str, value: &str) {
+    pub(super) fn text(&mut self, key: &str, value: &str) {
         self.set(key, format!("{value:?}"));
     }
 
-    pub fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         self.0.iter().any(|(known, _)| known == key)
     }
 
@@ -44,7 +44,19 @@ impl Body {
     /// Makes one mistake.
     fn spoil(&mut self, random: &mut Random, known: &[&str]) {
         const WRONG: [&str; 14] = [
-            "\"x\"", "1", "-1", "1.5", "true", "[]", "{}", "null", "\"\"", "1e30", "9223372036854775807", "[1]", "{\"a\":1}",
+            "\"x\"",
+            "1",
+            "-1",
+            "1.5",
+            "true",
+            "[]",
+            "{}",
+            "null",
+            "\"\"",
+            "-9223372036854775808",
+            "9223372036854775807",
+            "[1]",
+            "{\"a\":1}",
             "[\"\"]",
         ];
         match random.below(10) {
@@ -66,14 +78,14 @@ impl Body {
         }
     }
 
-    pub fn json(&self) -> String {
+    pub(super) fn json(&self) -> String {
         let fields: Vec<String> = self.0.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
         format!("{{{}}}", fields.join(","))
     }
 }
 
 /// Text that is no such object, sometimes.
-pub fn broken(random: &mut Random, json: String) -> String {
+pub(super) fn broken(random: &mut Random, json: String) -> String {
     match random.below(60) {
         0 => String::new(),
         1 => "[]".to_owned(),
@@ -128,14 +140,43 @@ const MORE_STREAM_FIELDS: [Maybe; 8] = [
 
 /// Keys of a stream's configuration whose types are got wrong.
 const STREAM_KEYS: [&str; 33] = [
-    "name", "description", "subjects", "retention", "max_consumers", "max_msgs", "max_bytes", "max_age", "max_msgs_per_subject",
-    "max_msg_size", "discard", "storage", "num_replicas", "duplicate_window", "placement", "mirror", "sources", "compression",
-    "first_seq", "subject_transform", "republish", "allow_direct", "mirror_direct", "discard_new_per_subject", "sealed",
-    "deny_delete", "deny_purge", "allow_rollup_hdrs", "consumer_limits", "allow_msg_ttl", "metadata", "pedantic", "template_owner",
+    "name",
+    "description",
+    "subjects",
+    "retention",
+    "max_consumers",
+    "max_msgs",
+    "max_bytes",
+    "max_age",
+    "max_msgs_per_subject",
+    "max_msg_size",
+    "discard",
+    "storage",
+    "num_replicas",
+    "duplicate_window",
+    "placement",
+    "mirror",
+    "sources",
+    "compression",
+    "first_seq",
+    "subject_transform",
+    "republish",
+    "allow_direct",
+    "mirror_direct",
+    "discard_new_per_subject",
+    "sealed",
+    "deny_delete",
+    "deny_purge",
+    "allow_rollup_hdrs",
+    "consumer_limits",
+    "allow_msg_ttl",
+    "metadata",
+    "pedantic",
+    "template_owner",
 ];
 
 /// A configuration of the stream with this number.
-pub fn stream(random: &mut Random, number: usize) -> Body {
+pub(super) fn stream(random: &mut Random, number: usize) -> Body {
     let (mut body, letter) = (Body::default(), STREAMS[number].to_lowercase());
     body.text("name", STREAMS[number]);
     let subjects = match random.below(24) {
@@ -145,7 +186,9 @@ pub fn stream(random: &mut Random, number: usize) -> Body {
         18..=19 => format!("[\"{letter}.*\",\"{letter}.x.>\"]"),
         20 => format!("[\"{letter}.>\",\"{letter}.1\"]"),
         21 => "[\"a.1\"]".to_owned(),
-        22 => random.pick(&["[]", "[\"\"]", "[\"a..b\"]", "[\">\"]", "[\"$JS.API.x\"]", "[\"a b\"]", "[\"d.1\",\"d.1\"]"]).to_owned(),
+        22 => random
+            .pick(&["[]", "[\"\"]", "[\"a..b\"]", "[\">\"]", "[\"$JS.API.x\"]", "[\"a b\"]", "[\"d.1\",\"d.1\"]"])
+            .to_owned(),
         _ => format!("[\"{letter}.>\",\"{letter}{letter}\"]"),
     };
     body.set("subjects", subjects);
@@ -154,7 +197,10 @@ pub fn stream(random: &mut Random, number: usize) -> Body {
     match random.below(40) {
         0 => body.set("republish", format!("{{\"src\":\"{letter}.>\",\"dest\":\"again.>\"}}")),
         1 => body.set("republish", format!("{{\"src\":\"{letter}.*\",\"dest\":\"to.1\",\"headers_only\":true}}")),
-        2 => body.set("subject_transform", format!("{{\"src\":\"{letter}.*\",\"dest\":\"{letter}.x.{{{{wildcard(1)}}}}\"}}")),
+        2 => body.set(
+            "subject_transform",
+            format!("{{\"src\":\"{letter}.*\",\"dest\":\"{letter}.x.{{{{wildcard(1)}}}}\"}}"),
+        ),
         3 => body.set("subject_transform", format!("{{\"src\":\"{letter}.>\",\"dest\":\"\"}}")),
         _ => {}
     }
@@ -165,7 +211,7 @@ pub fn stream(random: &mut Random, number: usize) -> Body {
 }
 
 /// A configuration without surprises, to have something to work with.
-pub fn plain_stream(random: &mut Random, number: usize) -> Body {
+pub(super) fn plain_stream(random: &mut Random, number: usize) -> Body {
     let (mut body, letter) = (Body::default(), STREAMS[number].to_lowercase());
     body.text("name", STREAMS[number]);
     body.set("subjects", format!("[\"{letter}.>\"]"));
@@ -212,15 +258,40 @@ const MORE_CONSUMER_FIELDS: [Maybe; 3] = [
 ];
 
 const CONSUMER_KEYS: [&str; 30] = [
-    "name", "durable_name", "description", "deliver_policy", "opt_start_seq", "opt_start_time", "ack_policy", "ack_wait",
-    "max_deliver", "backoff", "filter_subject", "filter_subjects", "replay_policy", "rate_limit_bps", "sample_freq",
-    "max_waiting", "max_ack_pending", "flow_control", "headers_only", "max_batch", "max_expires", "max_bytes",
-    "deliver_subject", "deliver_group", "idle_heartbeat", "inactive_threshold", "num_replicas", "mem_storage", "metadata",
+    "name",
+    "durable_name",
+    "description",
+    "deliver_policy",
+    "opt_start_seq",
+    "opt_start_time",
+    "ack_policy",
+    "ack_wait",
+    "max_deliver",
+    "backoff",
+    "filter_subject",
+    "filter_subjects",
+    "replay_policy",
+    "rate_limit_bps",
+    "sample_freq",
+    "max_waiting",
+    "max_ack_pending",
+    "flow_control",
+    "headers_only",
+    "max_batch",
+    "max_expires",
+    "max_bytes",
+    "deliver_subject",
+    "deliver_group",
+    "idle_heartbeat",
+    "inactive_threshold",
+    "num_replicas",
+    "mem_storage",
+    "metadata",
     "pause_until",
 ];
 
 /// A consumer's configuration, without its name.
-pub fn consumer(random: &mut Random, letter: &str) -> Body {
+pub(super) fn consumer(random: &mut Random, letter: &str) -> Body {
     let mut body = Body::default();
     body.maybe(random, &CONSUMER_FIELDS);
     body.maybe(random, &MORE_CONSUMER_FIELDS);
@@ -245,12 +316,19 @@ pub fn consumer(random: &mut Random, letter: &str) -> Body {
         4 => body.text("filter_subject", &format!("{letter}.>")),
         5 => body.set("filter_subjects", format!("[\"{letter}.1\",\"{letter}.2\"]")),
         6 => body.set("filter_subjects", format!("[\"{letter}.2\",\"{letter}.x.>\"]")),
-        7 => body.set("filter_subjects", random.pick(&["[]", "[\"\"]", "[\"q.1\"]", "[\"a.1\",\"a.>\"]", "[\"a..b\"]"])),
+        7 => {
+            body.set("filter_subjects", random.pick(&["[]", "[\"\"]", "[\"q.1\"]", "[\"a.1\",\"a.>\"]", "[\"a..b\"]"]))
+        }
         8 => body.text("filter_subject", random.pick(&["q.1", "a..b", ""])),
         _ => {}
     }
     if random.chance(20) {
-        body.text("deliver_subject", random.pick(&["to.1", "to.2", "to.3", "to.1", "a.1", "to.*", "to..1", "a b"]));
+        body.text(
+            "deliver_subject",
+            &random
+                .pick(&["to.1", "to.2", "to.3", "to.1", "OWN", "to.*", "to..1", "a b"])
+                .replace("OWN", &format!("{letter}.1")),
+        );
         let fields: [Maybe; 3] = [
             ("deliver_group", 15, &["\"g\"", "\"\"", "\"g h\""]),
             ("flow_control", 15, &["true"]),
@@ -265,7 +343,7 @@ pub fn consumer(random: &mut Random, letter: &str) -> Body {
 }
 
 /// A pull request, and how many messages end it.
-pub fn pull(random: &mut Random) -> (String, usize, bool) {
+pub(super) fn pull(random: &mut Random) -> (String, usize, bool) {
     let batch = random.below(4) + 1;
     let mut body = Body::default();
     body.set("batch", batch);
@@ -310,7 +388,7 @@ pub fn pull(random: &mut Random) -> (String, usize, bool) {
 }
 
 /// A body of these fields, each there by chance, sometimes with a mistake.
-pub fn some(random: &mut Random, fields: &[Maybe], keys: &[&str]) -> String {
+pub(super) fn some(random: &mut Random, fields: &[Maybe], keys: &[&str]) -> String {
     let mut body = Body::default();
     body.maybe(random, fields);
     if random.chance(8) {

@@ -33,13 +33,16 @@ const STEPS: usize = 2400;
 /// Steps of a story: enough for something to come of it, few enough to be played again and again.
 const STORY: usize = 60;
 /// A run ends with so many differences.
-const MOST_DIFFERENCES: usize = 6;
+const MOST_DIFFERENCES: u64 = 6;
 /// Nothing from either side for so long is an answer too.
 const SILENCE: Duration = Duration::from_millis(150);
 /// How long one side may be behind the other.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Playing a story again to shorten it ends after this.
 const SHORTENING: Duration = Duration::from_secs(20);
+
+/// What stock says when a stream is made again while what it was is still being removed.
+const NO_STORE: &str = "error creating store for stream";
 
 type Log = BTreeMap<String, Vec<String>>;
 
@@ -70,11 +73,13 @@ impl Pair {
         self.stock.begin()?;
         self.played += 1;
         for (at, step) in steps.iter().enumerate() {
-            let tries = if step.only_reads() { 6 } else { 1 };
+            let tries = if step.only_reads() { 6 } else { 3 };
             for attempt in 1..=tries {
                 let difference = self.take(&format!("{}.{at}.{attempt}", self.played), step)?;
                 let Some((ours, stock)) = difference else { break };
-                if attempt == tries {
+                if attempt == tries
+                    || !(step.only_reads() || stock.values().flatten().any(|entry| entry.contains(NO_STORE)))
+                {
                     return Ok(Some(Difference { at, ours, stock }));
                 }
                 std::thread::sleep(Duration::from_millis(30));
@@ -182,7 +187,7 @@ fn stories_end_the_same() -> Result<()> {
     let mut pair = Pair::start()?;
     let (mut found, mut done, mut moments) = (Vec::new(), 0, 0);
     for story in seed.. {
-        if done >= steps || found.len() >= MOST_DIFFERENCES {
+        if done >= steps || found.len() >= number("TRIBUTARY_DIFFERENCES", MOST_DIFFERENCES) as usize {
             break;
         }
         let steps = story::story(story, STORY);

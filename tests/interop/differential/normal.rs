@@ -14,7 +14,7 @@ const OF_THE_SERVER: [&str; 4] = ["cluster", "server_id", "_nats.ver", "id"];
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// A message as one line: subject, ack subject, headers, body.
-pub fn entry(message: &RawMessage, names: &[(String, String)]) -> String {
+pub(super) fn entry(message: &RawMessage, names: &[(String, String)]) -> String {
     let words: Vec<&str> = message.line.split(' ').collect();
     let sizes = if words[0] == "HMSG" { 2 } else { 1 };
     let header = if sizes == 2 { words[words.len() - 2].parse().unwrap_or(0) } else { 0 };
@@ -28,23 +28,31 @@ pub fn entry(message: &RawMessage, names: &[(String, String)]) -> String {
 }
 
 /// An ack subject without the time in it.
-pub fn ack(subject: &str) -> String {
+pub(super) fn ack(subject: &str) -> String {
     let long = |token: &str| token.len() > 15 && token.bytes().all(|byte| byte.is_ascii_digit());
     let tokens = subject.split('.').map(|token| if long(token) { "T" } else { token });
     let text = tokens.collect::<Vec<_>>().join(".");
     // Its last token is random.
-    if text.starts_with("$JS.FC.") { text.rsplit_once('.').map_or(text.clone(), |(text, _)| text.to_owned()) } else { text }
+    if text.starts_with("$JS.FC.") {
+        text.rsplit_once('.').map_or(text.clone(), |(text, _)| text.to_owned())
+    } else {
+        text
+    }
 }
 
 /// Names that a server chose, replaced.
-pub fn named(text: String, names: &[(String, String)]) -> String {
+pub(super) fn named(text: String, names: &[(String, String)]) -> String {
     names.iter().fold(text, |text, (name, word)| text.replace(name, word))
 }
 
 fn headers(block: &[u8]) -> String {
     let text = String::from_utf8_lossy(block);
-    let lines = text.trim_end().split("\r\n").filter(|line| !known::is_ignored_header(line));
-    let masked = lines.map(|line| if line.starts_with("Nats-Time-Stamp:") { "Nats-Time-Stamp: T" } else { line });
+    let lines = text.trim_end().split("\r\n");
+    let masked = lines.map(|line| match line.split_once(": ") {
+        Some(("Nats-Time-Stamp", _)) => "Nats-Time-Stamp: T".to_owned(),
+        Some(("Nats-Subject", subject)) => format!("Nats-Subject: {}", ack(subject)),
+        _ => line.to_owned(),
+    });
     masked.collect::<Vec<_>>().join("|")
 }
 

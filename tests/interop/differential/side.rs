@@ -13,11 +13,11 @@ use super::normal;
 use super::step::Step;
 
 /// A client, and what came to it since it was last compared.
-pub struct Side {
+pub(super) struct Side {
     address: SocketAddr,
     client: RawNats,
     /// Entries by subscription.
-    pub log: BTreeMap<String, Vec<String>>,
+    pub(super) log: BTreeMap<String, Vec<String>>,
     /// Names that the server chose, and the words for them.
     names: Vec<(String, String)>,
     /// Ack subjects of deliveries; as they are compared, and as they are.
@@ -25,13 +25,13 @@ pub struct Side {
 }
 
 impl Side {
-    pub fn new(address: SocketAddr) -> Result<Side> {
+    pub(super) fn new(address: SocketAddr) -> Result<Side> {
         let (client, _) = RawNats::connect(address)?;
         Ok(Side { address, client, log: BTreeMap::new(), names: Vec::new(), acks: BTreeMap::new() })
     }
 
     /// Removes all streams, and begins with a new connection.
-    pub fn begin(&mut self) -> Result<()> {
+    pub(super) fn begin(&mut self) -> Result<()> {
         *self = Side::new(self.address)?;
         let names = self.client.request("$JS.API.STREAM.NAMES", b"")?;
         let names: Value = serde_json::from_slice(&names.payload)?;
@@ -43,7 +43,7 @@ impl Side {
     }
 
     /// Does a step. What comes to its reply subject is found in the log under `reply`.
-    pub fn perform(&mut self, reply: &str, step: &Step) -> Result<()> {
+    pub(super) fn perform(&mut self, reply: &str, step: &Step) -> Result<()> {
         let bytes = match step {
             Step::Ask { subject, headers, body, .. } => self.publish(subject, Some(reply), headers, body),
             Step::Tell { subject, headers, body } => self.publish(subject, None, headers, body),
@@ -72,7 +72,7 @@ impl Side {
     }
 
     /// Takes what is there.
-    pub fn read(&mut self) -> Result<()> {
+    pub(super) fn read(&mut self) -> Result<()> {
         while let Some(message) = self.client.poll()? {
             self.note(&message);
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One thing that a client does.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(super) enum Step {
     /// A publish with a reply subject, and what must have come there before the next step.
     Ask { subject: String, headers: String, body: String, expects: Expects },
     /// A publish that nobody answers.
@@ -21,7 +21,7 @@ pub enum Step {
 
 /// What comes to a reply subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expects {
+pub(super) enum Expects {
     /// One answer.
     One,
     /// As many messages, or a status line before them.
@@ -34,7 +34,7 @@ pub enum Expects {
 
 impl Expects {
     /// Is that all, of these messages?
-    pub fn are_met(self, entries: &[String]) -> bool {
+    pub(super) fn are_met(self, entries: &[String]) -> bool {
         let has_status = entries.iter().any(|entry| entry.contains(" NATS/1.0 ") && !entry.contains(" NATS/1.0 100"));
         match self {
             Expects::One => !entries.is_empty(),
@@ -46,12 +46,12 @@ impl Expects {
 }
 
 impl Step {
-    pub fn ask(subject: impl Into<String>, body: impl Into<String>) -> Step {
+    pub(super) fn ask(subject: impl Into<String>, body: impl Into<String>) -> Step {
         Step::Ask { subject: subject.into(), headers: String::new(), body: body.into(), expects: Expects::One }
     }
 
     /// Is it a request that changes nothing, so that it can be asked again when an answer may have come too early?
-    pub fn only_reads(&self) -> bool {
+    pub(super) fn only_reads(&self) -> bool {
         const READS: [&str; 5] = [".INFO", ".LIST", ".NAMES", ".MSG.GET.", ".DIRECT.GET."];
         matches!(self, Step::Ask { subject, .. } if READS.iter().any(|read| subject.contains(read)))
     }
