@@ -6,6 +6,7 @@
 
 mod authorization;
 mod bad_input;
+mod batches;
 mod domains;
 mod forward;
 mod full_disk;
@@ -14,6 +15,7 @@ mod harness_itself;
 mod hub;
 mod hub_model;
 mod kill;
+mod kill_timed;
 mod leaf;
 mod leaf_auth;
 mod leaf_link;
@@ -26,6 +28,7 @@ mod mqtt_sessions;
 mod operations;
 mod permissions;
 mod pulled;
+mod pulling;
 mod signals;
 mod status;
 mod store;

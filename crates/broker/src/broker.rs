@@ -28,6 +28,7 @@ use crate::effect::{CloseReason, Effect, Notice};
 use crate::identity::{ConnectionId, Now};
 use crate::leaf::LocalInterest;
 use crate::mqtt_client::MqttSide;
+use crate::origins::OriginSide;
 use crate::outbox::{Frame, Outbox, OutboxLimits, Traffic};
 use crate::plan::PlanCache;
 use crate::pullers::Pullers;
@@ -103,7 +104,7 @@ pub enum Refusal {
 }
 
 /// A slot that no connection gets, for internal subscriptions.
-const INTERNAL_SLOT: u32 = ConnectionId::MAX_SLOTS as u32 - 1;
+pub(crate) const INTERNAL_SLOT: u32 = ConnectionId::MAX_SLOTS as u32 - 1;
 
 /// See the module.
 #[derive(Debug)]
@@ -118,6 +119,9 @@ pub struct Broker {
     pub(crate) store: StoreSide,
     pub(crate) audiences: Audiences,
     pub(crate) pullers: Pullers,
+    pub(crate) origins: OriginSide,
+    /// Requests that end consumers which are not wanted any more.
+    pub(crate) origins_farewells: Vec<String>,
     pub(crate) mqtt: MqttSide,
     timers: Timers,
     /// When the outbox's idle buffers were last trimmed.
@@ -202,6 +206,8 @@ impl Broker {
             store: StoreSide::default(),
             audiences: Audiences::default(),
             pullers: Pullers::default(),
+            origins: OriginSide::default(),
+            origins_farewells: Vec::new(),
             mqtt: MqttSide::default(),
             timers: Timers::default(),
             trimmed: 0,
@@ -340,8 +346,9 @@ impl Broker {
     /// When [`Broker::tick`] is to be called, in microseconds of [`Now::micros`].
     #[must_use]
     pub fn poll_timeout(&self, out: &Outbox) -> Option<u64> {
-        let sides = [self.store.poll_timeout(), self.mqtt.poll_timeout(), self.pullers.poll_timeout()];
-        sides.into_iter().chain([self.timers.first(), out.poll_timeout()]).flatten().min()
+        let pulled = [self.pullers.poll_timeout(), self.origins.poll_timeout()];
+        let sides = [self.store.poll_timeout(), self.mqtt.poll_timeout()].into_iter().chain(pulled);
+        sides.chain([self.timers.first(), out.poll_timeout()]).flatten().min()
     }
 
     /// Handles the deadlines that have passed.
@@ -361,6 +368,7 @@ impl Broker {
         }
         self.tick_store(now, out);
         self.tick_pullers(now, out);
+        self.tick_origins(now, out);
         self.tick_crowding(now, out);
         out.tick(now.micros);
         if now.micros.saturating_sub(self.trimmed) >= TRIM_MICROS {

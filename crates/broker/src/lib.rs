@@ -4,6 +4,7 @@
 //! JetStream commands. See [`broker`] for the picture and for how a kind of client plugs in.
 
 mod account;
+mod advisories;
 mod audience;
 mod authorization;
 pub mod broker;
@@ -19,6 +20,7 @@ mod model_tests;
 mod monitoring;
 mod mqtt_client;
 mod nats_client;
+mod origins;
 mod outbox;
 mod permissions;
 mod plan;

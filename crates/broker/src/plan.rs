@@ -49,6 +49,8 @@ pub(crate) enum Reach {
     Mqtt(MqttGrant),
     /// The gateway's own engine; its number.
     Internal(u32),
+    /// The puller of a stream's origin; its number.
+    Origin(u32),
 }
 
 /// One subscription that gets the message.
@@ -267,6 +269,7 @@ impl Plan {
             Interest::Mqtt(grant) if !grant.admits(self.routed_subject()) => return,
             Interest::Mqtt(grant) => Reach::Mqtt(grant),
             Interest::Internal(number) => Reach::Internal(number),
+            Interest::Origin(number) => Reach::Origin(number),
         };
         self.targets.push(PlanTarget { slot, subscription: id, reach, prefix: (start, self.bytes.len() as u32) });
     }

@@ -171,7 +171,7 @@ fn stream_request(name: &str, payload: &[u8], purpose: Purpose) -> Result<Reques
         _ if other_name => Err(api_error::STREAM_MISMATCH),
         Purpose::Create if replicated => Err(error),
         Purpose::Create => Ok(Request::StreamCreate { config }),
-        Purpose::Update if replicated => Ok(Request::Refused { stream: name.into(), error, unacknowledged: false }),
+        Purpose::Update if replicated => Ok(Request::Impossible { stream: name.into(), error, unacknowledged: false }),
         Purpose::Update => Ok(Request::StreamUpdate { config }),
     }
 }
@@ -273,7 +273,6 @@ fn consumer(rest: &str, payload: &[u8]) -> Parsed {
 }
 
 fn consumer_by_name(verb: &str, stream: &str, name: &str, payload: &[u8]) -> Parsed {
-    const ABSENT: &str = "not supported by this server";
     let (stream, name) = (stream.into(), name.into());
     match verb {
         "INFO" => settle(Kind::ConsumerInfo, no_body(payload).map(|()| Request::ConsumerInfo { stream, name })),
@@ -282,9 +281,14 @@ fn consumer_by_name(verb: &str, stream: &str, name: &str, payload: &[u8]) -> Par
             let request = pause(payload).map(|until| Request::ConsumerPause { stream, name, until });
             settle(Kind::ConsumerPause, request)
         }
-        "RESET" => Parsed::Refused(Kind::ConsumerReset, api_error::consumer_invalid_reset(ABSENT)),
-        // There are no groups.
-        "UNPIN" => Parsed::Refused(Kind::ConsumerUnpin, api_error::CONSUMER_INVALID_PRIORITY_GROUP),
+        "RESET" => {
+            let request = |sequence| Request::ConsumerReset { stream, name, sequence, with_identity: false };
+            settle(Kind::ConsumerReset, reset(payload).map(request))
+        }
+        "UNPIN" => {
+            let request = unpin(payload).map(|group| Request::ConsumerUnpin { stream, name, group });
+            settle(Kind::ConsumerUnpin, request)
+        }
         _ => Parsed::Unknown,
     }
 }
@@ -295,6 +299,25 @@ fn pause(payload: &[u8]) -> Result<Option<Timestamp>, ApiError> {
     let until = body.time("pause_until")?;
     body.finish()?;
     Ok(consumer_config::pause_until(until))
+}
+
+/// Where to begin; 0, and an empty body: at the ack floor.
+fn reset(payload: &[u8]) -> Result<Sequence, ApiError> {
+    if payload.is_empty() {
+        return Ok(Sequence(0));
+    }
+    let mut body = json::parse_lenient(payload, "JSApiConsumerResetRequest").map_err(api_error::invalid_json)?;
+    body.unsigned("seq").map(Sequence)
+}
+
+/// The group whose pinned client is to go.
+fn unpin(payload: &[u8]) -> Result<Box<str>, ApiError> {
+    let mut body = json::parse_lenient(payload, "JSApiConsumerUnpinRequest").map_err(api_error::invalid_json)?;
+    let group = body.text_or_empty("group")?;
+    if group.is_empty() {
+        return Err(api_error::invalid_json("consumer group not specified"));
+    }
+    Ok(group.into())
 }
 
 fn consumer_page(payload: &[u8]) -> Result<u64, ApiError> {
@@ -324,7 +347,7 @@ fn consumer_request(
     let action = body.word_or(
         "action",
         &[("", ConsumerAction::CreateOrUpdate), ("create", ConsumerAction::Create), ("update", ConsumerAction::Update)],
-        "unknown consumer action: ",
+        |value| format!("unknown consumer action: {value}"),
     )?;
     // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
     body.flag("pedantic")?;
@@ -361,7 +384,7 @@ fn consumer_request(
     let (stream, unacknowledged) = (stream.into(), draft.pulls_unacknowledged());
     Ok(match draft.finish() {
         Ok(config) => Request::ConsumerCreate { stream, config: Box::new(config), action },
-        Err(error) => Request::Refused { stream, error, unacknowledged },
+        Err(error) => Request::Impossible { stream, error, unacknowledged },
     })
 }
 

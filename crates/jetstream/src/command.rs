@@ -3,11 +3,14 @@
 //! A [`Batch`] goes to the store thread and comes back unchanged with one [`Outcome`] per command, so the broker finds reply subjects and
 //! tickets in its own bytes and nothing is copied back. Everything that a message consists of lies in the batch's arena.
 
+use crate::advisory::Advisory;
 use crate::api_error::ApiError;
+use crate::batching::BatchAnswer;
 use crate::config::{ConsumerConfig, StreamConfig};
 use crate::direct_get::{DirectGet, DirectPiece};
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
 use crate::ledger::Ledger;
+use crate::origin::{OriginId, Origins};
 use crate::store::{MessageBuffer, Space, StreamState};
 
 /// A piece of an arena.
@@ -92,11 +95,53 @@ pub struct Append {
     pub queues: (u32, u32),
 }
 
+/// A message of a stream's origin, as it is to be stored: see [`crate::origin`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Take {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which of its origins.
+    pub origin: OriginId,
+    /// Whom the outcome is for.
+    pub ticket: Ticket,
+    /// Its sequence at the origin.
+    pub sequence: Sequence,
+    /// The sequence of the one that the origin sent before it: it is stored only if that one was taken last.
+    pub previous: Sequence,
+    /// When it was stored there.
+    pub time: Timestamp,
+    /// Literal subject.
+    pub subject: Span,
+    /// Header block or empty.
+    pub headers: Span,
+    /// Body.
+    pub payload: Span,
+}
+
+/// What is known of an origin that begins to deliver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Begin {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which of its origins.
+    pub origin: OriginId,
+    /// What tells the origin from one that is made again under its name; empty: not known.
+    pub identity: Span,
+    /// It is another one than before: its first message comes next.
+    pub is_anew: bool,
+    /// For a mirror: nothing up to here will come.
+    pub skip_to: Sequence,
+}
+
 /// Everything that can be asked of the store thread. Hot ones are small and `Copy`; the others are boxed.
 #[derive(Debug)]
 pub enum Command {
-    /// Store a message. → [`Outcome::Appended`] or [`Outcome::Refused`].
+    /// Store a message. → [`Outcome::Appended`], [`Outcome::Refused`] or [`Outcome::Batch`].
     Append(Append),
+    /// Store a message that was taken from a stream's origin. → [`Outcome::Appended`] or [`Outcome::Refused`].
+    Take(Box<Take>),
+    /// An origin has begun to deliver. → [`Outcome::Done`].
+    Begin(Box<Begin>),
     /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`], or [`Outcome::Refused`] when the consumer takes none: nobody would
     /// have heard it.
     Ack(Ack),
@@ -236,6 +281,8 @@ pub struct Pull {
     pub inbox: Box<[u8]>,
     /// How many messages; 1 when not said.
     pub batch: u32,
+    /// What it said instead, when that was less than one: so much is left when it ends, as in nats-server.
+    pub odd_batch: Option<i32>,
     /// Give up after this many milliseconds; `None`: never (a request without `expires` waits).
     pub expires_ms: Option<u64>,
     /// Answer 404 at once when nothing is there.
@@ -244,6 +291,25 @@ pub struct Pull {
     pub heartbeat_ms: Option<u64>,
     /// Stop before exceeding so many bytes.
     pub max_bytes: Option<u64>,
+    /// It came as an object, and not as a number or nothing: then it must name its group where there are groups.
+    pub is_object: bool,
+    /// What it says of its group, if anything.
+    pub group: Option<Box<PullGroup>>,
+}
+
+/// What a pull request says of its priority group (ADR-42).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PullGroup {
+    /// The group.
+    pub group: Box<str>,
+    /// Only when so many messages are left; 0: not said.
+    pub min_pending: i64,
+    /// Only when so many are unacknowledged; 0: not said.
+    pub min_ack_pending: i64,
+    /// The id that its client got with messages before; empty: none.
+    pub pin: Box<str>,
+    /// 0 to 9, lowest first.
+    pub priority: i64,
 }
 
 /// API requests that are answered with [`Outcome::Answer`]. Names are as sent; JetStream checks that they exist.
@@ -307,7 +373,7 @@ pub enum Request {
         identity: Option<Box<str>>,
     },
     /// Impossible, whatever is stored: said only if there is such a stream.
-    Refused {
+    Impossible {
         stream: Box<str>,
         error: ApiError,
         /// It would be a consumer that is pulled from and acknowledges nothing: of a work queue, that is said first.
@@ -335,6 +401,22 @@ pub enum Request {
         name: Box<str>,
         until: Option<Timestamp>,
     },
+    /// It begins anew at this sequence; 0: behind what was acknowledged.
+    ConsumerReset {
+        stream: Box<str>,
+        name: Box<str>,
+        sequence: Sequence,
+        /// Tell which instance of the stream it is.
+        with_identity: bool,
+    },
+    /// The pinned client of a group loses its place.
+    ConsumerUnpin {
+        stream: Box<str>,
+        name: Box<str>,
+        group: Box<str>,
+    },
+    /// One that was refused before it came here: it is counted.
+    Refused,
     /// Records with this prefix, for start-up.
     Records {
         prefix: Box<[u8]>,
@@ -380,8 +462,22 @@ pub enum Outcome {
         /// A message with this id was there already, at `sequence`.
         duplicate: bool,
     },
+    /// Stored and synced, in a stream of counters.
+    Counted {
+        /// Sequence in the stream.
+        sequence: Sequence,
+        /// The counter's total now.
+        total: Box<str>,
+    },
     /// Not stored.
     Refused(ApiError),
+    /// A message of a batch: what is to be said on its reply subject, which may be nothing.
+    Batch {
+        /// The message itself is in the stream now.
+        stored: bool,
+        /// In this order.
+        answers: Vec<BatchAnswer>,
+    },
     /// The acknowledgement is durable: confirm it on its reply subject, if it has one.
     Acknowledged {
         /// False for acknowledgements that are not confirmed (`+NXT`, unknown).
@@ -417,6 +513,8 @@ pub enum Answer {
         offset: u64,
     },
     Deleted,
+    /// Nothing more to say.
+    Done,
     Purged {
         count: u64,
     },
@@ -434,6 +532,10 @@ pub enum Answer {
     /// A piece of what [`Request::DirectGet`] asks for.
     Direct(Box<DirectPiece>),
     Consumer(Box<ConsumerInfo>),
+    Reset {
+        info: Box<ConsumerInfo>,
+        sequence: Sequence,
+    },
     ConsumerNames {
         names: Vec<Box<str>>,
         total: u64,
@@ -463,12 +565,26 @@ pub struct AccountInfo {
     pub api_total: u64,
     /// Of those, refused.
     pub api_errors: u64,
+    /// Bytes that streams in memory may grow to, by their limits.
+    pub reserved_memory: u64,
+    /// The same of streams on disk.
+    pub reserved_storage: u64,
     /// Limits: bytes in memory, -1 unlimited.
     pub max_memory: i64,
     /// Limits: bytes of files, -1 unlimited.
     pub max_storage: i64,
     /// Limits: streams.
     pub max_streams: i64,
+    /// Limits: consumers of a stream, -1 unlimited.
+    pub max_consumers: i64,
+    /// Limits: unacknowledged messages of a consumer, -1 unlimited.
+    pub max_ack_pending: i64,
+    /// Limits: `max_bytes` of a stream in memory, -1 unlimited.
+    pub max_memory_stream: i64,
+    /// Limits: `max_bytes` of a stream on disk, -1 unlimited.
+    pub max_storage_stream: i64,
+    /// Limits: streams must have `max_bytes`.
+    pub max_bytes_required: bool,
 }
 
 /// A stream as info requests show it.
@@ -523,10 +639,21 @@ pub struct ConsumerInfo {
     pub pending: u64,
     /// It pushes, and somebody listens.
     pub push_bound: bool,
+    /// Its first priority group.
+    pub group: Option<GroupState>,
     /// Now.
     pub now: Timestamp,
-    /// What tells the stream from one made again under its name; only in the answer to [`Request::SourceCreate`].
+    /// What tells the stream from one made again under its name; only in answers to [`Request::SourceCreate`] and [`Request::ConsumerReset`].
     pub stream_identity: Option<Box<str>>,
+}
+
+/// A priority group as info requests show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupState {
+    /// Its name.
+    pub group: Box<str>,
+    /// The pinned client's id, and since when it has it.
+    pub pin: Option<(Box<str>, Timestamp)>,
 }
 
 impl ConsumerInfo {
@@ -569,8 +696,17 @@ pub enum Event {
         subjects: Vec<Box<str>>,
         /// Is `DIRECT.GET` allowed?
         allow_direct: bool,
+        /// Publishers get no acknowledgement.
+        no_ack: bool,
         /// Its counters now.
         state: StreamState,
+    },
+    /// Where a stream takes messages from; follows its [`Event::StreamUp`] if it does, or did.
+    Origins {
+        /// Its instance.
+        stream: StreamId,
+        /// All of its origins.
+        origins: Box<Origins>,
     },
     /// A stream is gone.
     StreamDown {
@@ -589,6 +725,8 @@ pub enum Event {
         deliver_subject: Option<Box<str>>,
         /// A hub's, for a source or mirror of its own.
         is_source: bool,
+        /// It takes acknowledgements.
+        is_acknowledged: bool,
     },
     /// A consumer is gone.
     ConsumerDown {
@@ -645,6 +783,8 @@ pub enum Event {
         /// What happened.
         reason: Box<str>,
     },
+    /// Something that whoever listens on `$JS.EVENT.>` is told.
+    Advisory(Advisory),
     /// The store refuses publishes (`true`: reserve reached) or takes them again.
     Full(bool),
     /// Messages were dropped from a session's queue: it was full, or they have left their stream.

@@ -112,6 +112,23 @@ impl Pending {
         chunk.find_live(offset(sequence)).map(|index| chunk.entries[index])
     }
 
+    /// Appends those outstanding between two sequences, both included, at most so many; `false`: there were more.
+    pub(crate) fn between(&self, first: Sequence, last: Sequence, most: usize, into: &mut Vec<Sequence>) -> bool {
+        let chunks = self.chunks.range(first.0 / CHUNK..=last.0 / CHUNK);
+        for (number, chunk) in chunks {
+            for entry in chunk.entries.iter().filter(|entry| entry.deliveries > 0) {
+                let sequence = Sequence(number * CHUNK + u64::from(entry.offset));
+                if first <= sequence && sequence <= last {
+                    if into.len() >= most {
+                        return false;
+                    }
+                    into.push(sequence);
+                }
+            }
+        }
+        true
+    }
+
     /// A message was delivered for the first time.
     pub(crate) fn insert(&mut self, sequence: Sequence, first_delivery: u64, due: AgeMillis) {
         let entry = Outstanding {

@@ -18,7 +18,6 @@ impl JetStream {
         if self.answered >= ANSWERS_PER_TURN && is_read(request) {
             return Ok(Outcome::Again);
         }
-        self.api_total += 1;
         self.sync |= changes(request) || turn.store.is_dirty();
         let answer = match self.answer(turn, request)? {
             Ok(answer) => answer,
@@ -27,6 +26,8 @@ impl JetStream {
                 Answer::Error(error)
             }
         };
+        // Behind the answer, which does not count itself.
+        self.api_total += u64::from(is_of_api(request));
         self.answered += size_of(&answer);
         Ok(Outcome::Answer(Box::new(answer)))
     }
@@ -52,7 +53,7 @@ impl JetStream {
             Request::SourceCreate { stream, config, action, identity } => {
                 self.create_source(turn, stream, config, *action, identity.as_deref())
             }
-            Request::Refused { stream, error, unacknowledged } => Ok(Err(match self.stream_named(stream) {
+            Request::Impossible { stream, error, unacknowledged } => Ok(Err(match self.stream_named(stream) {
                 None => api_error::STREAM_NOT_FOUND,
                 Some(stream) if *unacknowledged && stream.config.retention == Retention::WorkQueue => {
                     api_error::CONSUMER_PULL_REQUIRES_ACK
@@ -64,6 +65,14 @@ impl JetStream {
             Request::ConsumerList { stream, offset } => self.consumer_list_page(turn, stream, *offset),
             Request::ConsumerDelete { stream, name } => self.delete_consumer(turn, stream, name),
             Request::ConsumerPause { stream, name, until } => self.pause_consumer(turn, stream, name, *until),
+            Request::ConsumerReset { stream, name, sequence, with_identity } => {
+                self.reset_consumer(turn, stream, name, *sequence, *with_identity)
+            }
+            Request::ConsumerUnpin { stream, name, group } => self.unpin_consumer(turn, stream, name, group),
+            Request::Refused => {
+                self.api_errors += 1;
+                Ok(Ok(Answer::Done))
+            }
             Request::Records { prefix } => records(turn, prefix),
             Request::Statistics => self.statistics(turn),
         }
@@ -106,7 +115,7 @@ fn is_read(request: &Request) -> bool {
             | Request::StreamList { .. }
             | Request::ConsumerNames { .. }
             | Request::ConsumerList { .. }
-            | Request::Refused { .. }
+            | Request::Impossible { .. }
     )
 }
 
@@ -138,7 +147,13 @@ fn changes(request: &Request) -> bool {
             | Request::SourceCreate { .. }
             | Request::ConsumerDelete { .. }
             | Request::ConsumerPause { .. }
+            | Request::ConsumerReset { .. }
     )
+}
+
+/// Counts as a request of the API.
+fn is_of_api(request: &Request) -> bool {
+    !matches!(request, Request::Records { .. } | Request::Statistics | Request::DirectGet { .. })
 }
 
 /// Records for their owners at start-up. Their number is bounded by whoever writes them.

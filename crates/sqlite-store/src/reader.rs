@@ -204,6 +204,14 @@ pub(crate) fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
+/// The same beside other connections; `false`: one of them was reading.
+pub(crate) fn try_empty_log(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let is_empty = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0));
+    connection.busy_timeout(schema::BUSY_TIMEOUT)?;
+    is_empty
+}
+
 /// As [`checkpoint`], and syncs what was written. SQLite does so only when nothing is left in the log; what it leaves would be synced by the writer, in its rest,
 /// while everybody waits.
 fn write_back(connection: &Connection) -> rusqlite::Result<()> {

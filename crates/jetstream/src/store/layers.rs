@@ -190,6 +190,10 @@ impl Store for Layers<'_> {
         self.disk.maintain()
     }
 
+    fn has_room(&mut self, bytes: u64) -> Result<bool, StoreError> {
+        self.disk.has_room(bytes)
+    }
+
     fn space(&self) -> Space {
         self.disk.space()
     }

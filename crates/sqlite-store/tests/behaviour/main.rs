@@ -7,6 +7,7 @@ mod erasing;
 mod log;
 mod model;
 mod room;
+mod secure_erase;
 mod streams;
 
 use std::path::Path;

@@ -49,8 +49,21 @@ const DIRECTION: [(&str, &[&str]); 18] = [
 ];
 
 /// Crates of others that a pure crate may use, as the group `pure` of the root manifest lists them.
-const PURE_DEPENDENCIES: [&str; 11] =
-    ["base64", "crc32c", "foldhash", "itoa", "memchr", "nkeys", "serde", "serde_json", "smallvec", "thiserror", "time"];
+const PURE_DEPENDENCIES: [&str; 13] = [
+    "base64",
+    "crc32c",
+    "foldhash",
+    "itoa",
+    "jiff",
+    "memchr",
+    "nkeys",
+    "serde",
+    "serde_json",
+    "sha2",
+    "smallvec",
+    "thiserror",
+    "time",
+];
 
 /// Crates that no pure crate may be built from, however far down.
 const IO_CRATES: [&str; 10] = [
