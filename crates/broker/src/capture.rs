@@ -457,9 +457,6 @@ impl Broker {
             (Command::Ack(ack), Outcome::Acknowledged { confirm: true }) if !ack.reply.is_empty() => {
                 self.publish(now, Origin::server(GLOBAL), &Message::new(ack.reply.of(arena), b""), out);
             }
-            (Command::Ack(ack), Outcome::Refused(_)) if !ack.reply.is_empty() => {
-                self.publish_no_responders(now, ack.reply.of(arena), ack.subject.of(arena), out);
-            }
             (Command::QueueAttach { session, .. }, outcome) => {
                 let queued = if let Outcome::Attached { queued } = outcome { *queued } else { 0 };
                 self.session_attached(*session, queued);
@@ -549,7 +546,15 @@ impl Broker {
                 self.origins_down(stream);
                 self.stream_down(stream);
             }
-            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source, is_acknowledged } => {
+            Event::ConsumerUp {
+                consumer,
+                stream,
+                name,
+                deliver_subject,
+                deliver_group,
+                is_source,
+                is_acknowledged,
+            } => {
                 self.consumer_down(consumer);
                 if is_source {
                     self.pullers.up(consumer);
@@ -564,7 +569,7 @@ impl Broker {
                 }
                 self.store.consumers.insert(consumer, ConsumerRow { stream, name, filters });
                 if let Some(subject) = deliver_subject {
-                    self.watch_audience(consumer, &subject);
+                    self.watch_audience(consumer, &subject, &deliver_group);
                 }
             }
             Event::ConsumerDown { consumer } => self.consumer_down(consumer),

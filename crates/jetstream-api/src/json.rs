@@ -16,6 +16,8 @@ pub(crate) struct Object {
     fields: Map<String, Value>,
     /// The first field with a value that is not built.
     unsupported: Option<&'static str>,
+    /// What is wrong with what stands behind the object: said when nothing is wrong inside.
+    behind: Option<ApiError>,
 }
 
 /// Parses a body. An empty one is an empty object, as for stock.
@@ -26,9 +28,20 @@ pub(crate) fn parse(payload: &[u8], go_type: &str) -> Result<Object, ApiError> {
     if payload.trim_ascii().is_empty() {
         return Object::new(Value::Null, go_type.to_owned(), go_type);
     }
-    let value = serde_json::from_slice(payload).map_err(|error| api_error::invalid_json(syntax(payload, &error)))?;
+    let refusal = |error: serde_json::Error| api_error::invalid_json(syntax(payload, &error));
+    let (value, behind) = match serde_json::from_slice(payload) {
+        Ok(value) => (value, None),
+        Err(error) => {
+            // A whole object may stand before the mistake.
+            let mut values = serde_json::Deserializer::from_slice(payload).into_iter();
+            match values.next() {
+                Some(Ok(value)) => (value, Some(refusal(error))),
+                _ => return Err(refusal(error)),
+            }
+        }
+    };
     match value {
-        Value::Null | Value::Object(_) => Object::new(value, go_type.to_owned(), go_type),
+        Value::Null | Value::Object(_) => Ok(Object { behind, ..Object::new(value, go_type.to_owned(), go_type)? }),
         other => Err(mismatch(&other, &format!("Go value of type server.{go_type}"))),
     }
 }
@@ -43,7 +56,9 @@ pub(crate) fn parse_lenient(payload: &[u8], go_type: &str) -> Result<Object, Str
         text.split_once(" at offset ").map_or(text.clone(), |(text, _)| text.to_owned())
     })?;
     match value {
-        Value::Object(_) => Ok(Object { path: go_type.to_owned(), fields: into_map(value), unsupported: None }),
+        Value::Null | Value::Object(_) => {
+            Ok(Object { path: go_type.to_owned(), fields: into_map(value), unsupported: None, behind: None })
+        }
         _ => Err("json: not an object".to_owned()),
     }
 }
@@ -110,19 +125,25 @@ fn mismatch(value: &Value, target: &str) -> ApiError {
 impl Object {
     fn new(value: Value, path: String, go_type: &str) -> Result<Object, ApiError> {
         match value {
-            Value::Null | Value::Object(_) => Ok(Object { path, fields: into_map(value), unsupported: None }),
+            Value::Null | Value::Object(_) => {
+                Ok(Object { path, fields: into_map(value), unsupported: None, behind: None })
+            }
             other => Err(mismatch(&other, &format!("Go struct field {path} of type server.{go_type}"))),
         }
     }
 
     /// Takes a field; `null` is as good as none. Names are compared as Go does, without regard to case.
     fn take(&mut self, key: &str) -> Option<Value> {
+        self.take_even_null(key).filter(|value| !value.is_null())
+    }
+
+    fn take_even_null(&mut self, key: &str) -> Option<Value> {
         let name = if self.fields.contains_key(key) {
             key.to_owned()
         } else {
             self.fields.keys().find(|name| name.eq_ignore_ascii_case(key))?.clone()
         };
-        self.fields.remove(&name).filter(|value| !value.is_null())
+        self.fields.remove(&name)
     }
 
     fn wrong<T>(&self, key: &str, value: &Value, go_type: &str) -> Result<T, ApiError> {
@@ -299,7 +320,8 @@ impl Object {
         words: &[(&str, T)],
         unknown: impl Fn(&str) -> String,
     ) -> Result<T, ApiError> {
-        let value = self.take(key);
+        // Where Go has a word, `null` is none of them.
+        let value = self.take_even_null(key);
         let found = match &value {
             None => words.first(),
             Some(Value::String(text)) => words.iter().find(|(word, _)| word == text),
@@ -327,7 +349,7 @@ impl Object {
     pub(crate) fn finish(self) -> Result<Option<&'static str>, ApiError> {
         match self.fields.keys().next() {
             Some(name) => Err(api_error::invalid_json(format_args!("json: unknown field {name:?}"))),
-            None => Ok(self.unsupported),
+            None => self.behind.map_or(Ok(self.unsupported), Err),
         }
     }
 }

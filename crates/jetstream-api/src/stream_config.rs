@@ -168,6 +168,10 @@ impl Draft {
         if self.config.sealed && purpose == Purpose::Create {
             return Err(api_error::stream_invalid_config("stream configuration for create can not be sealed"));
         }
+        if self.config.mirror_direct && self.config.mirror.is_none() && purpose == Purpose::Create {
+            let text = "stream has no mirror but does have mirror direct";
+            return Err(api_error::stream_invalid_config(text));
+        }
         stream_check::name(&self.config.name)?;
         stream_check::texts(&self.config.description, &self.config.metadata)?;
         if self.replicas < 0 {

@@ -142,8 +142,7 @@ pub enum Command {
     Take(Box<Take>),
     /// An origin has begun to deliver. → [`Outcome::Done`].
     Begin(Box<Begin>),
-    /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`], or [`Outcome::Refused`] when the consumer takes none: nobody would
-    /// have heard it.
+    /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`].
     Ack(Ack),
     /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox. [`Outcome::Refused`] when there
     /// is no such consumer: nobody would have heard the request.
@@ -723,6 +722,8 @@ pub enum Event {
         name: Box<str>,
         /// The subject it pushes to: the broker tells when somebody listens there ([`Command::Interest`]).
         deliver_subject: Option<Box<str>>,
+        /// Whom it waits for there: members of this queue group. Empty: anybody.
+        deliver_group: Box<str>,
         /// A hub's, for a source or mirror of its own.
         is_source: bool,
         /// It takes acknowledgements.

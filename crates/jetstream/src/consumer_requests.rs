@@ -335,6 +335,7 @@ fn consumer_up(consumer: &Consumer) -> Event {
         stream: consumer.stream_name.clone(),
         name: consumer.config.name.clone(),
         deliver_subject: consumer.config.push.as_ref().map(|push| push.subject.clone()),
+        deliver_group: consumer.config.push.as_ref().map(|push| push.group.clone()).unwrap_or_default(),
         is_source: consumer.config.direct,
         is_acknowledged: consumer.config.ack_policy != AckPolicy::None,
     }

@@ -72,9 +72,6 @@ impl JetStream {
         let (Some(consumer), Some(place)) = (self.consumers.get_mut(&ack.consumer), place) else {
             return Ok(Outcome::Acknowledged { confirm: false });
         };
-        if consumer.config.ack_policy == AckPolicy::None {
-            return Ok(Outcome::Refused(api_error::CONSUMER_NOT_FOUND));
-        }
         consumer.delivering.last_active = turn.now.age;
         let next = payload.strip_prefix(b"+NXT");
         let known = match payload {
