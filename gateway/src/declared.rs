@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jetstream::command::{ConsumerAction, Request};
 use jetstream::config::{
-    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Priority, PriorityPolicy, Push, Republish, Retention, Storage,
-    StreamConfig, SubjectTransform,
+    AckPolicy, Compression, ConsumerConfig, DeliverPolicy, Discard, Priority, PriorityPolicy, Push, Republish,
+    Retention, Storage, StreamConfig, SubjectTransform,
 };
 use jetstream::identity::{Sequence, Timestamp};
 use subject::Filter;
@@ -90,6 +90,7 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
         allow_batched: stream.allow_batched,
         no_ack: stream.no_ack,
         persist_async: stream.persist_async,
+        compression: if stream.compressed { Compression::S2 } else { Compression::None },
         subject_transform: stream.subject_transform.as_ref().map(transform),
         republish: stream
             .republish

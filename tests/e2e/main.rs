@@ -5,6 +5,7 @@
 )]
 
 mod authorization;
+mod backups;
 mod bad_input;
 mod batches;
 mod domains;
@@ -32,4 +33,5 @@ mod pulling;
 mod signals;
 mod status;
 mod store;
+mod templates;
 mod uplink;

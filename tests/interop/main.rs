@@ -2,6 +2,7 @@
 
 mod async_nats_buckets;
 mod async_nats_client;
+mod backups;
 mod consumers;
 mod differential;
 mod like_stock;

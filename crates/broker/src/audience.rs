@@ -50,6 +50,7 @@ impl Broker {
 
     /// A row of this filter came or went.
     pub(crate) fn audience_changed(&mut self, account: AccountId, filter: &Filter) {
+        self.snapshots.interest_changed();
         if self.audiences.by_subject.is_empty() || account != GLOBAL {
             return;
         }
@@ -69,7 +70,7 @@ impl Broker {
         self.accounts[GLOBAL as usize].index.for_each_match(subject, |target| {
             anybody |= !matches!(target, Target::Ack(_) | Target::Mapping(_));
             if let Target::Subscription(id) = target {
-                groups.extend(self.subscriptions.get(*id).and_then(|subscription| subscription.queue.as_deref()));
+                groups.extend(self.subscriptions.entry(*id).and_then(|subscription| subscription.queue.as_deref()));
             }
         });
         for consumer in consumers {

@@ -34,6 +34,7 @@ use crate::plan::PlanCache;
 use crate::pullers::Pullers;
 use crate::routing::Random;
 use crate::settings::Settings;
+use crate::snapshots::Snapshots;
 use crate::subscription::{Interest, NewSubscription, Subscription, SubscriptionId, Subscriptions};
 use crate::timers::Timers;
 
@@ -122,6 +123,7 @@ pub struct Broker {
     pub(crate) origins: OriginSide,
     /// Requests that end consumers which are not wanted any more.
     pub(crate) origins_farewells: Vec<String>,
+    pub(crate) snapshots: Snapshots,
     pub(crate) mqtt: MqttSide,
     timers: Timers,
     /// When the outbox's idle buffers were last trimmed.
@@ -208,6 +210,7 @@ impl Broker {
             pullers: Pullers::default(),
             origins: OriginSide::default(),
             origins_farewells: Vec::new(),
+            snapshots: Snapshots::default(),
             mqtt: MqttSide::default(),
             timers: Timers::default(),
             trimmed: 0,
@@ -348,7 +351,7 @@ impl Broker {
     pub fn poll_timeout(&self, out: &Outbox) -> Option<u64> {
         let pulled = [self.pullers.poll_timeout(), self.origins.poll_timeout()];
         let sides = [self.store.poll_timeout(), self.mqtt.poll_timeout()].into_iter().chain(pulled);
-        sides.chain([self.timers.first(), out.poll_timeout()]).flatten().min()
+        sides.chain([self.timers.first(), out.poll_timeout(), self.snapshots.poll_timeout()]).flatten().min()
     }
 
     /// Handles the deadlines that have passed.
@@ -369,6 +372,7 @@ impl Broker {
         self.tick_store(now, out);
         self.tick_pullers(now, out);
         self.tick_origins(now, out);
+        self.tick_snapshots(now, out);
         self.tick_crowding(now, out);
         out.tick(now.micros);
         if now.micros.saturating_sub(self.trimmed) >= TRIM_MICROS {

@@ -20,6 +20,7 @@ use jetstream::command::{
     Span, Ticket, Turn,
 };
 use jetstream::identity::{ConsumerId, StreamId};
+use jetstream::templates;
 use subject::Filter;
 
 use crate::account::{GLOBAL, Service, Target};
@@ -33,6 +34,7 @@ use crate::outbox::Outbox;
 use crate::plan::Plan;
 use crate::routing::{Message, Origin};
 use crate::settings::Settings;
+use crate::snapshots;
 
 /// "Answer on the reply subject."
 pub(crate) const NO_TICKET: Ticket = Ticket(0, 0);
@@ -57,6 +59,8 @@ pub(crate) struct StoreSide {
     /// Bytes of batches that were taken and are not back.
     in_flight: usize,
     streams: std::collections::BTreeMap<StreamId, StreamRow>,
+    /// Subjects of templates, by what they are known by.
+    templates: std::collections::BTreeMap<StreamId, Vec<Filter>>,
     /// What streams capture that are forwarded: it does not cross leaf links live as well.
     forwarded: Vec<Filter>,
     consumers: std::collections::BTreeMap<ConsumerId, ConsumerRow>,
@@ -104,6 +108,8 @@ pub(crate) enum Asked {
     Api { kind: ::jetstream_api::Kind, reply: Box<[u8]>, audited: Option<Box<Audited>> },
     /// A message is wanted as it is.
     Direct { stream: Box<str>, headers: bool, reply: Box<[u8]> },
+    /// A snapshot is wanted.
+    Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]> },
     /// The shell, which has seen the answer.
     Shell,
 }
@@ -186,6 +192,16 @@ impl StoreSide {
         self.streams.values().any(|row| row.allow_direct && *row.name == *name)
     }
 
+    /// Is it there, as far as the store has told?
+    pub(crate) fn has_stream(&self, stream: StreamId) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
+    /// Is there one of this name?
+    pub(crate) fn has_stream_named(&self, name: &str) -> bool {
+        self.streams.values().any(|row| *row.name == *name)
+    }
+
     fn recycle(&mut self, mut batch: Batch) {
         self.in_flight = self.in_flight.saturating_sub(weight(&batch));
         batch.clear();
@@ -252,9 +268,13 @@ impl Broker {
         for event in turn.events.drain(..) {
             match event {
                 Event::Answered { number, answer } => answered.push((number, answer)),
+                Event::Slice { ticket: Ticket(number, snapshots::TICKET), messages, next } => {
+                    self.snapshot_slice(now, number, &messages, next, out);
+                }
                 Event::Reopened { .. } => {
                     self.refuse_later(now, out);
                     self.forget_origins();
+                    self.fail_snapshots(now, out);
                     self.store_event(event, out);
                 }
                 Event::Advisory(advisory) => self.advise(now, &advisory, out),
@@ -363,6 +383,7 @@ impl Broker {
                     reply: message.reply.into(),
                     payload: message.payload().into(),
                 }),
+                Service::Snapshot(number) => self.snapshot_message(now, *number, message, out),
                 Service::UserInfo => self.answer_user_info(now, origin, message.reply, out),
                 Service::JetStreamApi => self.jetstream_request(now, origin, plan.routed_subject(), message, out),
             }
@@ -425,7 +446,7 @@ impl Broker {
     fn refuse_append(&mut self, now: Now, stream: Option<StreamId>, message: &Message<'_>, out: &mut Outbox) {
         let error = api_error::STREAM_TOO_MANY_REQUESTS;
         if message.ticket == NO_TICKET {
-            self.acknowledge(now, stream.unwrap_or_default(), message.reply, &Outcome::Refused(error), out);
+            self.acknowledge(now, stream.unwrap_or_default(), None, message.reply, &Outcome::Refused(error), out);
         } else {
             self.mqtt_stored(now, message.ticket, &Outcome::Refused(error), out);
         }
@@ -446,7 +467,8 @@ impl Broker {
                 self.answer_batch(now, append.stream, append.reply.of(arena), answers, out);
             }
             (Command::Append(append), outcome) if append.ticket == NO_TICKET => {
-                self.acknowledge(now, append.stream, append.reply.of(arena), outcome, out);
+                let made = append.stream.is_template().then(|| templates::stream_name(append.subject.of(arena)));
+                self.acknowledge(now, append.stream, made.as_deref(), append.reply.of(arena), outcome, out);
             }
             (Command::Append(Append { ticket, .. }) | Command::Record { ticket, .. }, _)
                 if ticket.1 & SHELL_TICKET != 0 => {}
@@ -473,6 +495,7 @@ impl Broker {
                     }
                 }
             }
+            (Command::Restore { number, .. }, outcome) => self.restore_done(now, *number, outcome, out),
             (Command::Pull(pull), outcome) => {
                 self.store.boxed = self.store.boxed.saturating_sub(size_of_pull(pull));
                 if let Outcome::Refused(_) = outcome {
@@ -508,15 +531,24 @@ impl Broker {
         }
     }
 
-    /// The PubAck, or its refusal.
-    fn acknowledge(&mut self, now: Now, stream: StreamId, reply: &[u8], outcome: &Outcome, out: &mut Outbox) {
+    /// The PubAck, or its refusal. `made`: the stream's name, where a template makes it.
+    fn acknowledge(
+        &mut self,
+        now: Now,
+        stream: StreamId,
+        made: Option<&str>,
+        reply: &[u8],
+        outcome: &Outcome,
+        out: &mut Outbox,
+    ) {
         let row = self.store.streams.get(&stream);
         if reply.is_empty() || row.is_some_and(|row| row.no_ack) {
             return;
         }
         let mut json = std::mem::take(&mut self.json);
         json.clear();
-        let (name, domain) = self.named(stream);
+        let name = made.unwrap_or_else(|| self.store.streams.get(&stream).map_or("", |row| &*row.name));
+        let domain = self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref());
         match outcome {
             Outcome::Appended { sequence, duplicate } => publish_ack(name, domain, sequence.0, *duplicate, &mut json),
             Outcome::Counted { sequence, total } => counter_ack(name, domain, sequence.0, total, &mut json),
@@ -546,6 +578,15 @@ impl Broker {
                 self.origins_down(stream);
                 self.stream_down(stream);
             }
+            Event::TemplateUp { id, subjects } => {
+                self.template_down(id);
+                let filters: Vec<Filter> = subjects.iter().filter_map(|text| Filter::parse(text).ok()).collect();
+                for filter in &filters {
+                    self.change_row(GLOBAL, filter, Target::Stream(id), true);
+                }
+                self.store.templates.insert(id, filters);
+            }
+            Event::TemplateDown { id } => self.template_down(id),
             Event::ConsumerUp {
                 consumer,
                 stream,
@@ -593,6 +634,12 @@ impl Broker {
             self.change_row(GLOBAL, filter, Target::Stream(stream), false);
         }
         self.forwarded_changed();
+    }
+
+    fn template_down(&mut self, id: StreamId) {
+        for filter in self.store.templates.remove(&id).unwrap_or_default() {
+            self.change_row(GLOBAL, &filter, Target::Stream(id), false);
+        }
     }
 
     /// A stream came, went, or captures other subjects, whoever made it.

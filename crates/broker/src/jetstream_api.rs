@@ -95,6 +95,21 @@ impl Broker {
                 let size = message.payload().len() + reply.len() + audited.as_ref().map_or(0, |audited| audited.size());
                 self.store.ask(request, Asked::Api { kind, reply: reply.into(), audited }, size);
             }
+            Parsed::Snapshot { stream, request } if !self.store.has_stream_named(&stream) => {
+                drop(request);
+                let error = &api_error::STREAM_NOT_FOUND;
+                self.refuse_request(now, origin, Kind::StreamSnapshot, (subject, message), error, out);
+            }
+            Parsed::Snapshot { stream, request } => match request {
+                Ok(request) => {
+                    let size = request.deliver_subject.len() + reply.len();
+                    let asked = Request::StreamSnapshot { name: stream, consumers: request.consumers };
+                    self.store.ask(asked, Asked::Snapshot { request: Box::new(request), reply: reply.into() }, size);
+                }
+                Err(error) => {
+                    self.refuse_request(now, origin, Kind::StreamSnapshot, (subject, message), &error, out);
+                }
+            },
             // It is over before it began: who asks again is not read until there is room.
             Parsed::Pull(pull) if self.store.is_overloaded(&self.settings) => {
                 let line = format!(
@@ -124,6 +139,15 @@ impl Broker {
         }
     }
 
+    pub(crate) fn api_server(&self) -> Server<'_> {
+        Server {
+            domain: self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()),
+            name: &self.settings.server.name,
+            version: &self.settings.server.version,
+            origins: None,
+        }
+    }
+
     fn ask_direct(&mut self, stream: Box<str>, get: DirectRequest, headers: bool, message: &Message<'_>) {
         let name = stream.clone();
         let request = match get {
@@ -148,16 +172,15 @@ impl Broker {
     pub(crate) fn jetstream_answer(&mut self, now: Now, asked: &Asked, answer: &Answer, out: &mut Outbox) {
         match asked {
             Asked::Api { kind, .. } if is_absent(*kind, answer) => {}
+            Asked::Snapshot { request, reply } => self.snapshot_answer(now, request, reply, answer, out),
             Asked::Api { kind, reply, audited } => {
+                if let Answer::Restorable(config) = answer {
+                    return self.begin_restore(now, config, reply, out);
+                }
                 let mut json = Vec::with_capacity(512);
                 let shows_origins = matches!(answer, Answer::Stream(_) | Answer::StreamList { .. });
                 let origins = shows_origins.then(|| self.origins.infos(now));
-                let server = Server {
-                    domain: self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()),
-                    name: &self.settings.server.name,
-                    version: &self.settings.server.version,
-                    origins: origins.as_ref(),
-                };
+                let server = Server { origins: origins.as_ref(), ..self.api_server() };
                 // Headers first, if there are any.
                 if let Answer::Consumer(info) | Answer::Reset { info, .. } = answer
                     && let Some(identity) = &info.stream_identity

@@ -29,6 +29,7 @@ mod reload;
 mod routing;
 mod services;
 mod settings;
+mod snapshots;
 mod subscription;
 #[cfg(test)]
 mod testscripts;

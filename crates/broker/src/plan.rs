@@ -289,6 +289,8 @@ impl Plan {
                 _ => {}
             }
         }
+        // A stream that is there comes before one that would be made.
+        self.streams.sort_unstable_by_key(|stream| stream.is_template());
         // Overlapping filters of one session: one copy, with the highest of their qualities. [MQTT-3.3.5-1]
         self.sessions.sort_unstable_by_key(|(session, quality)| (*session, std::cmp::Reverse(*quality)));
         self.sessions.dedup_by_key(|(session, _)| *session);

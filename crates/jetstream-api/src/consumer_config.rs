@@ -2,7 +2,7 @@
 
 use crate::json::Object;
 use crate::stream_check::{MAX_DESCRIPTION, MAX_METADATA, MAX_NAME, is_token, metadata_size};
-use crate::stream_config::{OF_THE_SERVER, metadata};
+use crate::stream_config::{OF_THE_SERVER, metadata, without_servers_own};
 use crate::wire::{Time, is_zero};
 use jetstream::api_error::{self, ApiError};
 use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Priority, PriorityPolicy, Push};
@@ -484,5 +484,13 @@ impl<'a> WireConsumerConfig<'a> {
             },
             priority_timeout: config.priority.pinned_ttl_ns,
         }
+    }
+}
+
+impl WireConsumerConfig<'_> {
+    /// As it stands in a snapshot: without what a server tells of itself.
+    pub(crate) fn without_server_metadata(mut self) -> Self {
+        without_servers_own(&mut self.metadata);
+        self
     }
 }

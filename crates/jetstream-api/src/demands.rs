@@ -49,6 +49,7 @@ fn refused(parsed: Parsed) -> Parsed {
     let line = TOO_HIGH.to_owned();
     match parsed {
         Parsed::Request(kind, _) | Parsed::Refused(kind, _) => Parsed::Refused(kind, api_error::REQUIRED_API_LEVEL),
+        Parsed::Snapshot { .. } => Parsed::Refused(crate::request::Kind::StreamSnapshot, api_error::REQUIRED_API_LEVEL),
         Parsed::Pull(pull) => Parsed::Status { line, stream: pull.stream, consumer: Some(pull.consumer) },
         Parsed::DirectGet { stream, .. } => Parsed::Status { line, stream, consumer: None },
         Parsed::Status { stream, consumer, .. } => Parsed::Status { line, stream, consumer },

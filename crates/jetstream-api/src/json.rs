@@ -123,6 +123,11 @@ fn mismatch(value: &Value, target: &str) -> ApiError {
 }
 
 impl Object {
+    /// An object that stands inside of something else than a request.
+    pub(crate) fn inside(value: Value, path: &str) -> Result<Object, ApiError> {
+        Object::new(value, path.to_owned(), path)
+    }
+
     fn new(value: Value, path: String, go_type: &str) -> Result<Object, ApiError> {
         match value {
             Value::Null | Value::Object(_) => {
@@ -334,13 +339,6 @@ impl Object {
     /// A field that stock knows and this version does not build: any value but an empty one is remembered for [`Object::finish`].
     pub(crate) fn unsupported(&mut self, key: &'static str) {
         if self.take(key).is_some_and(|value| !is_default(&value)) {
-            self.unsupported.get_or_insert(key);
-        }
-    }
-
-    /// Notes that a field has a value that is not built.
-    pub(crate) fn refuse_value(&mut self, key: &'static str, refused: bool) {
-        if refused {
             self.unsupported.get_or_insert(key);
         }
     }

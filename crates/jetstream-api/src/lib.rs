@@ -18,8 +18,10 @@ mod publish_ack;
 mod pull;
 mod request;
 mod response;
+mod snapshot;
 mod stream_check;
 mod stream_config;
+mod templates;
 mod wire;
 
 pub use advisory::{
@@ -34,6 +36,10 @@ pub use origin::{OriginInfo, OriginInfos, decode_origin_answer, encode_origin_re
 pub use publish_ack::{counter_ack, publish_ack, publish_refused};
 pub use request::{Kind, Parsed, parse};
 pub use response::{Server, encode, encode_error};
+pub use snapshot::{
+    ArchiveState, SnapshotRequest, archive_consumer, archive_state, read_archive_consumer, read_archive_state,
+    restore_begins,
+};
 
 pub use jetstream::api_level::API_LEVEL;
 

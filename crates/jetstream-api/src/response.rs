@@ -3,7 +3,9 @@
 use crate::consumer_config::WireConsumerConfig;
 use crate::origin::{OriginInfos, WireOrigin};
 use crate::request::Kind;
+use crate::snapshot::encode_snapshot;
 use crate::stream_config::WireStreamConfig;
+use crate::templates::encode_template;
 use crate::wire::{Time, is_zero, write};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -46,7 +48,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Kind::AccountInfo => "account_info_response",
-            Kind::StreamCreate => "stream_create_response",
+            Kind::StreamCreate | Kind::StreamRestored => "stream_create_response",
             Kind::StreamUpdate => "stream_update_response",
             Kind::StreamInfo { .. } => "stream_info_response",
             Kind::StreamNames => "stream_names_response",
@@ -57,6 +59,10 @@ impl Kind {
             Kind::StreamRestore => "stream_restore_response",
             Kind::StreamLeaderStepdown => "stream_leader_stepdown_response",
             Kind::StreamPeerRemove => "stream_remove_peer_response",
+            Kind::TemplateCreate => "stream_template_create_response",
+            Kind::TemplateNames => "stream_template_names_response",
+            Kind::TemplateInfo => "stream_template_info_response",
+            Kind::TemplateDelete => "stream_template_delete_response",
             Kind::MessageGet { .. } => "stream_msg_get_response",
             Kind::MessageDelete => "stream_msg_delete_response",
             Kind::ConsumerCreate => "consumer_create_response",
@@ -75,7 +81,7 @@ impl Kind {
     fn beside_error(self) -> &'static str {
         match self {
             Kind::StreamInfo { .. } => r#","total":0,"offset":0,"limit":0"#,
-            Kind::StreamNames => r#","total":0,"offset":0,"limit":0,"streams":null"#,
+            Kind::StreamNames | Kind::TemplateNames => r#","total":0,"offset":0,"limit":0,"streams":null"#,
             Kind::StreamList => r#","total":0,"offset":0,"limit":0,"streams":[]"#,
             Kind::ConsumerNames | Kind::ConsumerList => r#","total":0,"offset":0,"limit":0,"consumers":[]"#,
             Kind::StreamPurge => r#","purged":0"#,
@@ -115,6 +121,8 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
         ),
         Answer::Purged { count } => envelope(kind, &Purged { success: true, purged: *count }, into),
         Answer::Message(buffer) => message(kind, buffer, into),
+        Answer::Template(info) => encode_template(kind, info, server.version, into),
+        Answer::Snapshot(snapshot) => encode_snapshot(snapshot, server.version, into),
         Answer::Consumer(info) => envelope(kind, &WireConsumer::new(info, server), into),
         Answer::Reset { info, sequence } => {
             envelope(kind, &WireReset { consumer: WireConsumer::new(info, server), reset_seq: sequence.0 }, into);
@@ -128,10 +136,12 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
             let page = Page::new(*total, *offset, LIST_LIMIT);
             envelope(kind, &WireConsumerList { page, consumers }, into);
         }
-        // The first two are never asked for over the API; the third is not answered with JSON; the last is no answer yet.
-        Answer::Records(_) | Answer::Statistics(_) | Answer::Direct(_) | Answer::Later { .. } => {
-            encode_error(kind, &api_error::BAD_REQUEST, into)
-        }
+        // The first two are never asked for over the API; the third is not answered with JSON; the others are no answers yet.
+        Answer::Records(_)
+        | Answer::Statistics(_)
+        | Answer::Direct(_)
+        | Answer::Restorable(_)
+        | Answer::Later { .. } => encode_error(kind, &api_error::BAD_REQUEST, into),
     }
 }
 
@@ -145,14 +155,14 @@ pub fn encode_error(kind: Kind, error: &ApiError, into: &mut Vec<u8>) {
     into.push(b'}');
 }
 
-fn begin(kind: Kind, into: &mut Vec<u8>) {
+pub(crate) fn begin(kind: Kind, into: &mut Vec<u8>) {
     into.extend_from_slice(b"{\"type\":\"io.nats.jetstream.api.v1.");
     into.extend_from_slice(kind.name().as_bytes());
     into.push(b'"');
 }
 
 /// Appends an object with the answer's `type` before its own keys.
-fn envelope<T: Serialize>(kind: Kind, body: &T, into: &mut Vec<u8>) {
+pub(crate) fn envelope<T: Serialize>(kind: Kind, body: &T, into: &mut Vec<u8>) {
     begin(kind, into);
     let brace = into.len();
     write(body, into);
@@ -298,7 +308,7 @@ pub(crate) struct WireState<'a> {
     num_deleted: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     deleted: Vec<u64>,
-    consumer_count: u64,
+    pub(crate) consumer_count: u64,
 }
 
 impl<'a> WireStream<'a> {
@@ -384,7 +394,7 @@ struct WireStreamNames<'a> {
 }
 
 fn stream_names(kind: Kind, names: &[Box<str>], total: u64, offset: u64, into: &mut Vec<u8>) {
-    let streams = if names.is_empty() { None } else { Some(names) };
+    let streams = if names.is_empty() && kind == Kind::StreamNames { None } else { Some(names) };
     envelope(kind, &WireStreamNames { page: Page::new(total, offset, NAMES_LIMIT), streams }, into);
 }
 

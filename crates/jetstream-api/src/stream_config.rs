@@ -7,7 +7,9 @@ use crate::stream_check;
 use crate::wire::is_zero;
 use jetstream::api_error::{self, ApiError};
 use jetstream::api_level;
-use jetstream::config::{ConsumerLimits, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform};
+use jetstream::config::{
+    Compression, ConsumerLimits, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -31,11 +33,12 @@ pub(crate) struct Draft {
     unsupported: Option<&'static str>,
 }
 
-/// Is the stream made or changed?
+/// Is the stream made, changed, or made again from a snapshot?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Create,
     Update,
+    Restore,
 }
 
 /// Reads the body of STREAM.CREATE or STREAM.UPDATE: types and fields, no meaning yet.
@@ -78,6 +81,9 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.subject_transform = read_transform(&mut body)?;
     config.republish = read_republish(&mut body)?;
     config.consumer_limits = read_consumer_limits(&mut body)?;
+    let unknown = |_| api_error::invalid_json("unknown compression algorithm");
+    let compression = body.word("compression", &[("none", Compression::None), ("s2", Compression::S2)]);
+    config.compression = compression.map_err(unknown)?;
     let replicas = body.count("num_replicas")?;
     // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
     body.flag("pedantic")?;
@@ -138,9 +144,6 @@ fn complete_republish(config: &mut StreamConfig) {
 }
 
 fn read_unsupported(body: &mut Object) -> Result<(), ApiError> {
-    let unknown = |_| api_error::invalid_json("unknown compression algorithm");
-    let compression = body.word("compression", &[("none", false), ("s2", true)]).map_err(unknown)?;
-    body.refuse_value("compression", compression);
     for key in UNSUPPORTED {
         body.unsupported(key);
     }
@@ -161,6 +164,11 @@ impl Draft {
     /// For a cluster?
     pub(crate) fn is_replicated(&self) -> bool {
         self.replicas > 1
+    }
+
+    /// Gives it a name.
+    pub(crate) fn call(&mut self, name: &str) {
+        self.config.name = name.into();
     }
 
     /// Judges what needs no state, in stock's order, and fills in the defaults.
@@ -206,6 +214,10 @@ impl Draft {
                 "{field}: this value is not supported by this server"
             )));
         }
+        // Of an update it is said after whether there is such a stream.
+        if self.replicas > 1 && purpose != Purpose::Update {
+            return Err(api_error::STREAM_REPLICAS_NOT_SUPPORTED);
+        }
         // Those are the server's, and told anew in each answer.
         config.metadata.retain(|key, _| !OF_THE_SERVER.contains(&key.as_str()));
         Ok(self.config)
@@ -232,6 +244,8 @@ pub(crate) struct WireStreamConfig<'a> {
     num_replicas: u32,
     #[serde(skip_serializing_if = "is_zero")]
     no_ack: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    template_owner: &'a str,
     #[serde(skip_serializing_if = "is_zero")]
     duplicate_window: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -323,7 +337,11 @@ impl<'a> WireStreamConfig<'a> {
             duplicate_window: config.duplicate_window_ns,
             mirror: config.mirror.as_deref().map(WireSource::new),
             sources: config.sources.iter().map(WireSource::new).collect(),
-            compression: "none",
+            template_owner: &config.template,
+            compression: match config.compression {
+                Compression::None => "none",
+                Compression::S2 => "s2",
+            },
             first_seq: config.first_sequence,
             subject_transform: config
                 .subject_transform
@@ -359,6 +377,20 @@ impl<'a> WireStreamConfig<'a> {
 
 /// Texts of the levels.
 const LEVELS: [&str; API_LEVEL as usize + 1] = ["0", "1", "2", "3", "4", "5"];
+
+impl WireStreamConfig<'_> {
+    /// As it stands in a snapshot: without what a server tells of itself, and without its template, which is elsewhere unknown.
+    pub(crate) fn without_server_metadata(mut self) -> Self {
+        without_servers_own(&mut self.metadata);
+        self.template_owner = "";
+        self
+    }
+}
+
+/// Removes the pairs that say by which server something is shown.
+pub(crate) fn without_servers_own(metadata: &mut BTreeMap<&str, &str>) {
+    metadata.retain(|key, _| !matches!(*key, "_nats.level" | "_nats.ver"));
+}
 
 /// A user's pairs and the server's: the level that this configuration needs, and where a version is given its API level and version.
 pub(crate) fn metadata<'a>(

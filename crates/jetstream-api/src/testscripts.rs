@@ -116,6 +116,7 @@ fn scripts() {
         "consumer_requests",
         "pull_and_direct_get",
         "demands",
+        "snapshots",
     ] {
         goldenscript::run(&mut Runner, format!("src/testscripts/{case}"))
             .unwrap_or_else(|error| panic!("{case}: {error}"));

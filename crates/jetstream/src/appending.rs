@@ -34,6 +34,9 @@ impl JetStream {
         {
             return Ok(outcome);
         }
+        if append.stream.is_template() {
+            return self.append_by_template(turn, append);
+        }
         let mut subject = std::mem::take(&mut self.subject);
         subject.clear();
         let outcome = match self.rename(append.stream, published.subject, &mut subject) {

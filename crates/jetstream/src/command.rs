@@ -11,7 +11,10 @@ use crate::direct_get::{DirectGet, DirectPiece};
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
 use crate::ledger::Ledger;
 use crate::origin::{OriginId, Origins};
+use crate::restore::RestoreStep;
+use crate::snapshot::Snapshot;
 use crate::store::{MessageBuffer, Space, StreamState};
+use crate::templates::TemplateInfo;
 
 /// A piece of an arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -228,6 +231,13 @@ pub enum Command {
     Forwarded(Forwarded),
     /// An API request. → [`Outcome::Answer`].
     Request(Box<Request>),
+    /// A step of a restore. → [`Outcome::Done`] or [`Outcome::Refused`], see [`crate::restore`].
+    Restore {
+        /// Which; the asker's number.
+        number: u32,
+        /// What is to be done.
+        step: Box<RestoreStep>,
+    },
 }
 
 /// What the owner of a forward says of its stream. When the store has no room, messages that a hub has confirmed go first.
@@ -344,6 +354,29 @@ pub enum Request {
         filter: Option<Box<str>>,
         below: Option<Sequence>,
         keep: Option<u64>,
+    },
+    TemplateCreate {
+        name: Box<str>,
+        config: Box<StreamConfig>,
+        max_streams: u32,
+    },
+    TemplateNames {
+        offset: u64,
+    },
+    TemplateInfo {
+        name: Box<str>,
+    },
+    TemplateDelete {
+        name: Box<str>,
+    },
+    /// A stream and its consumers at one moment.
+    StreamSnapshot {
+        name: Box<str>,
+        consumers: bool,
+    },
+    /// May a stream be restored so? What restores it is [`Command::Restore`].
+    StreamRestore {
+        config: Box<StreamConfig>,
     },
     MessageGet {
         name: Box<str>,
@@ -545,6 +578,10 @@ pub enum Answer {
         total: u64,
         offset: u64,
     },
+    Snapshot(Box<Snapshot>),
+    Template(Box<TemplateInfo>),
+    /// A stream may be restored with this configuration.
+    Restorable(Box<StreamConfig>),
     Records(Vec<(Vec<u8>, Vec<u8>)>),
     Statistics(Box<Statistics>),
 }
@@ -711,6 +748,18 @@ pub enum Event {
     StreamDown {
         /// Its instance.
         stream: StreamId,
+    },
+    /// A template exists: what is published on its subjects, and captured by no stream, is to be appended with this id.
+    TemplateUp {
+        /// What it is known by.
+        id: StreamId,
+        /// The subjects that it makes streams for.
+        subjects: Vec<Box<str>>,
+    },
+    /// A template is gone.
+    TemplateDown {
+        /// What it was known by.
+        id: StreamId,
     },
     /// A consumer exists: its ack subjects are answered from now on.
     ConsumerUp {

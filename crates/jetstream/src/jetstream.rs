@@ -11,7 +11,7 @@ use crate::account_limits::{AccountLimits, RequestLimits};
 use crate::batching::Batches;
 use crate::clock::StoredClock;
 use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
-use crate::config::{Storage, StreamConfig};
+use crate::config::{Compression, Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId};
@@ -19,6 +19,7 @@ use crate::message_id::IdKey;
 use crate::purging::Purging;
 use crate::queue::Queues;
 use crate::record::{Reader, put};
+use crate::restore::{RESTORING, Restoring};
 use crate::retention::Released;
 use crate::store::layers::Layers;
 use crate::store::memory::MemoryStore;
@@ -26,6 +27,7 @@ use crate::store::{MessageBuffer, Read, Store, StoreError, record_space};
 use crate::stored_config;
 use crate::stream::{Incoming, Removal, Stream};
 use crate::sweep::Sweep;
+use crate::templates::Template;
 use crate::trimming::Excess;
 
 /// A map by a small number that shows no order: nothing may iterate over it.
@@ -134,6 +136,10 @@ pub struct JetStream {
     /// Stretches of interest streams that are to be looked through.
     pub(crate) sweeps: BTreeMap<StreamId, Sweep>,
     pub(crate) reads: Vec<WaitingRead>,
+    /// Streams that are being restored, by the asker's numbers.
+    pub(crate) restores: BTreeMap<u32, Restoring>,
+    pub(crate) templates: BTreeMap<Box<str>, Template>,
+    pub(crate) next_template: u32,
     pub(crate) api_total: u64,
     pub(crate) api_errors: u64,
     /// Bytes of the answers of this turn, about.
@@ -202,6 +208,9 @@ impl JetStream {
             released: Vec::new(),
             sweeps: BTreeMap::new(),
             reads: Vec::new(),
+            restores: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            next_template: 1,
             api_total: 0,
             api_errors: 0,
             answered: 0,
@@ -230,6 +239,7 @@ impl JetStream {
         }
         let mut events = Vec::new();
         jetstream.load_streams(store, now, &mut events)?;
+        jetstream.load_templates(store, &mut events)?;
         jetstream.find_forgotten(store)?;
         jetstream.load_consumers(store, now, &mut events)?;
         jetstream.load_sweeps(store)?;
@@ -297,6 +307,7 @@ impl JetStream {
                 Ok(Outcome::Done)
             }
             Command::Request(request) => self.request(turn, request),
+            Command::Restore { number, step } => self.restore(turn, *number, step),
             Command::Ack(ack) => self.acknowledge(turn, ack),
             Command::Pull(pull) => self.pull(turn, pull),
             Command::Unreachable { consumer, inbox, reply } => {
@@ -603,6 +614,10 @@ impl JetStream {
             }
             // After damage the ids that were given may be unknown too.
             self.next_stream = self.next_stream.max(loaded.stream.0 + 1);
+            if loaded.description == RESTORING {
+                store.delete_stream(loaded.stream)?;
+                continue;
+            }
             let (config, created) = match stored_config::decode_stream(&loaded.description) {
                 Ok(described) => described,
                 // Nobody knows what it was for; what is left of it can still be read.
@@ -616,6 +631,7 @@ impl JetStream {
                 }
                 Err(error) => return Err(error),
             };
+            store.compress(loaded.stream, config.compression == Compression::S2);
             let mut stream = Stream::new(loaded.stream, config, created);
             stream.load(store, now, most_ids)?;
             self.stored_bytes += stream.counted_bytes;

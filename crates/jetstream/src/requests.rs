@@ -36,7 +36,16 @@ impl JetStream {
         match request {
             Request::AccountInfo => Ok(Ok(Answer::AccountInfo(self.account_info()))),
             Request::StreamCreate { config } => self.create_stream(turn, config),
-            Request::StreamUpdate { config } => self.update_stream(turn, config),
+            Request::StreamUpdate { config } => match self.may_update(&config.name) {
+                Ok(()) => self.update_stream(turn, config),
+                Err(error) => Ok(Err(error)),
+            },
+            Request::TemplateCreate { name, config, max_streams } => {
+                self.create_template(turn, name, config, *max_streams)
+            }
+            Request::TemplateNames { offset } => Ok(Ok(self.template_names_page(*offset))),
+            Request::TemplateInfo { name } => Ok(self.template_info(name)),
+            Request::TemplateDelete { name } => self.delete_template(turn, name),
             Request::StreamInfo { name, subjects_filter, deleted_details, offset } => {
                 self.stream_info(turn, name, subjects_filter.as_deref(), *deleted_details, *offset)
             }
@@ -46,6 +55,8 @@ impl JetStream {
             Request::StreamPurge { name, filter, below, keep } => {
                 self.purge_stream(turn, name, filter.as_deref(), *below, *keep)
             }
+            Request::StreamSnapshot { name, consumers } => self.snapshot(turn, name, *consumers),
+            Request::StreamRestore { config } => self.may_restore(config),
             Request::MessageGet { name, get } => self.get_message(turn, name, get),
             Request::DirectGet { name, get } => self.direct_get(turn, name, get),
             Request::MessageDelete { name, sequence, erase } => self.delete_message(turn, name, *sequence, *erase),
@@ -140,6 +151,8 @@ fn changes(request: &Request) -> bool {
         request,
         Request::StreamCreate { .. }
             | Request::StreamUpdate { .. }
+            | Request::TemplateCreate { .. }
+            | Request::TemplateDelete { .. }
             | Request::StreamDelete { .. }
             | Request::StreamPurge { .. }
             | Request::MessageDelete { .. }

@@ -269,6 +269,9 @@ pub trait Store {
     /// When the engine fails.
     fn update_stream(&mut self, stream: StreamId, description: &[u8]) -> Result<(), StoreError>;
 
+    /// Payloads that come from now on are stored compressed, or are not any more. Said again after each opening; a store that can't does nothing.
+    fn compress(&mut self, _stream: StreamId, _on: bool) {}
+
     /// Forgets a stream at once; its space is given back in steps by [`Store::maintain`].
     ///
     /// # Errors

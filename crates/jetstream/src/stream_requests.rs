@@ -7,7 +7,7 @@ use subject::Filter;
 use crate::advisory::{Action, Advisory};
 use crate::api_error::{self, ApiError};
 use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
-use crate::config::{Storage, StreamConfig};
+use crate::config::{Compression, Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
@@ -58,6 +58,7 @@ impl JetStream {
         let created = turn.now.wall;
         let first = Sequence(config.first_sequence.max(1));
         turn.store.create_stream(id, first, &stored_config::encode_stream(&config, created))?;
+        turn.store.compress(id, config.compression == Compression::S2);
         let mut stream = Stream::new(id, config, created);
         stream.load_places(turn.store, self.key)?;
         turn.events.push(stream_up(&stream, turn.store));
@@ -70,7 +71,7 @@ impl JetStream {
         Ok(Ok(answer))
     }
 
-    fn may_create(&self, config: &StreamConfig) -> Result<(), ApiError> {
+    pub(crate) fn may_create(&self, config: &StreamConfig) -> Result<(), ApiError> {
         if self.streams.len() as u64 >= self.most_streams() {
             return Err(api_error::MAXIMUM_STREAMS_LIMIT);
         }
@@ -127,6 +128,7 @@ impl JetStream {
             && (stream.config.max_messages_per_subject < 0
                 || config.max_messages_per_subject < stream.config.max_messages_per_subject);
         turn.store.update_stream(id, &stored_config::encode_stream(&config, stream.created))?;
+        turn.store.compress(id, config.compression == Compression::S2);
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let other_retention = stream.config.retention != config.retention;
         let had_origins = has_origins(&stream.config);

@@ -72,6 +72,9 @@ pub(super) fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
                 writeln!(out, "{} {} {payload:?}{space}{headers}", message.sequence.0, text(message.subject))?;
             }
         }
+        Answer::Template(info) => {
+            writeln!(out, "template {} for {}: {}", info.name, info.max_streams, info.streams.join(" "))?;
+        }
         Answer::Direct(piece) => write_piece(out, piece)?,
         Answer::Consumer(info) => write_consumer(out, info)?,
         Answer::ConsumerNames { names, total, .. } => writeln!(out, "{total} consumers: {}", names.join(" "))?,

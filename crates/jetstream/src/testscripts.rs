@@ -177,6 +177,15 @@ impl Runner {
                     let name = self.streams.remove(stream).map(|(name, _)| name).unwrap_or_default();
                     writeln!(out, "  stream down: {name}")?;
                 }
+                Event::TemplateUp { id, subjects } => {
+                    let filters = subjects.iter().filter_map(|subject| Filter::parse(subject).ok()).collect();
+                    writeln!(out, "  template up: {}", subjects.join(" "))?;
+                    self.streams.insert(*id, ("a template".to_owned(), filters));
+                }
+                Event::TemplateDown { id } => {
+                    self.streams.remove(id);
+                    writeln!(out, "  template down")?;
+                }
                 Event::ConsumerUp { consumer, stream, name, .. } => {
                     self.consumers.insert((stream.to_string(), name.to_string()), *consumer);
                     writeln!(out, "  consumer up: {stream} {name}")?;
@@ -367,6 +376,24 @@ impl Runner {
                 below: args.take_key("below").map(str::parse).transpose()?.map(Sequence),
                 keep: args.take_key("keep").map(str::parse).transpose()?,
             },
+            _ => return Err("unknown action".into()),
+        };
+        args.reject_next()?;
+        self.request(request)
+    }
+
+    fn template(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let action = args.next_pos().ok_or("action?")?.to_owned();
+        let name: Box<str> = args.next_pos().unwrap_or("").into();
+        let request = match &*action {
+            "create" => {
+                let max_streams = args.take_key("max_streams").map(str::parse).transpose()?.unwrap_or(2);
+                let config = Box::new(stream_config(crate::templates::NO_NAME, args)?);
+                Request::TemplateCreate { name, config, max_streams }
+            }
+            "info" => Request::TemplateInfo { name },
+            "names" => Request::TemplateNames { offset: 0 },
+            "delete" => Request::TemplateDelete { name },
             _ => return Err("unknown action".into()),
         };
         args.reject_next()?;
@@ -607,6 +634,7 @@ impl goldenscript::Runner for Runner {
             "stream" => self.stream(&mut args),
             "take" => self.take(&mut args),
             "begin" => self.begin(&mut args),
+            "template" => self.template(&mut args),
             "get" => self.get(&mut args),
             "direct" => self.direct(&mut args),
             "erase" => {

@@ -11,7 +11,7 @@ use jetstream::identity::Sequence;
 use jetstream::store::{MessageBuffer, StoredMessage};
 
 use crate::database::out_of_order;
-use crate::row::{Payload, Row, decode_chunk};
+use crate::row::{Payload, Row, decode_chunk, unpack};
 use crate::schema;
 
 /// Bytes in a slice.
@@ -314,6 +314,12 @@ pub(crate) fn push_row(
             }
             &joined
         }
+    };
+    let unpacked = row.packed.map(|length| unpack(payload, length));
+    let payload = match &unpacked {
+        Some(Some(unpacked)) => unpacked,
+        Some(None) => return Ok(false),
+        None => payload,
     };
     into.push(&StoredMessage {
         sequence: Sequence(sequence),

@@ -262,6 +262,12 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    fn compress(&mut self, stream: StreamId, on: bool) {
+        if let Some(stream) = self.streams.get_mut(&stream.0) {
+            stream.packs = on;
+        }
+    }
+
     fn delete_stream(&mut self, stream: StreamId) -> Result<(), StoreError> {
         self.db.begin()?;
         // Its rows that wait in the ring are not inserted any more.

@@ -59,6 +59,8 @@ pub struct Stream {
     pub no_ack: bool,
     /// `persist_mode: async`: acknowledgements do not wait for the disk. Default: they do.
     pub persist_async: bool,
+    /// `compression: s2`: payloads are stored compressed. Default: none.
+    pub compressed: bool,
     /// `subject_transform { src, dest }`: under which subject a message is stored. Default: its own.
     pub subject_transform: Option<Mapping>,
     /// `republish { src, dest, headers_only }`. Default: none.
@@ -236,6 +238,7 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         allow_batched: flag(&mut block, "allow_batched", report),
         no_ack: flag(&mut block, "no_ack", report),
         persist_async: false,
+        compressed: false,
         subject_transform: mapping(&mut block, "subject_transform", false, report),
         republish: mapping(&mut block, "republish", true, report),
         origins: Origins::default(),
@@ -268,7 +271,9 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
     if let Some(field) = block.field(&["persist_mode"]) {
         set(&mut stream.persist_async, field.choice(&[("default", false), ("async", true)], report));
     }
-    fixed(&mut block, "compression", "none", report);
+    if let Some(field) = block.field(&["compression"]) {
+        set(&mut stream.compressed, field.choice(&[("none", false), ("s2", true)], report));
+    }
     fixed_one(&mut block, "num_replicas", report);
     block.refuse(&STREAM_FIELDS_LACKING, report);
     if stream.discard_new_per_subject && (stream.discard == Discard::Old || stream.max_messages_per_subject.is_none()) {
@@ -472,16 +477,6 @@ fn metadata(block: &mut Block<'_>, report: &mut Report) -> BTreeMap<String, Stri
     };
     let entry = |field: &Field<'_>, report: &mut Report| Some((field.name.to_owned(), field.text(report)?));
     metadata.fields().iter().filter_map(|field| entry(field, report)).collect()
-}
-
-/// A field of which this version has one value.
-fn fixed(block: &mut Block<'_>, name: &str, only: &str, report: &mut Report) {
-    let Some(field) = block.field(&[name]) else { return };
-    if let Some(value) = field.string(report)
-        && !value.eq_ignore_ascii_case(only)
-    {
-        report.error(field.position, format!("field {name:?}: {value:?} is not supported, only {only:?}"));
-    }
 }
 
 fn fixed_one(block: &mut Block<'_>, name: &str, report: &mut Report) {

@@ -42,6 +42,10 @@ impl Store for Layers<'_> {
         self.of_mut(stream).update_stream(stream, description)
     }
 
+    fn compress(&mut self, stream: StreamId, on: bool) {
+        self.of_mut(stream).compress(stream, on);
+    }
+
     fn delete_stream(&mut self, stream: StreamId) -> Result<(), StoreError> {
         self.of_mut(stream).delete_stream(stream)
     }

@@ -1,6 +1,7 @@
 //! What the store promises, seen from outside: the same answers as the memory store, after any opening too.
 #![allow(clippy::unwrap_used, reason = "a test ends where something can't be")]
 
+mod compressing;
 mod crash;
 mod damage;
 mod erasing;
