@@ -469,7 +469,12 @@ impl Stream {
     }
 
     fn refused_time_to_live(&self, value: &[u8]) -> Option<ApiError> {
-        TimeToLive::parse(value).err()
+        match TimeToLive::parse(value) {
+            Ok(TimeToLive::Unlimited) => None,
+            Ok(_) if !self.config.allow_message_ttl => Some(api_error::MESSAGE_TTL_DISABLED),
+            Ok(_) => None,
+            Err(error) => Some(error),
+        }
     }
 
     /// The last sequence on a subject or filter; 0 when there is none.
