@@ -174,8 +174,8 @@ impl Broker {
             Asked::Api { kind, .. } if is_absent(*kind, answer) => {}
             Asked::Snapshot { request, reply } => self.snapshot_answer(now, request, reply, answer, out),
             Asked::Api { kind, reply, audited } => {
-                if let Answer::Restorable(config) = answer {
-                    return self.begin_restore(now, config, reply, out);
+                if let Answer::Restorable(wanted) = answer {
+                    return self.begin_restore(now, wanted, reply, out);
                 }
                 let mut json = Vec::with_capacity(512);
                 let shows_origins = matches!(answer, Answer::Stream(_) | Answer::StreamList { .. });

@@ -38,7 +38,7 @@ pub use request::{Kind, Parsed, parse};
 pub use response::{Server, encode, encode_error};
 pub use snapshot::{
     ArchiveState, SnapshotRequest, archive_consumer, archive_state, read_archive_consumer, read_archive_state,
-    restore_begins,
+    read_older_consumer, read_older_stream, restore_begins,
 };
 
 pub use jetstream::api_level::API_LEVEL;

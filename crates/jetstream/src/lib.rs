@@ -49,6 +49,7 @@ mod own_messages;
 mod pending;
 mod priority;
 mod publish_header;
+mod pull_request;
 mod purging;
 mod push;
 mod queue;
@@ -91,6 +92,8 @@ mod recovery;
 mod stream_model;
 #[cfg(test)]
 mod stream_properties;
+#[cfg(test)]
+mod testscript_consumers;
 #[cfg(test)]
 mod testscript_output;
 #[cfg(test)]

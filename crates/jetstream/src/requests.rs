@@ -56,7 +56,7 @@ impl JetStream {
                 self.purge_stream(turn, name, filter.as_deref(), *below, *keep)
             }
             Request::StreamSnapshot { name, consumers } => self.snapshot(turn, name, *consumers),
-            Request::StreamRestore { config } => self.may_restore(config),
+            Request::StreamRestore { wanted } => self.may_restore(wanted),
             Request::MessageGet { name, get } => self.get_message(turn, name, get),
             Request::DirectGet { name, get } => self.direct_get(turn, name, get),
             Request::MessageDelete { name, sequence, erase } => self.delete_message(turn, name, *sequence, *erase),

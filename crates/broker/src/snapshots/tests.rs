@@ -446,6 +446,45 @@ fn a_restore_is_invisible_and_a_crash_or_silence_leaves_nothing_of_it() {
     assert!(world.got()[0].headers.contains("503"), "nobody listens there any more");
 }
 
+/// The archives of older servers are `archive`'s samples: nine messages, of which three were deleted, and a consumer.
+#[test]
+fn archives_of_older_servers_are_restored() {
+    for sample in [
+        &include_bytes!("../../../archive/src/samples/2.9.s2")[..],
+        include_bytes!("../../../archive/src/samples/2.14.s2"),
+    ] {
+        for size in [7, 500, 1 << 20] {
+            let mut world = World::new(Limits::default());
+            let state = r#""state":{"first_seq":2,"last_seq":9,"bytes":384}"#;
+            let answer = world.ask("STREAM.RESTORE.S", &format!(r#"{{"config":{CONFIG},{state}}}"#));
+            let subject =
+                answer.split('"').find(|word| word.starts_with("$JS.SNAPSHOT.RESTORE.S.")).expect("a subject");
+            for piece in sample.chunks(size) {
+                world.publish(subject, "r", piece);
+                assert_eq!(world.got().len(), 1);
+            }
+            world.publish(subject, "r", b"");
+            let answer = String::from_utf8(world.got().remove(0).payload).expect("text");
+            assert!(answer.contains(r#""messages":6"#) && answer.contains(r#""bytes":384"#), "{answer}");
+            assert!(answer.contains(r#""first_seq":2"#) && answer.contains(r#""last_seq":9"#), "{answer}");
+            let consumer = world.ask("CONSUMER.INFO.S.c", "");
+            assert!(consumer.contains(r#""delivered":{"consumer_seq":4,"stream_seq":6"#), "{consumer}");
+            assert!(
+                consumer.contains(r#""num_ack_pending":3"#) && consumer.contains(r#""num_pending":2"#),
+                "{consumer}"
+            );
+            let message = world.ask("STREAM.MSG.GET.S", r#"{"seq":4}"#);
+            assert!(message.contains(r#""subject":"s.1""#) && message.contains("bWVzc2FnZSA0"), "{message}");
+            assert!(world.ask("STREAM.MSG.GET.S", r#"{"seq":3}"#).contains("10037"));
+            let cut = world.ask("STREAM.DELETE.S", "");
+            assert!(cut.contains("true"));
+            let answer = world.restore(CONFIG, &sample[..sample.len() - 40], size);
+            assert!(answer.contains(r#""err_code":10062"#), "{answer}");
+            world.assert_empty();
+        }
+    }
+}
+
 #[test]
 fn a_consumer_that_the_stream_does_not_take_refuses_the_whole() {
     let consumer =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::command::{Append, Begin, Command, Event, Outcome, Take};
+use crate::command::{Append, Begin, Event, Outcome, Take};
 use crate::config::StreamConfig;
 use crate::identity::{Now, Sequence, StreamId, Timestamp};
 use crate::jetstream::{Context, JetStream};
@@ -159,13 +159,9 @@ impl JetStream {
             payload: take.payload.of(arena),
             taken: Some(taken),
         };
-        if memchr::memmem::find(message.headers, b"Nats-Rollup").is_some() {
-            // It may remove so much that a part is committed on the way.
-            self.save_places(turn.store)?;
-        }
         let append = Append { stream: take.stream, ..Append::default() };
         let outcome = self.append_message(turn, &append, &message)?;
-        if matches!(outcome, Outcome::Appended { .. }) {
+        if matches!(outcome, Outcome::Appended { .. } | Outcome::Counted { .. }) {
             self.place_changed(turn, take.stream, take.previous, take.sequence);
         } else if !matches!(turn.events.last(), Some(Event::Origins { stream, .. }) if *stream == take.stream)
             && let Some(stream) = self.streams.get(&take.stream)
@@ -219,15 +215,6 @@ impl JetStream {
             self.place_changed(turn, id, before, before);
         }
         Ok(Outcome::Done)
-    }
-
-    /// Before anything else may commit a part of a turn: what was taken is never durable without its position.
-    #[inline]
-    pub(crate) fn save_places_before(&mut self, store: &mut dyn Store, command: &Command) -> Result<(), StoreError> {
-        if self.unsaved_places.is_empty() || matches!(command, Command::Take(_)) {
-            return Ok(());
-        }
-        self.save_places(store)
     }
 
     /// Writes the positions that changed into the transaction that is about to be committed.
