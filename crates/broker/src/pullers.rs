@@ -5,6 +5,9 @@
 //! subject, `$JSC.R.<x>`, which the hub announces when the link is back. The error "API level too high" on that subject makes it repeat the
 //! request at once, on a lower level.
 //!
+//! A message larger than the hub takes never passes: the hub would cut the link for it, again and again (a stock edge's link does flap so). It stays here,
+//! with everything behind it, and the owner is told; a hub asks anew every few seconds, and goes on once it takes more or the message is gone.
+//!
 //! The reply subject does not say whom was asked, and all gateways of an account hear of it. So it is answered only while a consumer of ours
 //! has lost its hub, no more often than there are such, only when it came with what a hub announces as the link comes up, and when no request with
 //! it follows. The price of answering another gateway's is one consumer without the newest features until it is next made.
@@ -17,6 +20,7 @@ use jetstream::identity::ConsumerId;
 
 use crate::account::GLOBAL;
 use crate::broker::Broker;
+use crate::effect::Notice;
 use crate::identity::{ConnectionId, Now};
 use crate::outbox::Outbox;
 use crate::routing::{Message, Origin};
@@ -40,22 +44,54 @@ pub(crate) struct Pullers {
     waiting: BTreeMap<(ConnectionId, Box<[u8]>), u64>,
     /// Answers since the link came up, by link.
     answered: BTreeMap<ConnectionId, usize>,
+    /// The message that was just not sent over a link, which its hub would have cut for it.
+    too_large: Option<TooLarge>,
+    /// Consumers with such a message: what comes behind it would be a gap at the hub.
+    withheld: BTreeSet<ConsumerId>,
+}
+
+/// A message that a hub does not take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TooLarge {
+    pub(crate) link: ConnectionId,
+    /// Bytes of headers and body, and how many the hub takes.
+    pub(crate) size: usize,
+    pub(crate) largest: usize,
 }
 
 impl Pullers {
     /// A consumer for a source or mirror exists.
     pub(crate) fn up(&mut self, consumer: ConsumerId) {
         self.consumers.insert(consumer);
+        self.withheld.remove(&consumer);
     }
 
     /// A consumer is gone.
     pub(crate) fn down(&mut self, consumer: ConsumerId) {
         self.consumers.remove(&consumer);
         self.heard.remove(&consumer);
+        self.withheld.remove(&consumer);
+    }
+
+    /// A consumer's message is too large for a hub.
+    pub(crate) fn too_large(&mut self, found: TooLarge) {
+        self.too_large = Some(found);
+    }
+
+    /// Was the message of this consumer that was just delivered too large for a hub that sources? It gets none of this consumer's until it asks anew.
+    pub(crate) fn withhold(&mut self, consumer: ConsumerId) -> Option<TooLarge> {
+        let found = self.too_large.take()?;
+        (self.consumers.contains(&consumer) && self.withheld.insert(consumer)).then_some(found)
+    }
+
+    /// A message that must not be sent lies before whatever this consumer sends.
+    pub(crate) fn is_withheld(&self, consumer: ConsumerId) -> bool {
+        !self.withheld.is_empty() && self.withheld.contains(&consumer)
     }
 
     /// Somebody listens to a consumer, or nobody does any more.
     pub(crate) fn heard(&mut self, consumer: ConsumerId, is_there: bool) {
+        self.withheld.remove(&consumer);
         if is_there && self.consumers.contains(&consumer) {
             self.heard.insert(consumer);
         } else {
@@ -113,6 +149,13 @@ impl Pullers {
 }
 
 impl Broker {
+    /// Was the message that a consumer just sent with this ack subject too large for its hub? The owner is told.
+    pub(crate) fn withhold(&mut self, consumer: ConsumerId, ack_subject: &[u8]) -> bool {
+        let Some(TooLarge { link: id, size, largest }) = self.pullers.withhold(consumer) else { return false };
+        self.notices.push_back(Notice::TooLarge { id, ack_subject: ack_subject.into(), size, largest });
+        true
+    }
+
     /// Answers the requests of hubs that were lost.
     pub(crate) fn tick_pullers(&mut self, now: Now, out: &mut Outbox) {
         let may = self.settings.leafnodes.as_ref().is_some_and(|settings| settings.answer_lost_requests);

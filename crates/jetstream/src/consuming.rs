@@ -5,7 +5,7 @@ use crate::api_error;
 use crate::command::{Ack, Deliveries, Outcome, Pull, Span};
 use crate::config::AckPolicy;
 use crate::consumer::Consumer;
-use crate::delivery::{CREDIT, Stop, Waiting, send_status};
+use crate::delivery::{CREDIT, FIRST_CREDIT, Stop, Waiting, send_status};
 use crate::flat_json::{self, Value};
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence};
 use crate::jetstream::{Context, JetStream, Timer};
@@ -116,6 +116,9 @@ impl JetStream {
             consumer.delivering.last_active = now.age;
             if is_there {
                 consumer.delivering.waiting.push_back(Waiting::for_push(push, now));
+                if consumer.config.is_source() {
+                    consumer.delivering.credit = FIRST_CREDIT;
+                }
                 consumer.say_where_it_stands(turn.deliveries);
             } else {
                 consumer.delivering.unbind();
@@ -161,6 +164,10 @@ impl JetStream {
         let Some(consumer) = self.consumers.get_mut(&id) else { return Outcome::Done };
         consumer.delivering.waiting.retain(|waiting| waiting.is_push || *waiting.inbox != *inbox);
         if AckPlace::parse(reply).is_some_and(|place| consumer.give_back(&place, now)) {
+            if consumer.config.is_source() {
+                // What comes behind it would be a gap there: nothing follows until somebody listens anew.
+                consumer.delivering.unbind();
+            }
             self.list_dirty(id, now);
             self.serve_soon(id);
         }
@@ -211,7 +218,7 @@ impl JetStream {
     pub(crate) fn list_dirty(&mut self, id: ConsumerId, now: Now) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         // What a source or mirror is sent leaves when it is on disk that it was: numbers are never given twice.
-        self.sync |= consumer.dirty && consumer.is_stored() && consumer.config.direct;
+        self.sync |= consumer.dirty && consumer.is_stored() && consumer.config.is_source();
         if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {
             consumer.delivering.listed = true;
             self.dirty.push(id);

@@ -18,6 +18,8 @@ use crate::stream::Stream;
 
 /// Bytes on their way to one consumer's subscribers, until their connections have drained.
 pub(crate) const CREDIT: i64 = 256 << 10;
+/// What a hub's consumer begins with: many of them may share a slow link, and a fast one soon gives more.
+pub(crate) const FIRST_CREDIT: i64 = CREDIT / 8;
 /// One look into the store.
 const SLICE: usize = 64 << 10;
 /// Deliveries of one turn, all consumers together; what is left goes in the next.
@@ -294,7 +296,7 @@ impl Consumer {
             return Ok(());
         };
         buffer.clear();
-        if !undamaged(store, self.stream, sequence, buffer)? {
+        if stream.owed.contains(sequence) || !undamaged(store, self.stream, sequence, buffer)? {
             self.recount_soon();
             return Ok(());
         }
@@ -329,6 +331,10 @@ impl Consumer {
             Read::Ready { next } => {
                 self.delivering.fetching = None;
                 for message in buffer.iter() {
+                    if !stream.owed.is_empty() && stream.owed.contains(message.sequence) {
+                        self.count_taken(1);
+                        continue;
+                    }
                     if self.room() == 0
                         || self.must_wait(&message, now)
                         || !self.deliver_new(stream, &message, now, deliveries)
@@ -435,7 +441,7 @@ impl Consumer {
         place.write(&mut deliveries.arena);
         let reply = span(start, deliveries.arena.len());
         deliveries.arena.push(b' ');
-        let headers = if self.config.direct { no_control(message.headers) } else { message.headers.into() };
+        let headers = if self.config.is_source() { no_control(message.headers) } else { message.headers.into() };
         let (headers, payload) = put_message(&mut deliveries.arena, &headers, size_header, payload);
         let tail = span(start, deliveries.arena.len());
         let from = Some(Recipient::Consumer(self.id));

@@ -14,6 +14,7 @@ use crate::consumer::Consumer;
 use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::message_id::IdKey;
+use crate::owed::Debts;
 use crate::purging::Purging;
 use crate::queue::Queues;
 use crate::record::{Reader, put};
@@ -145,6 +146,8 @@ pub struct JetStream {
     pub(crate) books: Vec<StreamId>,
     /// Those that are to be saved with the next commit.
     pub(crate) unsaved_books: Vec<StreamId>,
+    /// What waits for hubs before it goes.
+    pub(crate) debts: Debts,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -196,6 +199,7 @@ impl JetStream {
             gaps: None,
             books: Vec::new(),
             unsaved_books: Vec::new(),
+            debts: Debts::default(),
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -209,6 +213,7 @@ impl JetStream {
         jetstream.find_forgotten(store)?;
         jetstream.load_consumers(store, now, &mut events)?;
         jetstream.load_sweeps(store)?;
+        jetstream.load_owed(store)?;
         jetstream.queues = Queues::load(store)?;
         Ok((jetstream, events))
     }
@@ -331,6 +336,7 @@ impl JetStream {
         self.continue_purge(turn)?;
         self.forget(turn)?;
         self.sweep(turn)?;
+        self.remove_confirmed(turn)?;
         for stream in std::mem::take(&mut self.touched) {
             self.settle(turn, stream)?;
         }
@@ -360,6 +366,7 @@ impl JetStream {
     pub fn before_commit(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
         self.save_consumers(store)?;
         self.save_books(store)?;
+        self.save_owed(store)?;
         self.queues.save(store)?;
         self.clock.save(store, now)
     }

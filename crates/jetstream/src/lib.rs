@@ -34,6 +34,7 @@ pub mod ledger;
 mod mapping;
 mod message_id;
 mod message_ttl;
+mod owed;
 mod pending;
 mod publish_header;
 mod purging;
@@ -55,6 +56,8 @@ mod sweep;
 
 #[cfg(test)]
 mod ledger_properties;
+#[cfg(test)]
+mod owed_properties;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

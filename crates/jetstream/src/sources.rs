@@ -3,7 +3,8 @@
 //! That server calls its consumer the same each time it asks. Ours gets a suffix, as stock's: two hubs may choose one name. Promises: a new
 //! request of the same requester ends its earlier consumer, and begins where it says; where such a consumer stands is on disk before what it
 //! sent leaves (see [`JetStream::list_dirty`]), so that it goes on after a restart of either side; one that is resumed first says how far it
-//! has come, so that a requester who knows otherwise asks anew instead of waiting. Nobody sees it in lists, it takes no consumer's place.
+//! has come, so that a requester who knows otherwise asks anew instead of waiting. Nobody sees it in lists, it takes no consumer's place; on a
+//! stream whose messages leave by acknowledgement it is durable, and seen.
 
 use std::borrow::Cow;
 
@@ -90,6 +91,12 @@ impl JetStream {
         found.next().copied().filter(|_| found.next().is_none())
     }
 
+    /// Consumers that a stream's limit counts: all but those of sources.
+    pub(crate) fn counted_consumers(&self, stream: &Stream) -> u64 {
+        let consumers = stream.consumers.values().filter_map(|id| self.consumers.get(id));
+        consumers.filter(|consumer| !consumer.config.is_source()).count() as u64
+    }
+
     /// What tells this instance of a stream from one that is made again under its name.
     fn stream_identity(&self, stream: StreamId, created: Timestamp) -> Box<str> {
         let mut input = stream.0.to_be_bytes().to_vec();
@@ -107,7 +114,7 @@ impl Consumer {
     /// A source or mirror that comes back is told at once how far it was sent: one that has got less, or more, asks anew.
     pub(crate) fn say_where_it_stands(&mut self, deliveries: &mut Deliveries) {
         let was_stored = std::mem::take(&mut self.delivering.was_stored);
-        let Some(waiting) = self.delivering.waiting.front().filter(|_| self.config.direct) else { return };
+        let Some(waiting) = self.delivering.waiting.front().filter(|_| self.config.is_source()) else { return };
         if self.delivered > 0 {
             send_status(deliveries, &waiting.inbox, &heartbeat(self.delivered, self.next, ""));
         } else if was_stored {
@@ -125,6 +132,8 @@ impl Consumer {
         }
         self.delivered = place.consumer_sequence - 1;
         self.next = place.sequence;
+        self.pending.remove_from(place.sequence);
+        self.held.remove_from(place.sequence);
         self.dirty = true;
         self.recount_soon();
         true

@@ -516,6 +516,8 @@ pub mod record_space {
     pub const TIME_TO_LIVE: u8 = b't';
     /// Ledgers of forwarded streams.
     pub const LEDGER: u8 = b'l';
+    /// What consumers of forwarded streams are done with, and hubs have not confirmed.
+    pub const OWED: u8 = b'o';
     /// The age clock and other single values.
     pub const SINGLE: u8 = b'v';
 }

@@ -10,13 +10,14 @@ use subject::Filter;
 
 use crate::api_error::{self, ApiError};
 use crate::command::Forwarded;
-use crate::config::{Discard, StreamConfig};
+use crate::config::{Discard, Retention, StreamConfig};
 use crate::duplicates::Duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
 use crate::ledger::{Book, Cause};
 use crate::mapping::Mapping;
 use crate::message_id::IdKey;
 use crate::message_ttl::TimeToLive;
+use crate::owed::Owed;
 use crate::publish_header::{PublishHeaders, sequence};
 use crate::store::{
     Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StoredMessage, StreamState, SubjectState,
@@ -116,6 +117,10 @@ pub(crate) struct Stream {
     pub(crate) next_end: Option<AgeMillis>,
     /// How far it is forwarded.
     pub(crate) forwarded: Forwarded,
+    /// What consumers are done with leaves only when a hub has confirmed it.
+    pub(crate) is_forwarded: bool,
+    /// What waits for that.
+    pub(crate) owed: Owed,
     /// What became of its messages, if it is forwarded.
     pub(crate) book: Option<Box<Book>>,
     duplicates: Duplicates,
@@ -141,6 +146,8 @@ impl Stream {
             scheduled: None,
             next_end: None,
             forwarded: Forwarded::default(),
+            is_forwarded: false,
+            owed: Owed::default(),
             book: None,
             duplicates: Duplicates::default(),
             last_id: None,
@@ -298,9 +305,12 @@ impl Stream {
         Ok(true)
     }
 
-    /// Up to where it may be shortened for others, if it may. `discard: new` never gives up what was accepted.
+    /// Up to where it may be shortened for others, if it may. `discard: new` never gives up what was accepted, and what leaves by acknowledgement is
+    /// somebody's.
     pub(crate) fn gives_up_to(&self, bound: fn(&Forwarded) -> Sequence) -> Option<Sequence> {
-        let may = !self.config.sealed && self.config.discard == Discard::Old;
+        let may = !self.config.sealed
+            && self.config.discard == Discard::Old
+            && self.config.retention == Retention::Limits;
         may.then(|| bound(&self.forwarded)).filter(|bound| bound.0 > 0)
     }
 

@@ -54,7 +54,8 @@ impl JetStream {
         let created = turn.now.wall;
         let first = Sequence(config.first_sequence.max(1));
         turn.store.create_stream(id, first, &stored_config::encode_stream(&config, created))?;
-        let stream = Stream::new(id, config, created);
+        let mut stream = Stream::new(id, config, created);
+        stream.is_forwarded = self.is_expected_forward(&stream);
         turn.events.push(stream_up(&stream, turn.store));
         let answer = self.describe(turn, &stream, true);
         self.stream_names.insert(stream.config.name.clone(), id);
@@ -223,6 +224,7 @@ impl JetStream {
         }
         self.close_book(turn, id)?;
         turn.store.delete_stream(id)?;
+        self.delete_owed(turn.store, id)?;
         self.end_sweep(turn.store, id)?;
         if let Some(stream) = self.streams.remove(&id) {
             let total = if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes };

@@ -59,6 +59,8 @@ struct Runner {
     drains: bool,
     /// Where gap records go, if ledgers are kept.
     gaps: Option<StreamConfig>,
+    /// Streams that are forwarded.
+    forwards: Vec<Box<str>>,
 }
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -83,6 +85,7 @@ impl Runner {
             asked: Vec::new(),
             drains: true,
             gaps: None,
+            forwards: Vec::new(),
         }
     }
 
@@ -140,6 +143,7 @@ impl Runner {
         if let Some(gaps) = self.gaps.clone() {
             self.jetstream.keep_gaps(&mut self.store, Some(gaps), &|_| true)?;
         }
+        self.jetstream.expect_forwards(self.forwards.clone());
         self.streams.clear();
         self.consumers.clear();
         let mut out = String::new();
@@ -573,6 +577,14 @@ impl goldenscript::Runner for Runner {
                 self.gaps = Some(gaps);
                 self.jetstream.keep_gaps(&mut self.store, self.gaps.clone(), &|_| true)?;
                 Ok(String::new())
+            }
+            "forwards" => {
+                self.forwards.clear();
+                while let Some(name) = args.next_pos() {
+                    self.forwards.push(name.into());
+                }
+                self.jetstream.expect_forwards(self.forwards.clone());
+                self.turn(&Batch::default())
             }
             "limits" => self.limits(&mut args),
             "statistics" => self.statistics(),
