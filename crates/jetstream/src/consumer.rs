@@ -411,7 +411,7 @@ pub(crate) fn config_key(key: &[u8]) -> Option<ConsumerId> {
     }
 }
 
-fn before(sequence: Sequence) -> Sequence {
+pub(crate) fn before(sequence: Sequence) -> Sequence {
     Sequence(sequence.0.saturating_sub(1))
 }
 

@@ -116,6 +116,7 @@ impl JetStream {
             consumer.delivering.last_active = now.age;
             if is_there {
                 consumer.delivering.waiting.push_back(Waiting::for_push(push, now));
+                consumer.delivering.was_bound = true;
                 if consumer.config.is_source() {
                     consumer.delivering.credit = FIRST_CREDIT;
                 }

@@ -130,6 +130,8 @@ pub(crate) struct Delivering {
     pub(crate) not_before: Option<AgeMillis>,
     /// It was read from the store, and nobody has listened since.
     pub(crate) was_stored: bool,
+    /// Somebody has listened to it since.
+    pub(crate) was_bound: bool,
     /// For a replay with the original pauses: when the last message was sent, and when it had been stored.
     replayed: Option<(AgeMillis, Timestamp)>,
 }
@@ -150,6 +152,7 @@ impl Delivering {
             told_stalled: false,
             not_before: None,
             was_stored: false,
+            was_bound: false,
             replayed: None,
         }
     }
