@@ -63,7 +63,11 @@ fn what_is_acknowledged_here_stays_until_the_hub_has_it() -> Result<()> {
     let mut linked = Linked::with(BLOCKS)?;
     linked.link.cut();
     let gateway = &linked.gateway;
-    api(gateway, "STREAM.CREATE.TASKS", r#"{"name":"TASKS","subjects":["tasks"],"retention":"workqueue","storage":"file"}"#)?;
+    api(
+        gateway,
+        "STREAM.CREATE.TASKS",
+        r#"{"name":"TASKS","subjects":["tasks"],"retention":"workqueue","storage":"file"}"#,
+    )?;
     let consumer = r#"{"stream_name":"TASKS","config":{"durable_name":"c","ack_policy":"explicit"}}"#;
     api(gateway, "CONSUMER.CREATE.TASKS.c", consumer)?;
     for (subject, stream) in [("jobs", "JOBS"), ("tasks", "TASKS")] {

@@ -99,7 +99,8 @@ impl Cluster {
     fn verify(&self) -> Result<()> {
         for (name, kind) in STREAMS {
             // The node that answers may not be the leader for a moment.
-            let stored = self.wait("it can be read", || load::read_stream(self.node()?.address("nats"), "$JS.API", name))?;
+            let stored =
+                self.wait("it can be read", || load::read_stream(self.node()?.address("nats"), "$JS.API", name))?;
             for (index, message) in stored.iter().enumerate() {
                 let number = load::number_of(&message.payload)?;
                 ensure!(number == index as u64, "{name} ({kind}): {number} at {}", message.sequence);

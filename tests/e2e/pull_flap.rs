@@ -183,7 +183,8 @@ impl Run {
 
     /// Asked first what is gone here, then what is there.
     fn given_up_only_what_the_hub_has(&self) -> Result<()> {
-        let first = info(&self.linked.gateway, self.setting.edge)?["state"]["first_seq"].as_u64().context("no state")?;
+        let first =
+            info(&self.linked.gateway, self.setting.edge)?["state"]["first_seq"].as_u64().context("no state")?;
         let there = count(&self.linked.hub, "AGG")?;
         ensure!(there + 1 >= first, "gone here up to {first}, there are {there} at the hub");
         Ok(())
@@ -206,7 +207,11 @@ impl Run {
             all.max().map(|longest| format!("{fault:?} {longest} ms"))
         };
         let longest: Vec<String> = FAULTS.into_iter().filter_map(of).collect();
-        println!("{published} messages, {}; went on at the latest after: {}", self.setting.retention, longest.join(", "));
+        println!(
+            "{published} messages, {}; went on at the latest after: {}",
+            self.setting.retention,
+            longest.join(", ")
+        );
         Ok(())
     }
 

@@ -94,9 +94,8 @@ impl Acknowledged for Reader {
         let read = self.wire.read(&mut self.buffer)?;
         self.held.extend_from_slice(&self.buffer[..read]);
         let (mut values, mut others) = (0, 0);
-        let taken = messages(&self.held, |message| {
-            if message.body.len() > PAYLOAD { values += 1 } else { others += 1 }
-        })?;
+        let taken =
+            messages(&self.held, |message| if message.body.len() > PAYLOAD { values += 1 } else { others += 1 })?;
         self.held.drain(..taken);
         ensure!(others == 0, "{others} answers without a value");
         Ok(values)

@@ -24,7 +24,7 @@ use subject::Filter;
 use crate::account::{GLOBAL, Service, Target};
 use crate::broker::Broker;
 use crate::connection::Kind;
-use crate::credit::Owed;
+use crate::credit::{Owed, Promises};
 use crate::effect::Effect;
 use crate::identity::{ConnectionId, Now};
 use crate::mqtt_client::is_for_sessions;
@@ -67,6 +67,8 @@ pub(crate) struct StoreSide {
     waiters: std::collections::BTreeSet<(u64, ConnectionId)>,
     /// Bytes delivered and not credited back yet, and the connection that must drain first.
     pub(crate) credits: Vec<Owed>,
+    /// What was given back to those behind links.
+    pub(crate) promises: Promises,
 }
 
 /// What [`Broker::capture`] found.
@@ -170,7 +172,7 @@ impl Broker {
     /// Would [`Broker::take_batch`] give something?
     #[must_use]
     pub fn has_batch(&self, out: &Outbox) -> bool {
-        let may_return = |owed: &Owed| !owed.waits(out);
+        let may_return = |owed: &Owed| !owed.waits(out, &self.store.promises);
         !self.store.batch.commands.is_empty() || self.store.credits.iter().any(may_return)
     }
 

@@ -20,14 +20,63 @@ pub(crate) struct Owed {
 }
 
 impl Owed {
-    fn waits(&self, out: &Outbox) -> bool {
-        self.connection.is_some_and(|id| out.pending_bytes(id) > CREDIT_PENDING)
+    /// Is its connection too far behind?
+    pub(crate) fn waits(&self, out: &Outbox, promises: &Promises) -> bool {
+        let Some(id) = self.connection else { return false };
+        let pending = out.pending_bytes(id);
+        pending > CREDIT_PENDING || (pending > 0 && promises.room(id, pending) == 0)
+    }
+}
+
+/// Links, and what was given back to the consumers behind each and is not sent again yet, bytes. Many may share a slow one: what waits there must stay
+/// short, or heartbeats and answers stand behind all that each of them may send.
+#[derive(Debug, Default)]
+pub(crate) struct Promises(SmallVec<[(ConnectionId, u32); 2]>);
+
+impl Promises {
+    /// How much more may be given to those behind a link that has so much pending.
+    fn room(&self, id: ConnectionId, pending: usize) -> u32 {
+        let Some((_, given)) = self.0.iter().find(|(link, _)| *link == id) else { return u32::MAX };
+        (2 * CREDIT_PENDING as u32).saturating_sub(*given).saturating_sub(pending as u32)
+    }
+
+    /// How much of what is owed is settled, and with how many bytes: twice as many where the link has sent all it had, so that a fast one is soon used in full.
+    fn give(&mut self, id: ConnectionId, pending: usize, owed: u32) -> (u32, u32) {
+        let room = self.room(id, pending);
+        let Some((_, given)) = self.0.iter_mut().find(|(link, _)| *link == id) else { return (owed, owed) };
+        if pending == 0 {
+            *given = 0;
+            return (owed, owed.saturating_mul(2));
+        }
+        let settled = owed.min(room);
+        *given += settled;
+        (settled, settled)
+    }
+
+    /// So much was sent.
+    fn sent(&mut self, id: ConnectionId, bytes: u32) {
+        if let Some((_, given)) = self.0.iter_mut().find(|(link, _)| *link == id) {
+            *given = given.saturating_sub(bytes);
+        }
+    }
+
+    /// The links that there are.
+    fn know(&mut self, links: &[ConnectionId]) {
+        self.0.retain(|(id, _)| links.contains(id));
+        for id in links {
+            if !self.0.iter().any(|(known, _)| known == id) {
+                self.0.push((*id, 0));
+            }
+        }
     }
 }
 
 impl Broker {
     /// Notes bytes that are credited back once `connection` has drained.
     pub(crate) fn owe_credit(&mut self, to: Recipient, bytes: u32, connection: Option<ConnectionId>) {
+        if let Some(id) = connection {
+            self.store.promises.sent(id, bytes);
+        }
         let same = |owed: &&mut Owed| owed.to == to && owed.connection == connection;
         match self.store.credits.iter_mut().rev().take(8).find(same) {
             Some(owed) => owed.bytes = owed.bytes.saturating_add(bytes),
@@ -38,40 +87,41 @@ impl Broker {
     /// Gives back what was sent and has left.
     pub(crate) fn return_credits(&mut self, out: &Outbox) {
         let (store, links) = (&mut self.store, &self.links);
-        let mut shares = Shares::default();
+        store.promises.know(links);
         store.credits.retain_mut(|owed| {
-            if owed.waits(out) {
+            if owed.waits(out, &store.promises) {
                 return true;
             }
-            let link = owed.connection.filter(|id| links.contains(id));
-            let (taken, bytes) = link.map_or((owed.bytes, owed.bytes), |id| shares.take(id, out, owed.bytes));
-            if bytes > 0 {
-                store.batch.commands.push(Command::Credit { to: owed.to, bytes });
-            }
-            owed.bytes -= taken;
+            let (settled, bytes) = match owed.connection {
+                Some(id) => store.promises.give(id, out.pending_bytes(id), owed.bytes),
+                None => (owed.bytes, owed.bytes),
+            };
+            store.batch.commands.push(Command::Credit { to: owed.to, bytes });
+            owed.bytes -= settled;
             owed.bytes > 0
         });
     }
 }
 
-/// What goes back to the consumers behind links in one go. Many may share a slow one: what waits there must stay short, or heartbeats and answers
-/// stand behind all that each of them may send.
-#[derive(Default)]
-struct Shares(SmallVec<[(ConnectionId, u32); 2]>);
+#[cfg(test)]
+mod tests {
+    use super::{CREDIT_PENDING, Promises};
+    use crate::identity::ConnectionId;
 
-impl Shares {
-    /// How much of what is owed is settled, and with how many bytes: twice as many where the link has sent all it had, so that a fast one is soon used in full.
-    fn take(&mut self, id: ConnectionId, out: &Outbox, owed: u32) -> (u32, u32) {
-        if out.pending_bytes(id) == 0 {
-            return (owed, owed.saturating_mul(2));
-        }
-        let place = self.0.iter().position(|(link, _)| *link == id).unwrap_or_else(|| {
-            self.0.push((id, 0));
-            self.0.len() - 1
-        });
-        let given = &mut self.0[place].1;
-        let taken = owed.min((CREDIT_PENDING as u32).saturating_sub(*given));
-        *given += taken;
-        (taken, taken)
+    #[test]
+    fn a_slow_link_is_given_little_at_a_time_and_a_fast_one_more_and_more() {
+        let (link, client) = (ConnectionId::new(0, 1, 1), ConnectionId::new(0, 2, 1));
+        let mut promises = Promises::default();
+        promises.know(&[link]);
+        assert_eq!(promises.give(client, 10, 1_000), (1_000, 1_000), "a client's comes back as it is");
+        assert_eq!(promises.give(link, 0, 1_000), (1_000, 2_000), "the link has sent all");
+        let most = CREDIT_PENDING as u32;
+        assert_eq!(promises.give(link, CREDIT_PENDING / 2, 10 * most), (most * 3 / 2, most * 3 / 2));
+        assert_eq!(promises.room(link, CREDIT_PENDING / 2), 0, "nothing more before it is sent");
+        promises.sent(link, most);
+        assert_eq!(promises.give(link, CREDIT_PENDING / 2, 10 * most), (most, most));
+        assert_eq!(promises.give(link, 0, 7), (7, 14), "what was not used is forgotten once all has left");
+        promises.know(&[]);
+        assert_eq!(promises.give(link, 5, 1_000), (1_000, 1_000));
     }
 }

@@ -75,8 +75,7 @@ impl World {
         let (model, durable) = Default::default();
         let (consumer, delivered) = (None, BTreeMap::new());
         let (age, commits, asked) = (1, 0, Vec::new());
-        let mut world =
-            World { store, jetstream, retention, age, model, durable, commits, consumer, delivered, asked };
+        let mut world = World { store, jetstream, retention, age, model, durable, commits, consumer, delivered, asked };
         world.begin();
         world
     }

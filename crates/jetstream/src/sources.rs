@@ -14,7 +14,7 @@ use crate::command::{Answer, ConsumerAction, Deliveries};
 use crate::config::{ConsumerConfig, DeliverPolicy, Retention};
 use crate::consumer::{Consumer, before};
 use crate::delivery::{heartbeat, send_status};
-use crate::identity::{ConsumerId, StreamId, Timestamp};
+use crate::identity::{ConsumerId, Sequence, StreamId, Timestamp};
 use crate::jetstream::{Context, JetStream};
 use crate::stream::Stream;
 use crate::stream_requests::Answered;
@@ -57,7 +57,7 @@ impl JetStream {
                 self.compare_start(earlier, info.id);
                 // Who begins there has what lies before.
                 if let Some(consumer) = self.consumers.get_mut(&earlier) {
-                    consumer.confirmed(before(start.min(consumer.next)));
+                    consumer.finish_up_to(before(start.min(consumer.next)));
                 }
                 self.collect_finished(turn.store, earlier)?;
                 self.remove_consumer(turn, earlier)?;

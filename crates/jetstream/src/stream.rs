@@ -308,9 +308,8 @@ impl Stream {
     /// Up to where it may be shortened for others, if it may. `discard: new` never gives up what was accepted, and what leaves by acknowledgement is
     /// somebody's.
     pub(crate) fn gives_up_to(&self, bound: fn(&Forwarded) -> Sequence) -> Option<Sequence> {
-        let may = !self.config.sealed
-            && self.config.discard == Discard::Old
-            && self.config.retention == Retention::Limits;
+        let may =
+            !self.config.sealed && self.config.discard == Discard::Old && self.config.retention == Retention::Limits;
         may.then(|| bound(&self.forwarded)).filter(|bound| bound.0 > 0)
     }
 

@@ -291,7 +291,16 @@ fn add_delivery(deliveries: &mut Deliveries, inbox: &str, reply: &str, payload: 
     let end = put("\r\n");
     let tail = Span { start: reply.start, len: end.start + end.len - reply.start };
     let from = Some(Recipient::Consumer(ConsumerId(2)));
-    deliveries.entries.push(Delivery { from, to, subject, tail, reply, headers: Span::default(), payload, queue: None });
+    deliveries.entries.push(Delivery {
+        from,
+        to,
+        subject,
+        tail,
+        reply,
+        headers: Span::default(),
+        payload,
+        queue: None,
+    });
 }
 
 fn settings(arguments: &mut ArgumentConsumer<'_>) -> Result<Settings, Box<dyn Error>> {
