@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::peers::{self, Peer};
-use harness::{Direction, Server, StockHub};
+use harness::{Direction, Server, StockHub, http};
 use serde_json::Value;
 
 use crate::hub::{Linked, ask};
@@ -200,7 +200,11 @@ impl Run {
             self.check(&stored).with_context(|| format!("{name} ({kind})"))?;
         }
         if self.setting.retention != "limits" {
-            self.linked.wait("what the hub has is gone here", || Ok(count(&self.linked.gateway, "EV")? == 0))?;
+            let gone = self.linked.wait("what the hub has is gone here", || Ok(count(&self.linked.gateway, "EV")? == 0));
+            gone.with_context(|| {
+                let shown = http::get_json(self.linked.gateway.address("http"), "/jsz?consumers=true&config=true");
+                format!("{:?}", shown.map(|shown| shown["account_details"].to_string()))
+            })?;
         }
         let of = |fault: Fault| {
             let all = self.resumed.iter().filter(|(other, _)| *other == fault).map(|(_, took)| took.as_millis());
@@ -308,4 +312,12 @@ fn a_hub_of_debian_that_sources_a_work_queue_has_everything_before_it_is_gone_he
         return Ok(());
     }
     run(QUEUE, StockHub::start_debian(StockHub::PLAIN)?)
+}
+
+#[test]
+fn a_hub_of_debian_that_sources_an_interest_stream_has_everything_before_it_is_gone_here() -> Result<()> {
+    if !peers::available(Peer::DebianNatsServer) {
+        return Ok(());
+    }
+    run(INTEREST, StockHub::start_debian(StockHub::PLAIN)?)
 }

@@ -91,10 +91,10 @@ fn a_narrow_link_starves_neither_heartbeats_nor_answers() -> Result<()> {
             publish(&mut client, name, &[b'x'; 4_000])?;
         }
     }
+    linked.link.set_rate(Some(100_000));
     linked.link.restore()?;
     linked.wait("the link is up", || Ok(link(&linked)?["up"] == true))?;
     linked.wait("the edge is reached", || Ok(ask(&linked.hub, "$JS.edge.API.INFO", "")?["domain"] == "edge"))?;
-    linked.link.set_rate(Some(100_000));
     let (mut watcher, _) = RawNats::connect(linked.hub.address("nats"))?;
     watcher.send("SUB $JS.edge.API.CONSUMER.CREATE.> 1\r\n")?;
     watcher.flush()?;

@@ -18,6 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use socket2::SockRef;
 
 use crate::ports;
 use crate::program::POLL;
@@ -26,6 +27,7 @@ use crate::program::POLL;
 const CHUNK: usize = 16 * 1024;
 /// The same on a narrow link: 64 KiB in all are under way.
 const NARROW_CHUNK: usize = 1024;
+const NARROW_BUFFER: usize = 16 * 1024;
 /// Chunks that may be under way in one direction of one connection: 1 MiB, which at 100 ms delay is still 10 MB/s.
 const QUEUE: usize = 64;
 /// How long the port is tried again after a cut: another socket may still be in its way for a moment.
@@ -160,7 +162,7 @@ impl Proxy {
         self.link.lock().delay = delay;
     }
 
-    /// Lets so many bytes a second pass in each direction.
+    /// Lets so many bytes a second pass in each direction. While it is cut, so that the kernel's room becomes small too.
     pub fn set_rate(&self, rate: Option<u64>) {
         self.link.lock().rate = rate;
     }
@@ -186,6 +188,10 @@ impl Proxy {
             match TcpListener::bind(self.address) {
                 Ok(listener) => {
                     listener.set_nonblocking(true)?;
+                    if self.link.lock().rate.is_some() {
+                        // Connections have what the listener has: else the kernel takes megabytes for the narrow link.
+                        SockRef::from(&listener).set_recv_buffer_size(NARROW_BUFFER)?;
+                    }
                     return Ok(listener);
                 }
                 Err(error) if Instant::now() >= deadline => {

@@ -545,7 +545,7 @@ impl Broker {
             ..Message::new(to, body_of(delivery).of(arena))
         };
         if let Some(to @ Recipient::Consumer(consumer)) = delivery.from
-            && self.pullers.is_withheld(consumer)
+            && self.pullers.is_withheld(consumer, message.reply)
         {
             return self.owe_credit(to, delivery.cost(), None);
         }

@@ -6,7 +6,7 @@
 //! request at once, on a lower level.
 //!
 //! A message larger than the hub takes never passes: the hub would cut the link for it, again and again (a stock edge's link does flap so). It stays here,
-//! with everything behind it, and the owner is told; a hub asks anew every few seconds, and goes on once it takes more or the message is gone.
+//! with everything behind it, and the owner is told; it is tried again every few seconds, and goes once the hub takes more, or when it is gone.
 //!
 //! The reply subject does not say whom was asked, and all gateways of an account hear of it. So it is answered only while a consumer of ours
 //! has lost its hub, no more often than there are such, only when it came with what a hub announces as the link comes up, and when no request with
@@ -46,8 +46,8 @@ pub(crate) struct Pullers {
     answered: BTreeMap<ConnectionId, usize>,
     /// The message that was just not sent over a link, which its hub would have cut for it.
     too_large: Option<TooLarge>,
-    /// Consumers with such a message: what comes behind it would be a gap at the hub.
-    withheld: BTreeSet<ConsumerId>,
+    /// Consumers with such a message, and the number it was sent under: what comes behind it would be a gap at the hub.
+    withheld: BTreeMap<ConsumerId, u64>,
 }
 
 /// A message that a hub does not take.
@@ -63,7 +63,6 @@ impl Pullers {
     /// A consumer for a source or mirror exists.
     pub(crate) fn up(&mut self, consumer: ConsumerId) {
         self.consumers.insert(consumer);
-        self.withheld.remove(&consumer);
     }
 
     /// A consumer is gone.
@@ -78,20 +77,26 @@ impl Pullers {
         self.too_large = Some(found);
     }
 
-    /// Was the message of this consumer that was just delivered too large for a hub that sources? It gets none of this consumer's until it asks anew.
-    pub(crate) fn withhold(&mut self, consumer: ConsumerId) -> Option<TooLarge> {
+    /// Was the message of this consumer that was just delivered too large for a hub that sources? Then none that was numbered behind it goes.
+    pub(crate) fn withhold(&mut self, consumer: ConsumerId, ack_subject: &[u8]) -> Option<TooLarge> {
         let found = self.too_large.take()?;
-        (self.consumers.contains(&consumer) && self.withheld.insert(consumer)).then_some(found)
+        let number = consumer_sequence(ack_subject).filter(|_| self.consumers.contains(&consumer))?;
+        self.withheld.insert(consumer, number);
+        Some(found)
     }
 
-    /// A message that must not be sent lies before whatever this consumer sends.
-    pub(crate) fn is_withheld(&self, consumer: ConsumerId) -> bool {
-        !self.withheld.is_empty() && self.withheld.contains(&consumer)
+    /// A message that did not go lies before this one. What is numbered as that one was, or lower, is a new attempt.
+    pub(crate) fn is_withheld(&mut self, consumer: ConsumerId, ack_subject: &[u8]) -> bool {
+        let Some(number) = self.withheld.get(&consumer) else { return false };
+        let is_behind = consumer_sequence(ack_subject).is_some_and(|behind| behind > *number);
+        if !is_behind {
+            self.withheld.remove(&consumer);
+        }
+        is_behind
     }
 
     /// Somebody listens to a consumer, or nobody does any more.
     pub(crate) fn heard(&mut self, consumer: ConsumerId, is_there: bool) {
-        self.withheld.remove(&consumer);
         if is_there && self.consumers.contains(&consumer) {
             self.heard.insert(consumer);
         } else {
@@ -151,7 +156,8 @@ impl Pullers {
 impl Broker {
     /// Was the message that a consumer just sent with this ack subject too large for its hub? The owner is told.
     pub(crate) fn withhold(&mut self, consumer: ConsumerId, ack_subject: &[u8]) -> bool {
-        let Some(TooLarge { link: id, size, largest }) = self.pullers.withhold(consumer) else { return false };
+        let found = self.pullers.withhold(consumer, ack_subject);
+        let Some(TooLarge { link: id, size, largest }) = found else { return false };
         self.notices.push_back(Notice::TooLarge { id, ack_subject: ack_subject.into(), size, largest });
         true
     }
@@ -168,6 +174,11 @@ impl Broker {
             self.publish(now, Origin::server(GLOBAL), &Message::new(&reply, &json), out);
         }
     }
+}
+
+/// `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<consumer sequence>.…`, as we send it.
+fn consumer_sequence(ack_subject: &[u8]) -> Option<u64> {
+    std::str::from_utf8(ack_subject.split(|byte| *byte == b'.').nth(6)?).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -167,6 +167,7 @@ impl Delivering {
         self.waiting.clear();
         self.replayed = None;
         self.told_stalled = false;
+        self.not_before = None;
         self.credit = CREDIT;
         if let Some(pushing) = &mut self.pushing {
             pushing.forget();
