@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::peers::{self, Peer};
-use harness::{RawNats, StockHub};
+use harness::{Gateway, Proxy, RawNats, StockHub};
 use serde_json::Value;
 
 use crate::forward::command;
@@ -18,7 +18,7 @@ fn publish(client: &mut RawNats, subject: &str, body: &[u8]) -> Result<()> {
 }
 
 /// What `status` says of the link.
-fn link(linked: &Linked) -> Result<Value> {
+fn link_status(linked: &Linked) -> Result<Value> {
     let status: Value = serde_json::from_str(&command(&linked.gateway, &["status", "--json"])?.success()?)?;
     Ok(status["status"]["links"][0].clone())
 }
@@ -50,7 +50,7 @@ fn a_message_larger_than_the_hub_takes_is_said_and_costs_no_link() -> Result<()>
         linked.wait(&format!("{name} has what is in front"), || Ok(count(&linked.hub, name)? == 20))?;
     }
     linked.wait("status says what is held back", || {
-        let text = link(&linked)?["withheld"].as_str().unwrap_or_default().to_owned();
+        let text = link_status(&linked)?["withheld"].as_str().unwrap_or_default().to_owned();
         Ok(text.contains("message 21 of stream") && text.contains("the hub takes 65536"))
     })?;
     let text = command(&linked.gateway, &["status"])?.success()?;
@@ -83,7 +83,13 @@ fn a_narrow_link_starves_neither_heartbeats_nor_answers() -> Result<()> {
         return Ok(());
     }
     let declared = STREAMS.map(|name| format!("{name} {{ subjects: [\"{name}\"] }}")).join(", ");
-    let mut linked = Linked::with(&format!("streams {{ {declared} }}"))?;
+    // A link that is dead is found out by silence: on this one a PONG may take seconds.
+    let hub = StockHub::start(StockHub::PLAIN)?;
+    let link = Proxy::start(hub.address("leaf"))?;
+    let remote = format!("leafnodes {{ remotes: [ {{ url: \"nats-leaf://{}\" }} ] }}\n", link.address());
+    let patient = "uplink { ping_interval: \"5s\", ping_max: 2, reconnect { min: \"50ms\", max: \"300ms\" } }\n";
+    let gateway = Gateway::start(&format!("{}{remote}{patient}streams {{ {declared} }}", Gateway::PLAIN))?;
+    let mut linked = Linked { gateway, link, hub };
     linked.link.cut();
     let (mut client, _) = RawNats::connect(linked.gateway.address("nats"))?;
     for name in STREAMS {
@@ -93,7 +99,7 @@ fn a_narrow_link_starves_neither_heartbeats_nor_answers() -> Result<()> {
     }
     linked.link.set_rate(Some(100_000));
     linked.link.restore()?;
-    linked.wait("the link is up", || Ok(link(&linked)?["up"] == true))?;
+    linked.wait("the link is up", || Ok(link_status(&linked)?["up"] == true))?;
     linked.wait("the edge is reached", || Ok(ask(&linked.hub, "$JS.edge.API.INFO", "")?["domain"] == "edge"))?;
     let (mut watcher, _) = RawNats::connect(linked.hub.address("nats"))?;
     watcher.send("SUB $JS.edge.API.CONSUMER.CREATE.> 1\r\n")?;
@@ -106,7 +112,8 @@ fn a_narrow_link_starves_neither_heartbeats_nor_answers() -> Result<()> {
         let (mut client, _) = RawNats::connect(linked.hub.address("nats"))?;
         client.set_limit(Duration::from_secs(30));
         let asked = Instant::now();
-        client.request("$JS.edge.API.INFO", b"")?;
+        let answer = client.request("$JS.edge.API.INFO", b"");
+        answer.with_context(|| format!("{}\n{}", linked.gateway.log_tail(), linked.hub.log_tail()))?;
         slowest = slowest.max(asked.elapsed());
         let there = STREAMS.iter().map(|name| count(&linked.hub, &format!("H_{name}"))).sum::<Result<u64>>()?;
         if there == MESSAGES * STREAMS.len() as u64 {
@@ -123,7 +130,8 @@ fn a_narrow_link_starves_neither_heartbeats_nor_answers() -> Result<()> {
     println!("{took:.1?}, the slowest answer {slowest:.1?}, {asked} consumers");
     ensure!(took > Duration::from_secs(15), "the link was not narrow: {took:?}");
     ensure!(asked == STREAMS.len(), "consumers were asked for {asked} times");
-    ensure!(slowest < Duration::from_secs(5), "an answer took {slowest:?}");
+    // Some 200 kB lie in the narrow link itself. A hub that hears nothing for ten seconds gives up.
+    ensure!(slowest < Duration::from_secs(9), "an answer took {slowest:?}");
     Ok(())
 }
 

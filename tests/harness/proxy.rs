@@ -27,7 +27,8 @@ use crate::program::POLL;
 const CHUNK: usize = 16 * 1024;
 /// The same on a narrow link: 64 KiB in all are under way.
 const NARROW_CHUNK: usize = 1024;
-const NARROW_BUFFER: usize = 16 * 1024;
+const NARROW_BUFFER: usize = 64 * 1024;
+const NARROW_SEGMENT: u32 = 1400;
 /// Chunks that may be under way in one direction of one connection: 1 MiB, which at 100 ms delay is still 10 MB/s.
 const QUEUE: usize = 64;
 /// How long the port is tried again after a cut: another socket may still be in its way for a moment.
@@ -190,7 +191,9 @@ impl Proxy {
                     listener.set_nonblocking(true)?;
                     if self.link.lock().rate.is_some() {
                         // Connections have what the listener has: else the kernel takes megabytes for the narrow link.
-                        SockRef::from(&listener).set_recv_buffer_size(NARROW_BUFFER)?;
+                        let socket = SockRef::from(&listener);
+                        socket.set_recv_buffer_size(NARROW_BUFFER)?;
+                        socket.set_tcp_mss(NARROW_SEGMENT)?;
                     }
                     return Ok(listener);
                 }

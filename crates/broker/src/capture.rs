@@ -200,6 +200,7 @@ impl Broker {
 
     /// The store thread finished a turn: answers and deliveries leave now. Empties `turn`.
     pub fn committed(&mut self, now: Now, turn: &mut Turn, out: &mut Outbox) {
+        self.store.promises.turned();
         // First what exists: who is told of a stream may publish to it in the next moment.
         let mut answered = Vec::new();
         for event in turn.events.drain(..) {

@@ -10,6 +10,8 @@ use crate::outbox::Outbox;
 
 /// A consumer's credit returns when no more than this is pending at the connection it went to.
 const CREDIT_PENDING: usize = 64 * 1024;
+/// What is pending at a link, with what is given back to those behind it before the store's next turn, bytes.
+const LINK_SHARE: u32 = 128 * 1024;
 
 /// Credit that returns when a connection has drained.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +26,11 @@ impl Owed {
     pub(crate) fn waits(&self, out: &Outbox, promises: &Promises) -> bool {
         let Some(id) = self.connection else { return false };
         let pending = out.pending_bytes(id);
-        pending > CREDIT_PENDING || (pending > 0 && promises.room(id, pending) == 0)
+        pending > CREDIT_PENDING || promises.room(id, pending) == 0
     }
 }
 
-/// Links, and what was given back to the consumers behind each and is not sent again yet, bytes. Many may share a slow one: what waits there must stay
+/// Links, and what was given back to the consumers behind each since the store's last turn, bytes. Many may share a slow one: what waits there must stay
 /// short, or heartbeats and answers stand behind all that each of them may send.
 #[derive(Debug, Default)]
 pub(crate) struct Promises(SmallVec<[(ConnectionId, u32); 2]>);
@@ -37,27 +39,21 @@ impl Promises {
     /// How much more may be given to those behind a link that has so much pending.
     fn room(&self, id: ConnectionId, pending: usize) -> u32 {
         let Some((_, given)) = self.0.iter().find(|(link, _)| *link == id) else { return u32::MAX };
-        (2 * CREDIT_PENDING as u32).saturating_sub(*given).saturating_sub(pending as u32)
+        LINK_SHARE.saturating_sub(*given).saturating_sub(u32::try_from(pending).unwrap_or(u32::MAX))
     }
 
     /// How much of what is owed is settled, and with how many bytes: twice as many where the link has sent all it had, so that a fast one is soon used in full.
     fn give(&mut self, id: ConnectionId, pending: usize, owed: u32) -> (u32, u32) {
         let room = self.room(id, pending);
         let Some((_, given)) = self.0.iter_mut().find(|(link, _)| *link == id) else { return (owed, owed) };
-        if pending == 0 {
-            *given = 0;
-            return (owed, owed.saturating_mul(2));
-        }
         let settled = owed.min(room);
         *given += settled;
-        (settled, settled)
+        (settled, if pending == 0 { settled.saturating_mul(2) } else { settled })
     }
 
-    /// So much was sent.
-    fn sent(&mut self, id: ConnectionId, bytes: u32) {
-        if let Some((_, given)) = self.0.iter_mut().find(|(link, _)| *link == id) {
-            *given = given.saturating_sub(bytes);
-        }
+    /// A turn of the store is over: what it sent is pending now.
+    pub(crate) fn turned(&mut self) {
+        self.0.iter_mut().for_each(|(_, given)| *given = 0);
     }
 
     /// The links that there are.
@@ -74,9 +70,6 @@ impl Promises {
 impl Broker {
     /// Notes bytes that are credited back once `connection` has drained.
     pub(crate) fn owe_credit(&mut self, to: Recipient, bytes: u32, connection: Option<ConnectionId>) {
-        if let Some(id) = connection {
-            self.store.promises.sent(id, bytes);
-        }
         let same = |owed: &&mut Owed| owed.to == to && owed.connection == connection;
         match self.store.credits.iter_mut().rev().take(8).find(same) {
             Some(owed) => owed.bytes = owed.bytes.saturating_add(bytes),
@@ -105,7 +98,7 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
-    use super::{CREDIT_PENDING, Promises};
+    use super::{LINK_SHARE, Promises};
     use crate::identity::ConnectionId;
 
     #[test]
@@ -113,14 +106,13 @@ mod tests {
         let (link, client) = (ConnectionId::new(0, 1, 1), ConnectionId::new(0, 2, 1));
         let mut promises = Promises::default();
         promises.know(&[link]);
-        assert_eq!(promises.give(client, 10, 1_000), (1_000, 1_000), "a client's comes back as it is");
+        assert_eq!(promises.give(client, 10, 10 * LINK_SHARE), (10 * LINK_SHARE, 10 * LINK_SHARE), "it comes back as it is");
         assert_eq!(promises.give(link, 0, 1_000), (1_000, 2_000), "the link has sent all");
-        let most = CREDIT_PENDING as u32;
-        assert_eq!(promises.give(link, CREDIT_PENDING / 2, 10 * most), (most * 3 / 2, most * 3 / 2));
-        assert_eq!(promises.room(link, CREDIT_PENDING / 2), 0, "nothing more before it is sent");
-        promises.sent(link, most);
-        assert_eq!(promises.give(link, CREDIT_PENDING / 2, 10 * most), (most, most));
-        assert_eq!(promises.give(link, 0, 7), (7, 14), "what was not used is forgotten once all has left");
+        let half = LINK_SHARE / 2;
+        assert_eq!(promises.give(link, half as usize, 10 * half), (half - 1_000, half - 1_000));
+        assert_eq!(promises.room(link, half as usize), 0, "nothing more in this turn");
+        promises.turned();
+        assert_eq!(promises.give(link, 0, 10 * half), (2 * half, 4 * half));
         promises.know(&[]);
         assert_eq!(promises.give(link, 5, 1_000), (1_000, 1_000));
     }

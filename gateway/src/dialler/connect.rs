@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 /// What the kernel may take of a link that can't send it yet, bytes: heartbeats and answers wait behind it, and nobody here sees it.
-const UNSENT: u32 = 128 * 1024;
+const UNSENT: u32 = 64 * 1024;
 /// Dials that may be under way to one host at a time. The kernel repeats the packets of each, and each has a thread of its own while it looks the name up.
 const SIDE_BY_SIDE: usize = 4;
 
