@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jetstream::command::{ConsumerAction, Request};
 use jetstream::config::{
-    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform,
+    AckPolicy, Compression, ConsumerConfig, DeliverPolicy, Discard, Priority, PriorityPolicy, Push, Republish,
+    Retention, Storage, StreamConfig, SubjectTransform,
 };
 use jetstream::identity::{Sequence, Timestamp};
 use subject::Filter;
@@ -85,12 +86,20 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
         deny_purge: stream.deny_purge,
         allow_rollup: stream.allow_rollup,
         allow_message_ttl: stream.allow_message_ttl,
+        allow_atomic: stream.allow_atomic,
+        allow_batched: stream.allow_batched,
+        no_ack: stream.no_ack,
+        persist_async: stream.persist_async,
+        compression: if stream.compressed { Compression::S2 } else { Compression::None },
         subject_transform: stream.subject_transform.as_ref().map(transform),
         republish: stream
             .republish
             .as_ref()
             .map(|mapping| Republish { subjects: transform(mapping), headers_only: mapping.headers_only }),
         allow_direct: true,
+        mirror: stream.origins.mirror.clone().map(Box::new),
+        sources: stream.origins.sources.clone(),
+        mirror_direct: stream.origins.mirror_direct,
         metadata: stream.metadata.clone(),
         ..StreamConfig::named(&stream.name)
     }
@@ -123,7 +132,7 @@ fn consumer_config(consumer: &config::Consumer) -> ConsumerConfig {
         backoff_ns: consumer.backoff.iter().copied().map(nanoseconds).collect(),
         max_deliver: limit(consumer.max_deliver),
         max_ack_pending: limit(consumer.max_ack_pending),
-        max_waiting: i64::from(consumer.max_waiting),
+        max_waiting: if consumer.push.is_some() { 0 } else { i64::from(consumer.max_waiting) },
         filters: filters(&consumer.filter_subjects),
         headers_only: consumer.headers_only,
         max_request_batch: consumer.max_batch.map_or(0, |most| limit(Some(most))),
@@ -131,7 +140,34 @@ fn consumer_config(consumer: &config::Consumer) -> ConsumerConfig {
         max_request_max_bytes: consumer.max_bytes.map_or(0, |most| limit(Some(most))),
         inactive_threshold_ns: consumer.inactive_threshold.map_or(0, nanoseconds),
         metadata: consumer.metadata.clone(),
+        push: consumer.push.as_ref().map(push),
+        priority: consumer.priority.as_ref().map(priority).unwrap_or_default(),
+        sample_frequency: consumer.sample_frequency.clone().unwrap_or_default().into(),
+        memory_storage: consumer.memory_storage,
+        replay_original: consumer.replay_original,
         ..ConsumerConfig::named(&consumer.name)
+    }
+}
+
+fn push(push: &config::Push) -> Push {
+    Push {
+        subject: push.subject.as_str().into(),
+        group: push.group.as_deref().unwrap_or_default().into(),
+        flow_control: push.flow_control,
+        heartbeat_ns: push.heartbeat.map_or(0, nanoseconds),
+        rate_limit: push.rate_limit.unwrap_or(0),
+    }
+}
+
+fn priority(priority: &config::Priority) -> Priority {
+    Priority {
+        groups: priority.groups.iter().map(|group| group.as_str().into()).collect(),
+        policy: match priority.policy {
+            config::PriorityPolicy::Overflow => PriorityPolicy::Overflow,
+            config::PriorityPolicy::PinnedClient => PriorityPolicy::PinnedClient,
+            config::PriorityPolicy::Prioritized => PriorityPolicy::Prioritized,
+        },
+        pinned_ttl_ns: priority.timeout.map_or(0, nanoseconds),
     }
 }
 

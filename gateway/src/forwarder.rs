@@ -208,7 +208,10 @@ impl Forwards {
                     continue;
                 }
                 match (command, outcome) {
-                    (Command::Append(append), Outcome::Appended { sequence, duplicate: false }) => {
+                    (
+                        Command::Append(append),
+                        Outcome::Appended { sequence, duplicate: false } | Outcome::Counted { sequence, .. },
+                    ) => {
                         let stream = Some(append.stream);
                         if let Some(hosted) = state.hosted.iter_mut().find(|hosted| hosted.stream == stream) {
                             let [subject, headers, payload] =

@@ -26,7 +26,7 @@ use crate::notices::Notices;
 use crate::operations::StoreOperations;
 use crate::queue_drops::QueueDrops;
 use crate::reload;
-use crate::settings::{Identity, settings};
+use crate::settings::{Identity, account_limits, request_limits, settings};
 use crate::slices::Slices;
 use crate::store_thread::{StorePlan, StoreThread, prepare_folder};
 use crate::{declared, memory, version};
@@ -131,6 +131,8 @@ fn start_store(config: &Config, clock: Clock) -> anyhow::Result<StoreThread> {
             max_memory_store: Some(jetstream.max_memory),
             max_queued_messages: config.mqtt_limits.max_queued_messages,
             max_queued_bytes: config.mqtt_limits.max_queued_bytes,
+            account: account_limits(&jetstream.account),
+            requests: request_limits(&jetstream.limits),
             seed: (getrandom::u64()?, getrandom::u64()?),
             ..Limits::default()
         },
@@ -157,6 +159,9 @@ fn first_status(config: &Config, clock: &Clock, sockets: &Sockets) -> SharedStat
             domain: jetstream.domain.clone(),
             max_memory: whole(Some(jetstream.max_memory)),
             max_storage: whole(jetstream.max_file),
+            max_request_batch: jetstream.limits.max_request_batch.unwrap_or(0),
+            max_ack_pending: jetstream.limits.max_ack_pending.unwrap_or(0),
+            max_duplicate_window_ns: request_limits(&jetstream.limits).duplicate_window_ns.unwrap_or(0),
         }),
         ..Status::default()
     }))

@@ -6,6 +6,7 @@ use broker::{
     Authorization, JetStreamSettings, LeafSettings, MqttSettings, Permissions, Protocol, Responses, Rule, Secret,
     ServerIdentity, Settings, Subscribable, Transport, User, Way,
 };
+use jetstream::{AccountLimits, RequestLimits};
 use subject::Filter;
 
 use crate::config::{self, Config, ConnectionType, Credentials};
@@ -149,6 +150,30 @@ fn secret(password: &config::Password) -> Secret {
     match password {
         config::Password::Plain(text) => Secret::Plain(text.reveal().into()),
         config::Password::Bcrypt(hash) => Secret::Bcrypt(hash.reveal().into()),
+    }
+}
+
+/// What the account may have.
+pub(crate) fn account_limits(limits: &config::AccountLimits) -> AccountLimits {
+    AccountLimits {
+        max_memory: limits.max_memory,
+        max_storage: limits.max_store,
+        max_streams: limits.max_streams,
+        max_consumers: limits.max_consumers,
+        max_ack_pending: limits.max_ack_pending,
+        max_memory_stream: limits.max_memory_stream,
+        max_storage_stream: limits.max_disk_stream,
+        max_bytes_required: limits.max_bytes_required,
+    }
+}
+
+/// What single requests may ask for.
+pub(crate) fn request_limits(limits: &config::JetStreamLimits) -> RequestLimits {
+    let nanoseconds = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    RequestLimits {
+        max_ack_pending: limits.max_ack_pending,
+        max_request_batch: limits.max_request_batch,
+        duplicate_window_ns: limits.duplicate_window.map(nanoseconds),
     }
 }
 

@@ -5,7 +5,9 @@
 )]
 
 mod authorization;
+mod backups;
 mod bad_input;
+mod batches;
 mod domains;
 mod forward;
 mod forward_retention;
@@ -15,6 +17,7 @@ mod harness_itself;
 mod hub;
 mod hub_model;
 mod kill;
+mod kill_timed;
 mod leaf;
 mod leaf_auth;
 mod leaf_link;
@@ -30,7 +33,9 @@ mod pull_cluster;
 mod pull_flap;
 mod pull_limits;
 mod pulled;
+mod pulling;
 mod signals;
 mod status;
 mod store;
+mod templates;
 mod uplink;

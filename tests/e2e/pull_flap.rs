@@ -200,7 +200,8 @@ impl Run {
             self.check(&stored).with_context(|| format!("{name} ({kind})"))?;
         }
         if self.setting.retention != "limits" {
-            let gone = self.linked.wait("what the hub has is gone here", || Ok(count(&self.linked.gateway, "EV")? == 0));
+            let gone =
+                self.linked.wait("what the hub has is gone here", || Ok(count(&self.linked.gateway, "EV")? == 0));
             gone.with_context(|| {
                 let shown = http::get_json(self.linked.gateway.address("http"), "/jsz?consumers=true&config=true");
                 format!("{:?}", shown.map(|shown| shown["account_details"].to_string()))

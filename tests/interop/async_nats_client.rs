@@ -40,6 +40,32 @@ async fn stream_of_ten(gateway: &Server) -> Result<(jetstream::Context, stream::
 }
 
 #[tokio::test]
+async fn a_mirror_and_a_source_of_a_stream() -> Result<()> {
+    let gateway = Gateway::start(Gateway::PLAIN)?;
+    let (jetstream, _) = stream_of_ten(&gateway).await?;
+    let origin = || stream::Source { name: "S".into(), ..Default::default() };
+    let filtered = stream::Source { filter_subject: Some("s.1".into()), ..origin() };
+    let mirror = stream::Config { name: "MIR".into(), mirror: Some(origin()), ..Default::default() };
+    let sourcing = stream::Config { name: "ODD".into(), sources: Some(vec![filtered]), ..Default::default() };
+    for (config, messages) in [(mirror, 10), (sourcing, 5)] {
+        let mut stream = jetstream.create_stream(config).await?;
+        let filled = async {
+            while stream.info().await?.state.messages < messages {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            anyhow::Ok(())
+        };
+        within(filled).await??;
+        let info = stream.info().await?;
+        let origin = info.mirror.as_ref().or(info.sources.first()).context("no origin is shown")?;
+        assert_eq!((info.state.messages, origin.name.as_str(), origin.lag), (messages, "S", 0));
+        let last = stream.get_last_raw_message_by_subject("s.1").await?;
+        assert_eq!(&last.payload[..], b"m9");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn messages_headers_and_wildcards() -> Result<()> {
     let gateway = Gateway::start(Gateway::PLAIN)?;
     let (publisher, subscriber) = (connected(&gateway).await?, connected(&gateway).await?);

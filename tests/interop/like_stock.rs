@@ -18,14 +18,14 @@ jetstream { store_dir: "<dir>/store", max_file_store: 256MB }
 "#;
 
 /// A client of each.
-struct Both {
+pub(crate) struct Both {
     _servers: [Server; 2],
-    ours: RawNats,
-    stock: RawNats,
+    pub(crate) ours: RawNats,
+    pub(crate) stock: RawNats,
 }
 
 impl Both {
-    fn start() -> Result<Option<Both>> {
+    pub(crate) fn start() -> Result<Option<Both>> {
         if !peers::available(Peer::NatsServer) {
             return Ok(None);
         }
@@ -36,19 +36,34 @@ impl Both {
     }
 
     /// Asks both, and compares. What ours said.
-    fn ask(&mut self, subject: &str, body: &str) -> Result<String> {
+    pub(crate) fn ask(&mut self, subject: &str, body: &str) -> Result<String> {
         let ours = answer(&mut self.ours, subject, body)?;
         let stock = answer(&mut self.stock, subject, body)?;
         ensure!(ours == stock, "{subject} {body}\n ours:  {ours}\n stock: {stock}");
         Ok(ours)
     }
 
-    fn api(&mut self, operation: &str, body: &str) -> Result<String> {
+    pub(crate) fn api(&mut self, operation: &str, body: &str) -> Result<String> {
         self.ask(&format!("$JS.API.{operation}"), body)
     }
 
+    /// The same with a message whose headers differ in their last sixteen bytes.
+    pub(crate) fn api_without_end_of_headers(&mut self, operation: &str, body: &str) -> Result<()> {
+        let subject = format!("$JS.API.{operation}");
+        let [ours, stock] = [&mut self.ours, &mut self.stock].map(|client| {
+            let mut answer: Value = serde_json::from_str(&answer(client, &subject, body)?)?;
+            if let Some(Value::String(headers)) = answer["message"].get_mut("hdrs") {
+                headers.truncate(headers.len().saturating_sub(24));
+            }
+            anyhow::Ok(answer)
+        });
+        let (ours, stock) = (ours?, stock?);
+        ensure!(ours == stock, "{subject} {body}\n ours:  {ours}\n stock: {stock}");
+        Ok(())
+    }
+
     /// All messages up to a status line.
-    fn direct(&mut self, operation: &str, body: &str) -> Result<Vec<String>> {
+    pub(crate) fn direct(&mut self, operation: &str, body: &str) -> Result<Vec<String>> {
         let subject = format!("$JS.API.DIRECT.GET.{operation}");
         let (ours, stock) = (messages(&mut self.ours, &subject, body)?, messages(&mut self.stock, &subject, body)?);
         ensure!(ours == stock, "{subject} {body}\n ours:  {ours:#?}\n stock: {stock:#?}");
@@ -61,14 +76,15 @@ fn answer(client: &mut RawNats, subject: &str, body: &str) -> Result<String> {
     Ok(without_times(&String::from_utf8_lossy(&message.payload)))
 }
 
-fn messages(client: &mut RawNats, subject: &str, body: &str) -> Result<Vec<String>> {
+pub(crate) fn messages(client: &mut RawNats, subject: &str, body: &str) -> Result<Vec<String>> {
     client.send(format!("SUB _INBOX.direct d\r\nPUB {subject} _INBOX.direct {}\r\n{body}\r\n", body.len()))?;
     let mut all = Vec::new();
     for _ in 0..2000 {
         let text = String::from_utf8_lossy(&client.message()?.payload).into_owned();
         // One message stands alone, several have a status line behind them.
         let is_last = text.starts_with("NATS/1.0 ") || !text.contains("Nats-Num-Pending");
-        let lines = text.split("\r\n").filter(|line| !line.starts_with("Nats-Time-Stamp"));
+        let is_time = |line: &str| line.starts_with("Nats-Time-Stamp") || line.starts_with("Nats-Schedule-Next: 2");
+        let lines = text.split("\r\n").filter(|line| !is_time(line));
         all.push(lines.collect::<Vec<_>>().join("|"));
         if is_last {
             client.send("UNSUB d\r\n")?;
@@ -94,6 +110,9 @@ fn level(value: &mut Value) {
         Value::Object(object) => {
             for key in ["created", "ts", "time", "last_ts", "first_ts", "_nats.ver", "cluster"] {
                 object.remove(key);
+            }
+            if let Some(active) = object.get_mut("active") {
+                *active = active.as_i64().is_some_and(|active| active >= 0).into();
             }
             object.values_mut().for_each(level);
         }

@@ -2,10 +2,15 @@
 
 mod async_nats_buckets;
 mod async_nats_client;
+mod backups;
+mod consumers;
 mod like_stock;
+mod like_stock_batches;
+mod like_stock_origins;
 mod mqtt_scripts;
 mod nats_command_line;
 mod nats_scripts;
 mod rumqttc_client;
 mod scripts;
+mod timed_like_stock;
 mod tls;

@@ -130,6 +130,36 @@ fn queues_and_interest() -> Result<()> {
 }
 
 #[test]
+fn a_mirror_and_a_source() -> Result<()> {
+    let Some((_gateway, cli)) = start()? else { return Ok(()) };
+    cli.run(&["stream", "add", "ORDERS", "--subjects", "orders.>", "--defaults"])?.success()?;
+    // With `--mirror` and `--source` it asks questions on a terminal.
+    let folder = tempfile::tempdir()?;
+    for (name, origin) in [("COPY", r#""mirror":{"name":"ORDERS"}"#), ("ALL", r#""sources":[{"name":"ORDERS"}]"#)] {
+        let file = folder.path().join(name);
+        std::fs::write(
+            &file,
+            format!(r#"{{"name":"{name}",{origin},"retention":"limits","storage":"file","num_replicas":1}}"#),
+        )?;
+        cli.run(&["stream", "add", name, "--config", &file.display().to_string()])?.success()?;
+    }
+    cli.run(&["pub", "--jetstream", "orders.new", "order"])?.success()?;
+    for (name, key) in [("COPY", "mirror"), ("ALL", "sources")] {
+        let state = || cli.json(&["stream", "info", name, "--json"]);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while state()?["state"]["messages"] != 1 {
+            ensure!(std::time::Instant::now() < deadline, "{}", state()?);
+        }
+        let info = state()?;
+        let origin = if key == "mirror" { &info[key] } else { &info[key][0] };
+        ensure!(origin["name"] == "ORDERS" && origin["lag"] == 0, "{info}");
+        let said = cli.run(&["stream", "info", name])?.success()?;
+        ensure!(said.contains("ORDERS"), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_consumer_from_add_to_remove() -> Result<()> {
     let Some((_gateway, cli)) = start()? else { return Ok(()) };
     cli.run(&["stream", "add", "ORDERS", "--subjects", "orders.>", "--defaults"])?.success()?;

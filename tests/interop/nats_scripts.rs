@@ -32,6 +32,17 @@ fn nats_py_works_off_queues() -> Result<()> {
 }
 
 #[test]
+fn nats_py_mirrors_and_sources() -> Result<()> {
+    if !peers::available(Peer::NatsPy) {
+        return Ok(());
+    }
+    let gateway = Gateway::start(Gateway::PLAIN)?;
+    let said = python::run("edge_origins.py", &[&gateway.url()], LIMIT)?.success()?;
+    assert_eq!(said, "mirror\nsources\nbucket\n");
+    Ok(())
+}
+
+#[test]
 fn nats_js_by_tcp_and_websocket() -> Result<()> {
     if !peers::available(Peer::NatsJs) {
         return Ok(());
@@ -73,6 +84,17 @@ fn push_consumers_and_buckets_of_nats_js() -> Result<()> {
     let gateway = Gateway::start(Gateway::PLAIN)?;
     let said = node::run("edge_buckets.mjs", &[&gateway.url()], LIMIT)?.success()?;
     assert_eq!(said, "push\nordered\nvalues\nwatch\n");
+    Ok(())
+}
+
+#[test]
+fn batches_of_nats_js() -> Result<()> {
+    if !peers::available(Peer::NatsJs) {
+        return Ok(());
+    }
+    let gateway = Gateway::start(Gateway::PLAIN)?;
+    let said = node::run("edge_batches.mjs", &[&gateway.url()], LIMIT)?.success()?;
+    assert_eq!(said, "atomic\nfast\nrefused\n");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It has to cost less than what it measures: raw sockets, ready-made frames, batched writes, bytes counted instead of parsed. What counts is
 //! the server's CPU per operation, read from `/proc`; throughput and latency on a shared machine are only worth comparing within a round.
-//! Every run starts a fresh server on an empty store, so nothing is left over from the run before. Tables go to standard output,
+//! A run from which the host of a virtual machine took cores is done again. Every run starts a fresh server on an empty store, so nothing is left over from the run before. Tables go to standard output,
 //! what is being done to standard error; nothing else is written.
 
 mod buckets;
@@ -22,6 +22,7 @@ mod ring;
 mod sessions;
 mod side;
 mod stall;
+mod stolen;
 mod stopwatch;
 mod stored;
 mod tls;
@@ -65,9 +66,14 @@ fn main() -> ExitCode {
         let mut report = Report::new(workload.name, workload.table);
         for round in 0..arguments.rounds.max(1) {
             for side in workload.sides.iter().filter(|side| !arguments.ours || **side == Side::Ours) {
-                match (workload.run)(*side, arguments.scale) {
-                    Ok(outcome) => {
-                        eprintln!("{} · {side} · round {}: {outcome:.3?}", workload.name, round + 1);
+                match stolen::least_stolen(|| (workload.run)(*side, arguments.scale)) {
+                    Ok((outcome, share)) => {
+                        eprintln!(
+                            "{} · {side} · round {}: {outcome:.3?}, stolen {:.1} %",
+                            workload.name,
+                            round + 1,
+                            share * 100.0
+                        );
                         report.add(*side, outcome);
                     }
                     Err(error) => failed.push(format!("{} · {side}: {error:#}", workload.name)),

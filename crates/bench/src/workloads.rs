@@ -43,7 +43,7 @@ const fn single(name: &'static str, sides: &'static [Side], run: fn(Side, f64) -
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const WORKLOADS: [Workload; 36] = [
+pub(crate) const WORKLOADS: [Workload; 37] = [
     work("publish only, 128 B", NATS, |side, scale| publish::run(side, 128, scale)),
     work("1 → 1, 16 B", NATS, |side, scale| fan_out::run(side, 1, 16, scale)),
     work("1 → 1, 128 B", NATS, |side, scale| fan_out::run(side, 1, 128, scale)),
@@ -52,6 +52,9 @@ pub(crate) const WORKLOADS: [Workload; 36] = [
     work("request-reply, 1 requester", NATS, |side, scale| requests::run(side, 1, scale)),
     work("request-reply, 16 requesters", NATS, |side, scale| requests::run(side, 16, scale)),
     work("JetStream publish, file, 256 B, 256 in flight", DURABLE, |side, scale| jetstream::publish(side, 256, scale)),
+    work("JetStream publish, file, 256 B, 1,000 in flight", DURABLE, |side, scale| {
+        jetstream::publish(side, 1_000, scale)
+    }),
     work("JetStream publish, file, 256 B, 1 in flight", DURABLE, |side, scale| jetstream::publish(side, 1, scale)),
     work("JetStream pull, 256 B, batch 100, explicit ack", NATS, jetstream::consume),
     work("JetStream push, 256 B, explicit ack", NATS, |side, scale| push::run(side, Acknowledges::Explicitly, scale)),

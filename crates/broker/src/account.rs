@@ -43,6 +43,8 @@ pub(crate) enum Service {
     JetStreamApi,
     /// `$SYS.REQ.USER.INFO`
     UserInfo,
+    /// A snapshot's acknowledgements, or a restore's pieces, by its number.
+    Snapshot(u32),
     /// The shell answers, see [`crate::Broker::serve`].
     Shell(ServiceId),
 }

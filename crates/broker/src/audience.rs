@@ -42,6 +42,7 @@ impl Broker {
 
     /// A row of this filter came or went.
     pub(crate) fn audience_changed(&mut self, account: AccountId, filter: &Filter) {
+        self.snapshots.interest_changed();
         if self.audiences.by_subject.is_empty() || account != GLOBAL {
             return;
         }

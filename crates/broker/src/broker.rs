@@ -28,11 +28,13 @@ use crate::effect::{CloseReason, Effect, Notice};
 use crate::identity::{ConnectionId, Now};
 use crate::leaf::LocalInterest;
 use crate::mqtt_client::MqttSide;
+use crate::origins::OriginSide;
 use crate::outbox::{Frame, Outbox, OutboxLimits, Traffic};
 use crate::plan::PlanCache;
 use crate::pullers::Pullers;
 use crate::routing::Random;
 use crate::settings::Settings;
+use crate::snapshots::Snapshots;
 use crate::subscription::{Interest, NewSubscription, Subscription, SubscriptionId, Subscriptions};
 use crate::timers::Timers;
 
@@ -103,7 +105,7 @@ pub enum Refusal {
 }
 
 /// A slot that no connection gets, for internal subscriptions.
-const INTERNAL_SLOT: u32 = ConnectionId::MAX_SLOTS as u32 - 1;
+pub(crate) const INTERNAL_SLOT: u32 = ConnectionId::MAX_SLOTS as u32 - 1;
 
 /// See the module.
 #[derive(Debug)]
@@ -118,6 +120,10 @@ pub struct Broker {
     pub(crate) store: StoreSide,
     pub(crate) audiences: Audiences,
     pub(crate) pullers: Pullers,
+    pub(crate) origins: OriginSide,
+    /// Requests that end consumers which are not wanted any more.
+    pub(crate) origins_farewells: Vec<String>,
+    pub(crate) snapshots: Snapshots,
     pub(crate) mqtt: MqttSide,
     timers: Timers,
     /// When the outbox's idle buffers were last trimmed.
@@ -202,6 +208,9 @@ impl Broker {
             store: StoreSide::default(),
             audiences: Audiences::default(),
             pullers: Pullers::default(),
+            origins: OriginSide::default(),
+            origins_farewells: Vec::new(),
+            snapshots: Snapshots::default(),
             mqtt: MqttSide::default(),
             timers: Timers::default(),
             trimmed: 0,
@@ -340,8 +349,9 @@ impl Broker {
     /// When [`Broker::tick`] is to be called, in microseconds of [`Now::micros`].
     #[must_use]
     pub fn poll_timeout(&self, out: &Outbox) -> Option<u64> {
-        let sides = [self.store.poll_timeout(), self.mqtt.poll_timeout(), self.pullers.poll_timeout()];
-        sides.into_iter().chain([self.timers.first(), out.poll_timeout()]).flatten().min()
+        let pulled = [self.pullers.poll_timeout(), self.origins.poll_timeout()];
+        let sides = [self.store.poll_timeout(), self.mqtt.poll_timeout()].into_iter().chain(pulled);
+        sides.chain([self.timers.first(), out.poll_timeout(), self.snapshots.poll_timeout()]).flatten().min()
     }
 
     /// Handles the deadlines that have passed.
@@ -361,6 +371,8 @@ impl Broker {
         }
         self.tick_store(now, out);
         self.tick_pullers(now, out);
+        self.tick_origins(now, out);
+        self.tick_snapshots(now, out);
         self.tick_crowding(now, out);
         out.tick(now.micros);
         if now.micros.saturating_sub(self.trimmed) >= TRIM_MICROS {

@@ -12,16 +12,19 @@
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
 //! and API calls have a quarter more.
 
-use ::jetstream_api::{publish_ack, publish_refused};
+use ::jetstream_api::{batch_answer, counter_ack, publish_ack, publish_refused};
 use jetstream::api_error;
+use jetstream::batching::BatchAnswer;
 use jetstream::command::{
     Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, Pull, QueueFor, Recipient, Request,
     Span, Ticket, Turn,
 };
 use jetstream::identity::{ConsumerId, StreamId};
+use jetstream::templates;
 use subject::Filter;
 
 use crate::account::{GLOBAL, Service, Target};
+use crate::advisories::Audited;
 use crate::broker::Broker;
 use crate::connection::Kind;
 use crate::credit::{Owed, Promises};
@@ -32,6 +35,7 @@ use crate::outbox::Outbox;
 use crate::plan::Plan;
 use crate::routing::{Message, Origin};
 use crate::settings::Settings;
+use crate::snapshots;
 
 /// "Answer on the reply subject."
 pub(crate) const NO_TICKET: Ticket = Ticket(0, 0);
@@ -54,15 +58,19 @@ pub(crate) struct StoreSide {
     /// Bytes of batches that were taken and are not back.
     in_flight: usize,
     streams: std::collections::BTreeMap<StreamId, StreamRow>,
+    /// Subjects of templates, by what they are known by.
+    templates: std::collections::BTreeMap<StreamId, Vec<Filter>>,
     /// What streams capture that are forwarded: it does not cross leaf links live as well.
     forwarded: Vec<Filter>,
-    consumers: std::collections::BTreeMap<ConsumerId, Vec<Filter>>,
+    consumers: std::collections::BTreeMap<ConsumerId, ConsumerRow>,
     /// Who asked the requests that are at the store, in their order; answers come in the same.
     asked: std::collections::VecDeque<(Asked, usize)>,
     /// Who asked what the store answers later, by its number. Bounded by the purges that JetStream has at work.
     later: std::collections::BTreeMap<u64, Asked>,
     /// Bytes of pulls and requests at the store that lie in no arena.
     boxed: usize,
+    /// Bytes of messages of origins that are at the store.
+    pub(crate) taken: usize,
     /// Clients that wait for room, by the time their patience ends: an MQTT client has more of it than others.
     waiters: std::collections::BTreeSet<(u64, ConnectionId)>,
     /// Bytes delivered and not credited back yet, and the connection that must drain first.
@@ -84,9 +92,11 @@ pub(crate) struct Captured {
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
     /// An API call: how it is answered, and where.
-    Api { kind: ::jetstream_api::Kind, reply: Box<[u8]> },
+    Api { kind: ::jetstream_api::Kind, reply: Box<[u8]>, audited: Option<Box<Audited>> },
     /// A message is wanted as it is.
     Direct { stream: Box<str>, headers: bool, reply: Box<[u8]> },
+    /// A snapshot is wanted.
+    Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]> },
     /// The shell, which has seen the answer.
     Shell,
 }
@@ -96,12 +106,36 @@ struct StreamRow {
     name: Box<str>,
     subjects: Vec<Filter>,
     allow_direct: bool,
+    no_ack: bool,
+}
+
+/// Names of stream and consumer, and the subjects of its acknowledgements.
+#[derive(Debug)]
+struct ConsumerRow {
+    stream: Box<str>,
+    name: Box<str>,
+    filters: Vec<Filter>,
 }
 
 impl StoreSide {
-    /// Bytes at the store or on their way.
+    /// A stream's name.
+    pub(crate) fn stream_name(&self, stream: StreamId) -> Option<&str> {
+        self.streams.get(&stream).map(|row| &*row.name)
+    }
+
+    /// Is there such a consumer?
+    pub(crate) fn has_consumer(&self, stream: &str, consumer: &str) -> bool {
+        self.consumers.values().any(|row| *row.stream == *stream && *row.name == *consumer)
+    }
+
+    /// The names of a consumer's stream and of itself.
+    pub(crate) fn consumer_names(&self, consumer: ConsumerId) -> Option<(&str, &str)> {
+        self.consumers.get(&consumer).map(|row| (&*row.stream, &*row.name))
+    }
+
+    /// Bytes at the store or on their way, without what was taken from origins: they have a bound of their own, and publishers do not wait for them.
     fn queued(&self) -> usize {
-        self.in_flight + weight(&self.batch) + self.boxed
+        (self.in_flight + weight(&self.batch) + self.boxed).saturating_sub(self.taken)
     }
 
     /// When the first waiting client's patience ends.
@@ -145,6 +179,16 @@ impl StoreSide {
         self.streams.values().any(|row| row.allow_direct && *row.name == *name)
     }
 
+    /// Is it there, as far as the store has told?
+    pub(crate) fn has_stream(&self, stream: StreamId) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
+    /// Is there one of this name?
+    pub(crate) fn has_stream_named(&self, name: &str) -> bool {
+        self.streams.values().any(|row| *row.name == *name)
+    }
+
     fn recycle(&mut self, mut batch: Batch) {
         self.in_flight = self.in_flight.saturating_sub(weight(&batch));
         batch.clear();
@@ -156,6 +200,11 @@ impl StoreSide {
 
 fn size_of_pull(pull: &Pull) -> usize {
     size_of::<Pull>() + pull.inbox.len() + pull.stream.len() + pull.consumer.len()
+}
+
+/// What a message of an origin counts at the store.
+pub(crate) fn weight_of_take(bytes: usize) -> usize {
+    bytes + COMMAND_BYTES
 }
 
 fn weight(batch: &Batch) -> usize {
@@ -201,15 +250,23 @@ impl Broker {
     /// The store thread finished a turn: answers and deliveries leave now. Empties `turn`.
     pub fn committed(&mut self, now: Now, turn: &mut Turn, out: &mut Outbox) {
         self.store.promises.turned();
+        self.origins.note_time(now);
         // First what exists: who is told of a stream may publish to it in the next moment.
         let mut answered = Vec::new();
         for event in turn.events.drain(..) {
             match event {
                 Event::Answered { number, answer } => answered.push((number, answer)),
+                Event::Slice { ticket: Ticket(number, snapshots::TICKET), messages, next } => {
+                    self.snapshot_slice(now, number, &messages, next, out);
+                }
                 Event::Reopened { .. } => {
                     self.refuse_later(now, out);
+                    self.forget_origins();
+                    self.fail_snapshots(now, out);
                     self.store_event(event, out);
                 }
+                Event::Advisory(advisory) => self.advise(now, &advisory, out),
+                Event::Origins { stream, origins } => self.origins_changed(now, stream, &origins),
                 event => self.store_event(event, out),
             }
         }
@@ -314,6 +371,7 @@ impl Broker {
                     reply: message.reply.into(),
                     payload: message.payload().into(),
                 }),
+                Service::Snapshot(number) => self.snapshot_message(now, *number, message, out),
                 Service::UserInfo => self.answer_user_info(now, origin, message.reply, out),
                 Service::JetStreamApi => self.jetstream_request(now, origin, plan.routed_subject(), message, out),
             }
@@ -376,7 +434,7 @@ impl Broker {
     fn refuse_append(&mut self, now: Now, stream: Option<StreamId>, message: &Message<'_>, out: &mut Outbox) {
         let error = api_error::STREAM_TOO_MANY_REQUESTS;
         if message.ticket == NO_TICKET {
-            self.acknowledge(now, stream.unwrap_or_default(), message.reply, &Outcome::Refused(error), out);
+            self.acknowledge(now, stream.unwrap_or_default(), None, message.reply, &Outcome::Refused(error), out);
         } else {
             self.mqtt_stored(now, message.ticket, &Outcome::Refused(error), out);
         }
@@ -385,19 +443,27 @@ impl Broker {
     fn outcome(&mut self, now: Now, batch: &Batch, command: &Command, outcome: &Outcome, out: &mut Outbox) {
         let arena = &batch.arena;
         if let Command::Append(append) = command
-            && matches!(outcome, Outcome::Refused(_) | Outcome::Appended { duplicate: true, .. })
+            && matches!(
+                outcome,
+                Outcome::Refused(_) | Outcome::Appended { duplicate: true, .. } | Outcome::Batch { stored: false, .. }
+            )
         {
             self.not_queued(batch.queues.get(append.queues.0 as usize..append.queues.1 as usize).unwrap_or_default());
         }
         match (command, outcome) {
+            (Command::Append(append), Outcome::Batch { answers, .. }) if append.ticket == NO_TICKET => {
+                self.answer_batch(now, append.stream, append.reply.of(arena), answers, out);
+            }
             (Command::Append(append), outcome) if append.ticket == NO_TICKET => {
-                self.acknowledge(now, append.stream, append.reply.of(arena), outcome, out);
+                let made = append.stream.is_template().then(|| templates::stream_name(append.subject.of(arena)));
+                self.acknowledge(now, append.stream, made.as_deref(), append.reply.of(arena), outcome, out);
             }
             (Command::Append(Append { ticket, .. }) | Command::Record { ticket, .. }, _)
                 if ticket.1 & SHELL_TICKET != 0 => {}
             (Command::Append(Append { ticket, .. }) | Command::Record { ticket, .. }, outcome) => {
                 self.mqtt_stored(now, *ticket, outcome, out);
             }
+            (Command::Take(take), outcome) => self.origin_outcome(now, take, outcome),
             (Command::Ack(ack), Outcome::Acknowledged { confirm: true }) if !ack.reply.is_empty() => {
                 self.publish(now, Origin::server(GLOBAL), &Message::new(ack.reply.of(arena), b""), out);
             }
@@ -417,6 +483,7 @@ impl Broker {
                     }
                 }
             }
+            (Command::Restore { number, .. }, outcome) => self.restore_done(now, *number, outcome, out),
             (Command::Pull(pull), outcome) => {
                 self.store.boxed = self.store.boxed.saturating_sub(size_of_pull(pull));
                 if let Outcome::Refused(_) = outcome {
@@ -434,17 +501,45 @@ impl Broker {
         }
     }
 
-    /// The PubAck, or its refusal.
-    fn acknowledge(&mut self, now: Now, stream: StreamId, reply: &[u8], outcome: &Outcome, out: &mut Outbox) {
-        if reply.is_empty() {
+    /// What an acknowledgement names: the stream, and the domain if there is one.
+    fn named(&self, stream: StreamId) -> (&str, Option<&str>) {
+        let name = self.store.streams.get(&stream).map_or("", |row| &*row.name);
+        (name, self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()))
+    }
+
+    /// What the sender of a batch is told.
+    fn answer_batch(&mut self, now: Now, stream: StreamId, reply: &[u8], answers: &[BatchAnswer], out: &mut Outbox) {
+        for answer in answers.iter().filter(|_| !reply.is_empty()) {
+            let mut json = std::mem::take(&mut self.json);
+            json.clear();
+            let (name, domain) = self.named(stream);
+            batch_answer(name, domain, answer, &mut json);
+            self.publish(now, Origin::server(GLOBAL), &Message::new(reply, &json), out);
+            self.json = json;
+        }
+    }
+
+    /// The PubAck, or its refusal. `made`: the stream's name, where a template makes it.
+    fn acknowledge(
+        &mut self,
+        now: Now,
+        stream: StreamId,
+        made: Option<&str>,
+        reply: &[u8],
+        outcome: &Outcome,
+        out: &mut Outbox,
+    ) {
+        let row = self.store.streams.get(&stream);
+        if reply.is_empty() || row.is_some_and(|row| row.no_ack) {
             return;
         }
         let mut json = std::mem::take(&mut self.json);
         json.clear();
-        let name = self.store.streams.get(&stream).map_or("", |row| &*row.name);
+        let name = made.unwrap_or_else(|| self.store.streams.get(&stream).map_or("", |row| &*row.name));
         let domain = self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref());
         match outcome {
             Outcome::Appended { sequence, duplicate } => publish_ack(name, domain, sequence.0, *duplicate, &mut json),
+            Outcome::Counted { sequence, total } => counter_ack(name, domain, sequence.0, total, &mut json),
             Outcome::Refused(error) => publish_refused(name, error, &mut json),
             _ => {}
         }
@@ -456,29 +551,44 @@ impl Broker {
 
     fn store_event(&mut self, event: Event, out: &mut Outbox) {
         match event {
-            Event::StreamUp { stream, name, subjects, allow_direct, .. } => {
+            Event::StreamUp { stream, name, subjects, allow_direct, no_ack, .. } => {
                 self.stream_down(stream);
                 let subjects: Vec<Filter> = subjects.iter().filter_map(|text| Filter::parse(text).ok()).collect();
                 for filter in &subjects {
                     self.change_row(GLOBAL, filter, Target::Stream(stream), true);
                 }
-                self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct });
+                self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct, no_ack });
                 self.forwarded_changed();
+                // It may be somebody's origin.
+                self.origins.reachable();
             }
-            Event::StreamDown { stream } => self.stream_down(stream),
-            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source } => {
+            Event::StreamDown { stream } => {
+                self.origins_down(stream);
+                self.stream_down(stream);
+            }
+            Event::TemplateUp { id, subjects } => {
+                self.template_down(id);
+                let filters: Vec<Filter> = subjects.iter().filter_map(|text| Filter::parse(text).ok()).collect();
+                for filter in &filters {
+                    self.change_row(GLOBAL, filter, Target::Stream(id), true);
+                }
+                self.store.templates.insert(id, filters);
+            }
+            Event::TemplateDown { id } => self.template_down(id),
+            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source, is_acknowledged } => {
                 self.consumer_down(consumer);
                 if is_source {
                     self.pullers.up(consumer);
                 }
-                let mut filters = ack_filters(&stream, &name);
+                // An acknowledgement that nobody takes is as good as one to nobody.
+                let mut filters = if is_acknowledged { ack_filters(&stream, &name) } else { Vec::new() };
                 if deliver_subject.is_some() {
                     filters.extend(flow_filters(&stream, &name));
                 }
                 for filter in &filters {
                     self.change_row(GLOBAL, filter, Target::Ack(consumer), true);
                 }
-                self.store.consumers.insert(consumer, filters);
+                self.store.consumers.insert(consumer, ConsumerRow { stream, name, filters });
                 if let Some(subject) = deliver_subject {
                     self.watch_audience(consumer, &subject);
                 }
@@ -487,10 +597,12 @@ impl Broker {
             // `forward` and the log take these from the turn before it comes here.
             Event::Reopened { .. } => self.attach_sessions_again(),
             Event::QueueDropped { session, messages } => self.queue_dropped(session, messages, out),
-            Event::Slice { .. }
+            Event::Origins { .. }
+            | Event::Slice { .. }
             | Event::Removed { .. }
             | Event::Ledger { .. }
             | Event::Stored { .. }
+            | Event::Advisory(_)
             | Event::Full(_)
             | Event::Answered { .. } => {}
         }
@@ -502,6 +614,12 @@ impl Broker {
             self.change_row(GLOBAL, filter, Target::Stream(stream), false);
         }
         self.forwarded_changed();
+    }
+
+    fn template_down(&mut self, id: StreamId) {
+        for filter in self.store.templates.remove(&id).unwrap_or_default() {
+            self.change_row(GLOBAL, &filter, Target::Stream(id), false);
+        }
     }
 
     /// A stream came, went, or captures other subjects, whoever made it.
@@ -519,8 +637,8 @@ impl Broker {
     fn consumer_down(&mut self, consumer: ConsumerId) {
         self.forget_audience(consumer);
         self.pullers.down(consumer);
-        let Some(filters) = self.store.consumers.remove(&consumer) else { return };
-        for filter in &filters {
+        let Some(row) = self.store.consumers.remove(&consumer) else { return };
+        for filter in &row.filters {
             self.change_row(GLOBAL, filter, Target::Ack(consumer), false);
         }
     }

@@ -106,7 +106,11 @@ mod tests {
         let (link, client) = (ConnectionId::new(0, 1, 1), ConnectionId::new(0, 2, 1));
         let mut promises = Promises::default();
         promises.know(&[link]);
-        assert_eq!(promises.give(client, 10, 10 * LINK_SHARE), (10 * LINK_SHARE, 10 * LINK_SHARE), "it comes back as it is");
+        assert_eq!(
+            promises.give(client, 10, 10 * LINK_SHARE),
+            (10 * LINK_SHARE, 10 * LINK_SHARE),
+            "it comes back as it is"
+        );
         assert_eq!(promises.give(link, 0, 1_000), (1_000, 2_000), "the link has sent all");
         let half = LINK_SHARE / 2;
         assert_eq!(promises.give(link, half as usize, 10 * half), (half - 1_000, half - 1_000));

@@ -32,6 +32,12 @@ struct Whom<'a> {
     reply: &'a [u8],
 }
 
+/// A reset is heard by the consumer itself: when there is none, nobody answers.
+fn is_absent(kind: Kind, answer: &Answer) -> bool {
+    let unknown = [api_error::STREAM_NOT_FOUND.err_code, api_error::CONSUMER_NOT_FOUND.err_code];
+    kind == Kind::ConsumerReset && matches!(answer, Answer::Error(error) if unknown.contains(&error.err_code))
+}
+
 /// What the headers of a request demand.
 fn demands<'a>(message: &Message<'a>) -> Demands<'a> {
     if message.header_len == 0 {
@@ -84,12 +90,28 @@ impl Broker {
         self.pullers.asked(reply);
         match parse_demanding(operation, message.payload(), demands(message)) {
             Parsed::Request(kind, _) if self.store.is_overloaded(&self.settings) => {
-                self.refuse_request(now, reply, kind, &api_error::CLUSTER_NOT_AVAIL, out);
+                self.refuse_request(now, origin, kind, (subject, message), &api_error::CLUSTER_NOT_AVAIL, out);
             }
             Parsed::Request(kind, request) => {
-                let size = message.payload().len() + reply.len();
-                self.store.ask(request, Asked::Api { kind, reply: reply.into() }, size);
+                let audited = self.audited(origin, subject, message.payload());
+                let size = message.payload().len() + reply.len() + audited.as_ref().map_or(0, |audited| audited.size());
+                self.store.ask(request, Asked::Api { kind, reply: reply.into(), audited }, size);
             }
+            Parsed::Snapshot { stream, request } if !self.store.has_stream_named(&stream) => {
+                drop(request);
+                let error = &api_error::STREAM_NOT_FOUND;
+                self.refuse_request(now, origin, Kind::StreamSnapshot, (subject, message), error, out);
+            }
+            Parsed::Snapshot { stream, request } => match request {
+                Ok(request) => {
+                    let size = request.deliver_subject.len() + reply.len();
+                    let asked = Request::StreamSnapshot { name: stream, consumers: request.consumers };
+                    self.store.ask(asked, Asked::Snapshot { request: Box::new(request), reply: reply.into() }, size);
+                }
+                Err(error) => {
+                    self.refuse_request(now, origin, Kind::StreamSnapshot, (subject, message), &error, out);
+                }
+            },
             // It is over before it began: who asks again is not read until there is room.
             Parsed::Pull(pull) if self.store.is_overloaded(&self.settings) => {
                 let line = format!(
@@ -106,42 +128,63 @@ impl Broker {
             Parsed::DirectGet { .. } if self.store.is_overloaded(&self.settings) => {
                 self.publish_status(now, reply, NO_RESPONDERS, out);
             }
-            Parsed::DirectGet { stream, get, headers } if self.store.allows_direct(&stream) => {
-                let name = stream.clone();
-                let request = match get {
-                    DirectRequest::One(get) => Request::MessageGet { name, get },
-                    DirectRequest::Several(mut get) => {
-                        if get.max_bytes == 0 {
-                            get.max_bytes = self.settings.max_pending as u64;
-                        }
-                        Request::DirectGet { name, get }
-                    }
-                };
-                let size = message.payload().len() + reply.len();
-                self.store.ask(request, Asked::Direct { stream, headers, reply: reply.into() }, size);
-            }
-            Parsed::DirectGet { .. } => self.publish_status(now, reply, NO_RESPONDERS, out),
-            Parsed::Status { stream, consumer: Some(consumer), .. } if !self.has_consumer(&stream, &consumer) => {
+            Parsed::DirectGet { stream, get, headers } => match self.who_answers_for(&stream) {
+                Some(stream) => self.ask_direct(stream, get, headers, message),
+                None => self.publish_status(now, reply, NO_RESPONDERS, out),
+            },
+            Parsed::Status { stream, consumer: Some(consumer), .. } if !self.store.has_consumer(&stream, &consumer) => {
                 self.publish_status(now, reply, NO_RESPONDERS, out);
             }
             Parsed::Status { line, .. } => self.publish_status(now, reply, &line, out),
-            Parsed::Refused(kind, error) => self.refuse_request(now, reply, kind, &error, out),
+            Parsed::Refused(kind, error) => self.refuse_request(now, origin, kind, (subject, message), &error, out),
             Parsed::Unknown => {}
         }
+    }
+
+    pub(crate) fn api_server(&self) -> Server<'_> {
+        Server {
+            domain: self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()),
+            name: &self.settings.server.name,
+            version: &self.settings.server.version,
+            origins: None,
+        }
+    }
+
+    fn ask_direct(&mut self, stream: Box<str>, get: DirectRequest, headers: bool, message: &Message<'_>) {
+        let name = stream.clone();
+        let request = match get {
+            DirectRequest::One(get) => Request::MessageGet { name, get },
+            DirectRequest::Several(mut get) => {
+                if get.max_bytes == 0 {
+                    get.max_bytes = self.settings.max_pending as u64;
+                }
+                Request::DirectGet { name, get }
+            }
+        };
+        let size = message.payload().len() + message.reply.len();
+        self.store.ask(request, Asked::Direct { stream, headers, reply: message.reply.into() }, size);
+    }
+
+    /// The stream that direct gets for a stream are answered from: itself, or a mirror of it.
+    fn who_answers_for(&self, name: &str) -> Option<Box<str>> {
+        if self.store.allows_direct(name) { Some(name.into()) } else { self.origins.standing_for(name).map(Box::from) }
     }
 
     /// The store answered a request.
     pub(crate) fn jetstream_answer(&mut self, now: Now, asked: &Asked, answer: &Answer, out: &mut Outbox) {
         match asked {
-            Asked::Api { kind, reply } => {
+            Asked::Api { kind, .. } if is_absent(*kind, answer) => {}
+            Asked::Snapshot { request, reply } => self.snapshot_answer(now, request, reply, answer, out),
+            Asked::Api { kind, reply, audited } => {
+                if let Answer::Restorable(config) = answer {
+                    return self.begin_restore(now, config, reply, out);
+                }
                 let mut json = Vec::with_capacity(512);
-                let server = Server {
-                    domain: self.settings.jetstream.as_ref().and_then(|settings| settings.domain.as_deref()),
-                    name: &self.settings.server.name,
-                    version: &self.settings.server.version,
-                };
+                let shows_origins = matches!(answer, Answer::Stream(_) | Answer::StreamList { .. });
+                let origins = shows_origins.then(|| self.origins.infos(now));
+                let server = Server { origins: origins.as_ref(), ..self.api_server() };
                 // Headers first, if there are any.
-                if let Answer::Consumer(info) = answer
+                if let Answer::Consumer(info) | Answer::Reset { info, .. } = answer
                     && let Some(identity) = &info.stream_identity
                 {
                     json.extend_from_slice(format!("NATS/1.0\r\n{IDENTITY}: {identity}\r\n\r\n").as_bytes());
@@ -150,6 +193,10 @@ impl Broker {
                 encode(*kind, answer, &server, &mut json);
                 let message = Message { header_len, ..Message::new(reply, &json) };
                 self.publish(now, Origin::server(GLOBAL), &message, out);
+                // Resets go to the consumer itself, past those that are told of.
+                if let Some(audited) = audited.as_ref().filter(|_| *kind != Kind::ConsumerReset) {
+                    self.audit(now, audited, &json[header_len..], out);
+                }
             }
             Asked::Direct { stream, headers, reply } => {
                 let whom = Whom { stream, headers: *headers, reply };
@@ -208,10 +255,26 @@ impl Broker {
         self.publish_status(now, &pull.inbox, NO_RESPONDERS, out);
     }
 
-    fn refuse_request(&mut self, now: Now, reply: &[u8], kind: Kind, error: &ApiError, out: &mut Outbox) {
+    fn refuse_request(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        kind: Kind,
+        (subject, request): (&[u8], &Message<'_>),
+        error: &ApiError,
+        out: &mut Outbox,
+    ) {
         let mut json = Vec::with_capacity(256);
         encode_error(kind, error, &mut json);
-        self.publish(now, Origin::server(GLOBAL), &Message::new(reply, &json), out);
+        self.publish(now, Origin::server(GLOBAL), &Message::new(request.reply, &json), out);
+        if !self.store.is_overloaded(&self.settings) {
+            self.store.ask(Request::Refused, Asked::Shell, 0);
+        }
+        if kind != Kind::ConsumerReset
+            && let Some(audited) = self.audited(origin, subject, request.payload())
+        {
+            self.audit(now, &audited, &json, out);
+        }
     }
 
     /// A message that is a status line and nothing else.
@@ -219,15 +282,5 @@ impl Broker {
         let headers = format!("NATS/1.0 {line}\r\n\r\n");
         let message = Message { header_len: headers.len(), ..Message::new(reply, headers.as_bytes()) };
         self.publish(now, Origin::server(GLOBAL), &message, out);
-    }
-
-    /// Its acknowledgements are waited for, so it exists.
-    fn has_consumer(&self, stream: &str, consumer: &str) -> bool {
-        let mut found = false;
-        let subject = format!("$JS.ACK.{stream}.{consumer}.1.1.1.1.1");
-        self.accounts[GLOBAL as usize]
-            .index
-            .for_each_match(subject.as_bytes(), |target| found |= matches!(target, Target::Ack(_)));
-        found
     }
 }

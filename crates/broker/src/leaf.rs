@@ -108,6 +108,7 @@ impl Broker {
         self.links.push(id);
         self.announce_all(id, out);
         self.notices.push_back(Notice::HubInterest { id });
+        self.origins.reachable();
     }
 
     pub(crate) fn closed_leaf(
@@ -119,6 +120,7 @@ impl Broker {
     ) {
         self.links.retain(|other| *other != id);
         self.pullers.link_closed(id);
+        self.origins.link_closed();
         for subscription in link.wanted.into_values() {
             self.unsubscribe(subscription);
         }

@@ -4,6 +4,7 @@
 //! JetStream commands. See [`broker`] for the picture and for how a kind of client plugs in.
 
 mod account;
+mod advisories;
 mod audience;
 mod authorization;
 pub mod broker;
@@ -20,6 +21,7 @@ mod model_tests;
 mod monitoring;
 mod mqtt_client;
 mod nats_client;
+mod origins;
 mod outbox;
 mod permissions;
 mod plan;
@@ -28,6 +30,7 @@ mod reload;
 mod routing;
 mod services;
 mod settings;
+mod snapshots;
 mod subscription;
 #[cfg(test)]
 mod testscripts;

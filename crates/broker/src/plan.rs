@@ -49,6 +49,8 @@ pub(crate) enum Reach {
     Mqtt(MqttGrant),
     /// The gateway's own engine; its number.
     Internal(u32),
+    /// The puller of a stream's origin; its number.
+    Origin(u32),
 }
 
 /// One subscription that gets the message.
@@ -267,6 +269,7 @@ impl Plan {
             Interest::Mqtt(grant) if !grant.admits(self.routed_subject()) => return,
             Interest::Mqtt(grant) => Reach::Mqtt(grant),
             Interest::Internal(number) => Reach::Internal(number),
+            Interest::Origin(number) => Reach::Origin(number),
         };
         self.targets.push(PlanTarget { slot, subscription: id, reach, prefix: (start, self.bytes.len() as u32) });
     }
@@ -286,6 +289,8 @@ impl Plan {
                 _ => {}
             }
         }
+        // A stream that is there comes before one that would be made.
+        self.streams.sort_unstable_by_key(|stream| stream.is_template());
         // Overlapping filters of one session: one copy, with the highest of their qualities. [MQTT-3.3.5-1]
         self.sessions.sort_unstable_by_key(|(session, quality)| (*session, std::cmp::Reverse(*quality)));
         self.sessions.dedup_by_key(|(session, _)| *session);

@@ -39,6 +39,8 @@ pub(crate) enum Interest {
     Mqtt(MqttGrant),
     /// The gateway's own engine, under this number: becomes a [`crate::Notice::Message`].
     Internal(u32),
+    /// The puller of a stream's origin with this number, see [`crate::origins`].
+    Origin(u32),
 }
 
 /// How an MQTT filter was granted.

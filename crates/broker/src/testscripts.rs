@@ -14,6 +14,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use goldenscript::{Command, Context};
+use jetstream::advisory::{Action, Advisory, DeliveryFact};
+use jetstream::batching::BatchAnswer;
 use jetstream::command::{Answer, Batch, Command as StoreCommand, Event, Outcome, Turn};
 use jetstream::identity::{ConsumerId, Sequence, StreamId};
 
@@ -167,10 +169,15 @@ impl Runner {
         output
     }
 
-    fn stored(&mut self) {
+    fn stored(&mut self, in_batch: bool) {
         let mut turn = Turn::default();
         for batch in self.batches.drain(..) {
             let outcomes = batch.commands.iter().map(|command| match command {
+                StoreCommand::Append(_) if in_batch => {
+                    let (sequence, batch) = (Sequence(9), "B".into());
+                    let ack = BatchAnswer::Committed { sequence, duplicate: false, batch, count: 3 };
+                    Outcome::Batch { stored: true, answers: vec![BatchAnswer::Staged, ack] }
+                }
                 StoreCommand::Append(_) => {
                     self.sequence += 1;
                     Outcome::Appended { sequence: Sequence(self.sequence), duplicate: false }
@@ -252,7 +259,7 @@ impl goldenscript::Runner for Runner {
                 self.broker.tick(self.now, &mut self.out);
             }
             "store" => output += &self.store(),
-            "stored" => self.stored(),
+            "stored" => self.stored(arguments.next_pos() == Some("batch")),
             "stream" => {
                 let name = arguments.next_pos().ok_or("which?")?.into();
                 let mut subjects = Vec::new();
@@ -261,7 +268,8 @@ impl goldenscript::Runner for Runner {
                 }
                 let stream = StreamId(16);
                 let state = jetstream::store::StreamState::default();
-                self.event(Event::StreamUp { stream, name, subjects, allow_direct: false, state });
+                let no_ack = arguments.take_key("no_ack").is_some();
+                self.event(Event::StreamUp { stream, name, subjects, allow_direct: false, no_ack, state });
             }
             "consumer" => {
                 let stream = arguments.next_pos().ok_or("which stream?")?.into();
@@ -272,7 +280,16 @@ impl goldenscript::Runner for Runner {
                     name,
                     deliver_subject: None,
                     is_source: false,
+                    is_acknowledged: true,
                 });
+            }
+            "told" => {
+                let consumer = ConsumerId(arguments.next_pos().map_or(Ok(1), str::parse)?);
+                let (sequence, consumer_sequence, deliveries) = (Sequence(7), 9, 2);
+                let what = DeliveryFact::Refused;
+                self.event(Event::Advisory(Advisory::Consumer { consumer, action: Action::Create }));
+                let told = Advisory::Delivery { consumer, what, sequence, consumer_sequence, deliveries };
+                self.event(Event::Advisory(told));
             }
             other => return Err(format!("unknown command {other}").into()),
         }

@@ -128,7 +128,7 @@ fn refusal(command: &Command) -> Outcome {
     match command {
         Command::Ack(_) => Outcome::Acknowledged { confirm: false },
         Command::Request(_) => Outcome::Answer(Box::new(Answer::Error(api_error::CLUSTER_NOT_AVAIL))),
-        Command::Append(_) | Command::Pull(_) | Command::Record { .. } => {
+        Command::Append(_) | Command::Take(_) | Command::Pull(_) | Command::Record { .. } | Command::Restore { .. } => {
             Outcome::Refused(api_error::CLUSTER_NOT_AVAIL)
         }
         _ => Outcome::Done,

@@ -2,19 +2,16 @@
 
 use crate::json::Object;
 use crate::stream_check::{MAX_DESCRIPTION, MAX_METADATA, MAX_NAME, is_token, metadata_size};
-use crate::stream_config::metadata;
+use crate::stream_config::{metadata, without_servers_own};
 use crate::wire::{Time, is_zero};
 use jetstream::api_error::{self, ApiError};
-use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Push};
+use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Priority, PriorityPolicy, Push};
 use jetstream::identity::{Sequence, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use subject::Filter;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-
-/// Fields of stock that this version does not build, besides those that have an error of their own.
-const UNSUPPORTED: [&str; 4] = ["sample_freq", "priority_groups", "priority_policy", "priority_timeout"];
 
 /// How often a consumer that a source acknowledges by flow control tells that it lives, nanoseconds.
 const SOURCE_HEARTBEAT: u64 = 1_000_000_000;
@@ -49,7 +46,6 @@ pub(crate) struct Draft {
     replicas: i64,
     push: Push,
     pause_until: Option<String>,
-    unsupported: Option<&'static str>,
 }
 
 /// Reads `config` of a create request: types and fields, no meaning yet.
@@ -101,10 +97,9 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.sourcing = body.flag("sourcing")?;
     config.replay_original = body.word("replay_policy", &[("instant", false), ("original", true)])?;
     let pause_until = body.text("pause_until")?;
-    for key in UNSUPPORTED {
-        body.unsupported(key);
-    }
-    let unsupported = body.finish()?;
+    config.sample_frequency = body.text_or_empty("sample_freq")?.into();
+    config.priority = read_priority(&mut body)?;
+    body.finish()?;
     Ok(Draft {
         name,
         durable_name,
@@ -121,7 +116,6 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
         replicas,
         push,
         pause_until,
-        unsupported,
     })
 }
 
@@ -134,6 +128,19 @@ fn read_push(body: &mut Object) -> Result<Push, ApiError> {
         heartbeat_ns: u64::try_from(body.duration("idle_heartbeat")?).unwrap_or(0),
         rate_limit: body.unsigned("rate_limit_bps")?,
     })
+}
+
+fn read_priority(body: &mut Object) -> Result<Priority, ApiError> {
+    let groups = body.texts("priority_groups")?.into_iter().map(Into::into).collect();
+    let words = [
+        ("none", PriorityPolicy::None),
+        ("overflow", PriorityPolicy::Overflow),
+        ("pinned_client", PriorityPolicy::PinnedClient),
+        ("prioritized", PriorityPolicy::Prioritized),
+    ];
+    let policy = body.word_or("priority_policy", &words, |value| format!("unknown priority policy: {value}"))?;
+    let pinned_ttl_ns = u64::try_from(body.duration("priority_timeout")?).unwrap_or(0);
+    Ok(Priority { groups, policy, pinned_ttl_ns })
 }
 
 /// For whom a hub's consumer is: its own stream, account and domain.
@@ -169,14 +176,11 @@ impl Draft {
         self.config.durable = !self.durable_name.is_empty();
         self.config.name = std::mem::take(&mut self.name).into();
         self.check_texts()?;
-        if let Some(field) = self.unsupported {
-            let text = format_args!("{field}: this value is not supported by this server");
-            return Err(api_error::consumer_create(text));
-        }
         self.finish_push()?;
         self.finish_acknowledgements()?;
         self.finish_requests()?;
         self.config.filters = self.filters()?;
+        self.config.lists_filter = self.filter_subjects.len() == 1;
         self.config.deliver_policy = self.deliver_policy()?;
         // Those are the server's, and told anew in each answer.
         self.config.metadata.retain(|key, _| !key.starts_with("_nats.") || is_of_requester(key));
@@ -353,7 +357,8 @@ pub(crate) fn pause_until(text: &str) -> Result<Option<Timestamp>, ApiError> {
     Ok(Some(time_of(text)?).filter(|until| *until > ZERO_TIME))
 }
 
-fn time_of(text: &str) -> Result<Timestamp, ApiError> {
+/// A time in a request.
+pub(crate) fn time_of(text: &str) -> Result<Timestamp, ApiError> {
     parse_time(text).ok_or_else(|| {
         let text = format_args!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse it");
         api_error::invalid_json(text)
@@ -387,6 +392,8 @@ pub(crate) struct WireConsumerConfig<'a> {
     replay_policy: &'static str,
     #[serde(skip_serializing_if = "is_zero")]
     rate_limit_bps: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    sample_freq: &'a str,
     #[serde(skip_serializing_if = "is_zero")]
     max_waiting: i64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -419,6 +426,12 @@ pub(crate) struct WireConsumerConfig<'a> {
     metadata: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pause_until: Option<Time>,
+    #[serde(skip_serializing_if = "<[Box<str>]>::is_empty")]
+    priority_groups: &'a [Box<str>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority_policy: Option<&'static str>,
+    #[serde(skip_serializing_if = "is_zero")]
+    priority_timeout: u64,
 }
 
 impl<'a> WireConsumerConfig<'a> {
@@ -432,7 +445,7 @@ impl<'a> WireConsumerConfig<'a> {
             DeliverPolicy::LastPerSubject => ("last_per_subject", 0, None),
         };
         let (filter_subject, filter_subjects) = match &config.filters[..] {
-            [one] => (Some(one.as_str()), Vec::new()),
+            [one] if !config.lists_filter => (Some(one.as_str()), Vec::new()),
             many => (None, many.iter().map(Filter::as_str).collect()),
         };
         let push = config.push.as_ref();
@@ -456,6 +469,7 @@ impl<'a> WireConsumerConfig<'a> {
             filter_subjects,
             replay_policy: if config.replay_original { "original" } else { "instant" },
             rate_limit_bps: push.map_or(0, |push| push.rate_limit),
+            sample_freq: &config.sample_frequency,
             max_waiting: config.max_waiting,
             max_ack_pending: config.max_ack_pending,
             flow_control: push.is_some_and(|push| push.flow_control),
@@ -471,8 +485,24 @@ impl<'a> WireConsumerConfig<'a> {
             mem_storage: config.memory_storage,
             direct: config.direct,
             sourcing: config.sourcing,
-            metadata: metadata(&config.metadata, "0", version),
+            metadata: metadata(&config.metadata, jetstream::api_level::of_consumer(config), version),
             pause_until: config.pause_until.map(Time),
+            priority_groups: &config.priority.groups,
+            priority_policy: match config.priority.policy {
+                PriorityPolicy::None => None,
+                PriorityPolicy::Overflow => Some("overflow"),
+                PriorityPolicy::PinnedClient => Some("pinned_client"),
+                PriorityPolicy::Prioritized => Some("prioritized"),
+            },
+            priority_timeout: config.priority.pinned_ttl_ns,
         }
+    }
+}
+
+impl WireConsumerConfig<'_> {
+    /// As it stands in a snapshot: without what a server tells of itself.
+    pub(crate) fn without_server_metadata(mut self) -> Self {
+        without_servers_own(&mut self.metadata);
+        self
     }
 }

@@ -1,8 +1,8 @@
 //! What a request's headers demand beyond its body.
 
 use crate::request::{Parsed, parse};
-use jetstream::api_error;
 use jetstream::command::Request;
+use jetstream::{api_error, api_level};
 
 /// The answer to a pull or a direct get that demands too much.
 const TOO_HIGH: &str = "412 Required Api Level";
@@ -17,11 +17,8 @@ pub struct Demands<'a> {
 }
 
 impl Demands<'_> {
-    /// A level that is no number is as good as one that is too high.
     fn are_too_high(&self) -> bool {
-        let Some(level) = self.level.filter(|level| !level.is_empty()) else { return false };
-        let level = std::str::from_utf8(level).ok().and_then(|level| level.parse::<i64>().ok());
-        level.is_none_or(|level| level > i64::from(crate::API_LEVEL))
+        self.level.is_some_and(|level| !level.is_empty() && api_level::is_too_high(level))
     }
 }
 
@@ -40,6 +37,10 @@ pub fn parse_demanding(subject: &[u8], payload: &[u8], demands: Demands<'_>) -> 
             let identity = identity.map(|identity| String::from_utf8_lossy(identity).into());
             Parsed::Request(kind, Request::SourceCreate { stream, config, action, identity })
         }
+        Parsed::Request(kind, Request::ConsumerReset { stream, name, sequence, .. }) => {
+            let with_identity = demands.identity.is_some();
+            Parsed::Request(kind, Request::ConsumerReset { stream, name, sequence, with_identity })
+        }
         parsed => parsed,
     }
 }
@@ -48,6 +49,7 @@ fn refused(parsed: Parsed) -> Parsed {
     let line = TOO_HIGH.to_owned();
     match parsed {
         Parsed::Request(kind, _) | Parsed::Refused(kind, _) => Parsed::Refused(kind, api_error::REQUIRED_API_LEVEL),
+        Parsed::Snapshot { .. } => Parsed::Refused(crate::request::Kind::StreamSnapshot, api_error::REQUIRED_API_LEVEL),
         Parsed::Pull(pull) => Parsed::Status { line, stream: pull.stream, consumer: Some(pull.consumer) },
         Parsed::DirectGet { stream, .. } => Parsed::Status { line, stream, consumer: None },
         Parsed::Status { stream, consumer, .. } => Parsed::Status { line, stream, consumer },

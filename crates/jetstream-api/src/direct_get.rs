@@ -71,7 +71,7 @@ pub(crate) struct GetFields {
 
 impl GetFields {
     fn of(payload: &[u8]) -> Result<GetFields, &'static str> {
-        json::parse_lenient(payload).ok().and_then(|mut body| GetFields::read(&mut body).ok()).ok_or(MALFORMED)
+        json::parse_lenient(payload, "").ok().and_then(|mut body| GetFields::read(&mut body).ok()).ok_or(MALFORMED)
     }
 
     pub(crate) fn read(body: &mut Object) -> Result<GetFields, ApiError> {

@@ -31,16 +31,17 @@ pub(crate) fn parse(payload: &[u8], go_type: &str) -> Result<Object, ApiError> {
     }
 }
 
-/// Like [`parse`], for the few requests whose unknown fields stock ignores; a plain text as error.
-pub(crate) fn parse_lenient(payload: &[u8]) -> Result<Object, String> {
+/// Like [`parse`], for the few requests whose unknown fields stock ignores; a plain text as error, without the place that the others name.
+pub(crate) fn parse_lenient(payload: &[u8], go_type: &str) -> Result<Object, String> {
     if payload.len() > MAX_BODY {
         return Err(format!("request is larger than {MAX_BODY} bytes"));
     }
     let value: Value = serde_json::from_slice(payload).map_err(|error| {
-        if error.is_eof() { "unexpected end of JSON input".to_owned() } else { syntax(payload, &error) }
+        let text = if error.is_eof() { "unexpected end of JSON input".to_owned() } else { syntax(payload, &error) };
+        text.split_once(" at offset ").map_or(text.clone(), |(text, _)| text.to_owned())
     })?;
     match value {
-        Value::Object(_) => Ok(Object { path: String::new(), fields: into_map(value), unsupported: None }),
+        Value::Object(_) => Ok(Object { path: go_type.to_owned(), fields: into_map(value), unsupported: None }),
         _ => Err("json: not an object".to_owned()),
     }
 }
@@ -90,6 +91,11 @@ fn mismatch(value: &Value, target: &str) -> ApiError {
 }
 
 impl Object {
+    /// An object that stands inside of something else than a request.
+    pub(crate) fn inside(value: Value, path: &str) -> Result<Object, ApiError> {
+        Object::new(value, path.to_owned(), path)
+    }
+
     fn new(value: Value, path: String, go_type: &str) -> Result<Object, ApiError> {
         match value {
             Value::Null | Value::Object(_) => Ok(Object { path, fields: into_map(value), unsupported: None }),
@@ -246,16 +252,37 @@ impl Object {
         value.map(|value| Object::new(value, format!("{}.{key}", self.path), go_type)).transpose()
     }
 
+    /// A list of objects inside.
+    pub(crate) fn objects(&mut self, key: &str, go_type: &str) -> Result<Vec<Object>, ApiError> {
+        let path = format!("{}.{key}", self.path);
+        let values = self.list(key, &format!("*server.{go_type}"), Ok)?;
+        let objects = values.into_iter().enumerate().map(|(n, value)| match value {
+            Value::Null | Value::Object(_) => Object::new(value, path.clone(), go_type),
+            other => Err(mismatch(&other, &format!("{path}.{n} of type server.{go_type}"))),
+        });
+        objects.collect()
+    }
+
     /// One of a few words; the first when it is not there.
     pub(crate) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
+        self.word_or(key, words, |value| format!("can not unmarshal {value:?}"))
+    }
+
+    /// The same, with a text for words that are none of them; it is given the value as JSON.
+    pub(crate) fn word_or<T: Copy>(
+        &mut self,
+        key: &str,
+        words: &[(&str, T)],
+        unknown: impl Fn(&str) -> String,
+    ) -> Result<T, ApiError> {
         let value = self.take(key);
         let found = match &value {
             None => words.first(),
             Some(Value::String(text)) => words.iter().find(|(word, _)| word == text),
             Some(_) => None,
         };
-        let unknown = || api_error::invalid_json(format_args!("can not unmarshal {:?}", value_text(value.as_ref())));
-        found.map(|(_, value)| *value).ok_or_else(unknown)
+        let refused = || api_error::invalid_json(unknown(&value_text(value.as_ref())));
+        found.map(|(_, value)| *value).ok_or_else(refused)
     }
 
     /// A field that stock knows and this version does not build: any value but an empty one is remembered for [`Object::finish`].
@@ -263,18 +290,6 @@ impl Object {
         if self.take(key).is_some_and(|value| !is_default(&value)) {
             self.unsupported.get_or_insert(key);
         }
-    }
-
-    /// Notes that a field has a value that is not built.
-    pub(crate) fn refuse_value(&mut self, key: &'static str, refused: bool) {
-        if refused {
-            self.unsupported.get_or_insert(key);
-        }
-    }
-
-    /// Was there a field with a value that is not built?
-    pub(crate) fn has_unsupported(&self) -> bool {
-        self.unsupported.is_some()
     }
 
     /// Nothing may be left. Gives the first field with a value that is not built.

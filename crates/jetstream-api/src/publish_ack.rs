@@ -4,6 +4,12 @@ use jetstream::api_error::ApiError;
 
 /// Appends `{"stream":"S","domain":"edge","seq":1}`; a duplicate is told with the very blank that stock writes.
 pub fn publish_ack(stream: &str, domain: Option<&str>, sequence: u64, duplicate: bool, into: &mut Vec<u8>) {
+    stored_at(stream, domain, sequence, into);
+    into.extend_from_slice(if duplicate { b",\"duplicate\": true}" } else { b"}" });
+}
+
+/// What each acknowledgement begins with.
+pub(crate) fn stored_at(stream: &str, domain: Option<&str>, sequence: u64, into: &mut Vec<u8>) {
     into.extend_from_slice(b"{\"stream\":");
     text(stream, into);
     if let Some(domain) = domain {
@@ -12,23 +18,38 @@ pub fn publish_ack(stream: &str, domain: Option<&str>, sequence: u64, duplicate:
     }
     into.extend_from_slice(b",\"seq\":");
     number(sequence, into);
-    into.extend_from_slice(if duplicate { b",\"duplicate\": true}" } else { b"}" });
+}
+
+/// Appends `{"stream":"S","seq":1,"val":"5"}`: the acknowledgement of an increment.
+pub fn counter_ack(stream: &str, domain: Option<&str>, sequence: u64, total: &str, into: &mut Vec<u8>) {
+    publish_ack(stream, domain, sequence, false, into);
+    into.pop();
+    into.extend_from_slice(b",\"val\":");
+    text(total, into);
+    into.push(b'}');
 }
 
 /// Appends `{"error":{…},"stream":"S","seq":0}`.
 pub fn publish_refused(stream: &str, error: &ApiError, into: &mut Vec<u8>) {
-    into.extend_from_slice(b"{\"error\":{\"code\":");
+    into.extend_from_slice(b"{\"error\":");
+    put_error(error, into);
+    into.extend_from_slice(b",\"stream\":");
+    text(stream, into);
+    into.extend_from_slice(b",\"seq\":0}");
+}
+
+/// Appends `{"code":…}`.
+pub(crate) fn put_error(error: &ApiError, into: &mut Vec<u8>) {
+    into.extend_from_slice(b"{\"code\":");
     number(u64::from(error.code), into);
     into.extend_from_slice(b",\"err_code\":");
     number(u64::from(error.err_code), into);
     into.extend_from_slice(b",\"description\":");
     text(&error.description, into);
-    into.extend_from_slice(b"},\"stream\":");
-    text(stream, into);
-    into.extend_from_slice(b",\"seq\":0}");
+    into.push(b'}');
 }
 
-fn number(mut value: u64, into: &mut Vec<u8>) {
+pub(crate) fn number(mut value: u64, into: &mut Vec<u8>) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     loop {
@@ -42,7 +63,7 @@ fn number(mut value: u64, into: &mut Vec<u8>) {
     into.extend_from_slice(&digits[at..]);
 }
 
-fn text(value: &str, into: &mut Vec<u8>) {
+pub(crate) fn text(value: &str, into: &mut Vec<u8>) {
     into.push(b'"');
     for byte in value.bytes() {
         match byte {
@@ -82,6 +103,7 @@ mod tests {
             |into| publish_refused("S", &api_error::STREAM_NOT_MATCH, into),
             r#"{"error":{"code":400,"err_code":10060,"description":"expected stream does not match"},"stream":"S","seq":0}"#,
         );
+        check(|into| counter_ack("S", None, 7, "-12", into), r#"{"stream":"S","seq":7,"val":"-12"}"#);
         check(|into| publish_ack("a\"<\u{1}é", None, 0, false, into), r#"{"stream":"a\"\u003c\u0001é","seq":0}"#);
     }
 }

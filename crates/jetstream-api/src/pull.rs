@@ -4,7 +4,7 @@
 
 use crate::json::{self, Object};
 use jetstream::api_error::ApiError;
-use jetstream::command::Pull;
+use jetstream::command::{Pull, PullGroup};
 
 /// Reads a pull request; its inbox is left empty. The error is a status line without `NATS/1.0`.
 pub(crate) fn pull(stream: &str, consumer: &str, payload: &[u8]) -> Result<Pull, String> {
@@ -13,11 +13,12 @@ pub(crate) fn pull(stream: &str, consumer: &str, payload: &[u8]) -> Result<Pull,
     if !text.starts_with(b"{") {
         // A bare number, or nothing; anything else means 1, as for stock.
         let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
-        pull.batch = batch(number.unwrap_or(1));
+        (pull.batch, pull.odd_batch) = batch(number.unwrap_or(1));
         return Ok(pull);
     }
+    pull.is_object = true;
     let bad = |text: &str| format!("400 Bad Request - {text}");
-    let mut body = json::parse_lenient(text).map_err(|text| bad(&text))?;
+    let mut body = json::parse_lenient(text, "").map_err(|text| bad(&text))?;
     read_pull(&mut body, &mut pull).map_err(|error| bad(without_prefix(&error)))?;
     let (Some(heartbeat), expires) = (pull.heartbeat_ms, pull.expires_ms.unwrap_or(0)) else { return Ok(pull) };
     if heartbeat.saturating_mul(2) > expires {
@@ -27,7 +28,7 @@ pub(crate) fn pull(stream: &str, consumer: &str, payload: &[u8]) -> Result<Pull,
 }
 
 fn read_pull(body: &mut Object, pull: &mut Pull) -> Result<(), ApiError> {
-    pull.batch = batch(body.count("batch")?);
+    (pull.batch, pull.odd_batch) = batch(body.count("batch")?);
     pull.no_wait = body.flag("no_wait")?;
     pull.max_bytes = u64::try_from(body.count("max_bytes")?).ok().filter(|bytes| *bytes > 0);
     pull.expires_ms = match body.duration("expires")? {
@@ -37,22 +38,21 @@ fn read_pull(body: &mut Object, pull: &mut Pull) -> Result<(), ApiError> {
         nanos => Some(milliseconds(nanos)),
     };
     pull.heartbeat_ms = Some(body.duration("idle_heartbeat")?).filter(|nanos| *nanos > 0).map(milliseconds);
-    for (key, text) in [
-        ("min_pending", "Not a Overflow Priority consumer"),
-        ("min_ack_pending", "Not a Overflow Priority consumer"),
-        ("id", "Not a Pinned Client Priority consumer"),
-    ] {
-        body.unsupported(key);
-        if body.has_unsupported() {
-            return Err(jetstream::api_error::invalid_json(text));
-        }
-    }
+    let group = PullGroup {
+        group: PullGroup::bounded(&body.text_or_empty("group")?),
+        min_pending: body.signed("min_pending")?,
+        min_ack_pending: body.signed("min_ack_pending")?,
+        pin: PullGroup::bounded(&body.text_or_empty("id")?),
+        priority: body.count("priority")?,
+    };
+    pull.group = (group != PullGroup::default()).then(|| Box::new(group));
     Ok(())
 }
 
-/// At least one; nobody waits for more than this type holds.
-fn batch(number: i64) -> u32 {
-    u32::try_from(number.max(1)).unwrap_or(u32::MAX)
+/// At least one, and what is shown instead of less; nobody waits for more than this type holds.
+fn batch(number: i64) -> (u32, Option<i32>) {
+    let odd = (number < 1).then(|| i32::try_from(number).unwrap_or(i32::MIN));
+    (u32::try_from(number.max(1)).unwrap_or(u32::MAX), odd)
 }
 
 /// Rounded up: what is asked for must not become "none".

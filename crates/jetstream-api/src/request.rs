@@ -4,7 +4,9 @@ use crate::consumer_config;
 use crate::direct_get::{self, DirectRequest, GetFields};
 use crate::json;
 use crate::pull;
+use crate::snapshot::{self, SnapshotRequest};
 use crate::stream_config::{self, Purpose};
+use crate::templates;
 use jetstream::api_error::{self, ApiError};
 use jetstream::command::{ConsumerAction, Pull, Request};
 use jetstream::identity::{Sequence, Timestamp};
@@ -26,7 +28,13 @@ pub enum Kind {
     StreamPurge,
     StreamSnapshot,
     StreamRestore,
+    /// The end of a restore, which stock answers as a creation.
+    StreamRestored,
     StreamLeaderStepdown,
+    TemplateCreate,
+    TemplateNames,
+    TemplateInfo,
+    TemplateDelete,
     StreamPeerRemove,
     /// With or without the message's headers.
     MessageGet {
@@ -49,6 +57,13 @@ pub enum Kind {
 pub enum Parsed {
     /// Ask the store; the answer is written by [`crate::encode`] with this kind.
     Request(Kind, Request),
+    /// A snapshot is wanted: [`Request::StreamSnapshot`] if there is such a stream, whose absence counts before what is wrong with the request.
+    Snapshot {
+        /// The stream.
+        stream: Box<str>,
+        /// How it is to be sent.
+        request: Result<SnapshotRequest, ApiError>,
+    },
     /// Messages are wanted. Its inbox is empty: it is the request's reply subject.
     Pull(Box<Pull>),
     /// Messages are wanted as they are: [`crate::direct_message`], or their payloads alone without `headers`. Nothing found is the status
@@ -92,7 +107,7 @@ pub fn parse(subject: &[u8], payload: &[u8]) -> Parsed {
 }
 
 /// The result of reading a body, for an answer of this kind.
-fn settle(kind: Kind, request: Result<Request, ApiError>) -> Parsed {
+pub(crate) fn settle(kind: Kind, request: Result<Request, ApiError>) -> Parsed {
     match request {
         Ok(request) => Parsed::Request(kind, request),
         Err(error) => Parsed::Refused(kind, error),
@@ -119,13 +134,13 @@ fn stream(rest: &str, payload: &[u8]) -> Parsed {
         (Some("PEER"), Some("REMOVE"), Some(_), None) => {
             Parsed::Refused(Kind::StreamPeerRemove, api_error::CLUSTER_REQUIRED)
         }
+        (Some("TEMPLATE"), Some(operation), name, None) => templates::template(operation, name, payload),
         (Some(verb), Some(name), None, _) => stream_by_name(verb, name, payload),
         _ => Parsed::Unknown,
     }
 }
 
 fn stream_by_name(verb: &str, name: &str, payload: &[u8]) -> Parsed {
-    const ABSENT: &str = "not supported by this server";
     match verb {
         "CREATE" => {
             let request = stream_request(name, payload, Purpose::Create);
@@ -138,14 +153,14 @@ fn stream_by_name(verb: &str, name: &str, payload: &[u8]) -> Parsed {
         "INFO" => stream_info(name, payload),
         "DELETE" => settle(Kind::StreamDelete, no_body(payload).map(|()| Request::StreamDelete { name: name.into() })),
         "PURGE" => settle(Kind::StreamPurge, stream_purge(name, payload)),
-        "SNAPSHOT" => Parsed::Refused(Kind::StreamSnapshot, api_error::stream_snapshot(ABSENT)),
-        "RESTORE" => Parsed::Refused(Kind::StreamRestore, api_error::stream_restore(ABSENT)),
+        "SNAPSHOT" => snapshot::snapshot(name, payload),
+        "RESTORE" => snapshot::restore(name, payload),
         _ => Parsed::Unknown,
     }
 }
 
 /// Some clients say "no body" with an empty object; stock takes it, and blanks.
-fn no_body(payload: &[u8]) -> Result<(), ApiError> {
+pub(crate) fn no_body(payload: &[u8]) -> Result<(), ApiError> {
     let payload = payload.trim_ascii();
     let object = payload.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
     if object.unwrap_or(payload).trim_ascii().is_empty() { Ok(()) } else { Err(api_error::NOT_EMPTY_REQUEST) }
@@ -161,7 +176,7 @@ fn some(text: String) -> Option<Box<str>> {
     if text.is_empty() { None } else { Some(text.into()) }
 }
 
-fn offset(body: &mut json::Object) -> Result<u64, ApiError> {
+pub(crate) fn offset(body: &mut json::Object) -> Result<u64, ApiError> {
     Ok(u64::try_from(body.count("offset")?).unwrap_or(0))
 }
 
@@ -274,7 +289,6 @@ fn consumer(rest: &str, payload: &[u8]) -> Parsed {
 }
 
 fn consumer_by_name(verb: &str, stream: &str, name: &str, payload: &[u8]) -> Parsed {
-    const ABSENT: &str = "not supported by this server";
     let (stream, name) = (stream.into(), name.into());
     match verb {
         "INFO" => settle(Kind::ConsumerInfo, no_body(payload).map(|()| Request::ConsumerInfo { stream, name })),
@@ -283,9 +297,14 @@ fn consumer_by_name(verb: &str, stream: &str, name: &str, payload: &[u8]) -> Par
             let request = pause(payload).map(|until| Request::ConsumerPause { stream, name, until });
             settle(Kind::ConsumerPause, request)
         }
-        "RESET" => Parsed::Refused(Kind::ConsumerReset, api_error::consumer_invalid_reset(ABSENT)),
-        // There are no groups.
-        "UNPIN" => Parsed::Refused(Kind::ConsumerUnpin, api_error::CONSUMER_INVALID_PRIORITY_GROUP),
+        "RESET" => {
+            let request = |sequence| Request::ConsumerReset { stream, name, sequence, with_identity: false };
+            settle(Kind::ConsumerReset, reset(payload).map(request))
+        }
+        "UNPIN" => {
+            let request = unpin(payload).map(|group| Request::ConsumerUnpin { stream, name, group });
+            settle(Kind::ConsumerUnpin, request)
+        }
         _ => Parsed::Unknown,
     }
 }
@@ -296,6 +315,25 @@ fn pause(payload: &[u8]) -> Result<Option<Timestamp>, ApiError> {
     let until = body.text("pause_until")?;
     body.finish()?;
     until.as_deref().map(consumer_config::pause_until).transpose().map(Option::flatten)
+}
+
+/// Where to begin; 0, and an empty body: at the ack floor.
+fn reset(payload: &[u8]) -> Result<Sequence, ApiError> {
+    if payload.is_empty() {
+        return Ok(Sequence(0));
+    }
+    let mut body = json::parse_lenient(payload, "JSApiConsumerResetRequest").map_err(api_error::invalid_json)?;
+    body.unsigned("seq").map(Sequence)
+}
+
+/// The group whose pinned client is to go.
+fn unpin(payload: &[u8]) -> Result<Box<str>, ApiError> {
+    let mut body = json::parse_lenient(payload, "JSApiConsumerUnpinRequest").map_err(api_error::invalid_json)?;
+    let group = body.text_or_empty("group")?;
+    if group.is_empty() {
+        return Err(api_error::invalid_json("consumer group not specified"));
+    }
+    Ok(group.into())
 }
 
 fn consumer_page(payload: &[u8]) -> Result<u64, ApiError> {

@@ -1,13 +1,16 @@
 //! Answers to bytes: the right `type`, the keys in stock's order, an error with what stock puts beside it.
 
 use crate::consumer_config::WireConsumerConfig;
+use crate::origin::{OriginInfos, WireOrigin};
 use crate::request::Kind;
+use crate::snapshot::encode_snapshot;
 use crate::stream_config::WireStreamConfig;
+use crate::templates::encode_template;
 use crate::wire::{Time, is_zero, write};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jetstream::api_error::{self, ApiError};
-use jetstream::command::{AccountInfo, Answer, ConsumerInfo, StreamInfo};
+use jetstream::command::{AccountInfo, Answer, ConsumerInfo, GroupState, StreamInfo};
 use jetstream::identity::{ConsumerSequence, Sequence, Timestamp};
 use jetstream::store::{MessageBuffer, StreamState};
 use serde::Serialize;
@@ -29,6 +32,8 @@ pub struct Server<'a> {
     pub name: &'a str,
     /// The nats-server version we are compatible with.
     pub version: &'a str,
+    /// How the streams' origins are doing; `None`: not known here.
+    pub origins: Option<&'a OriginInfos>,
 }
 
 impl Kind {
@@ -36,7 +41,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Kind::AccountInfo => "account_info_response",
-            Kind::StreamCreate => "stream_create_response",
+            Kind::StreamCreate | Kind::StreamRestored => "stream_create_response",
             Kind::StreamUpdate => "stream_update_response",
             Kind::StreamInfo { .. } => "stream_info_response",
             Kind::StreamNames => "stream_names_response",
@@ -47,6 +52,10 @@ impl Kind {
             Kind::StreamRestore => "stream_restore_response",
             Kind::StreamLeaderStepdown => "stream_leader_stepdown_response",
             Kind::StreamPeerRemove => "stream_remove_peer_response",
+            Kind::TemplateCreate => "stream_template_create_response",
+            Kind::TemplateNames => "stream_template_names_response",
+            Kind::TemplateInfo => "stream_template_info_response",
+            Kind::TemplateDelete => "stream_template_delete_response",
             Kind::MessageGet { .. } => "stream_msg_get_response",
             Kind::MessageDelete => "stream_msg_delete_response",
             Kind::ConsumerCreate => "consumer_create_response",
@@ -65,10 +74,11 @@ impl Kind {
     fn beside_error(self) -> &'static str {
         match self {
             Kind::StreamInfo { .. } => r#","total":0,"offset":0,"limit":0"#,
-            Kind::StreamNames => r#","total":0,"offset":0,"limit":0,"streams":null"#,
+            Kind::StreamNames | Kind::TemplateNames => r#","total":0,"offset":0,"limit":0,"streams":null"#,
             Kind::StreamList => r#","total":0,"offset":0,"limit":0,"streams":[]"#,
             Kind::ConsumerNames | Kind::ConsumerList => r#","total":0,"offset":0,"limit":0,"consumers":[]"#,
             Kind::StreamPurge => r#","purged":0"#,
+            Kind::ConsumerReset => r#","reset_seq":0"#,
             Kind::StreamRestore => r#","deliver_subject":"""#,
             _ => "",
         }
@@ -88,6 +98,10 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
             envelope(kind, &WireStreamList { page, streams }, into);
         }
         Answer::Deleted => envelope(kind, &Success { success: true }, into),
+        Answer::Done => {
+            begin(kind, into);
+            into.push(b'}');
+        }
         Answer::Paused { until, remaining_ns } => envelope(
             kind,
             &Paused {
@@ -99,7 +113,12 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
         ),
         Answer::Purged { count } => envelope(kind, &Purged { success: true, purged: *count }, into),
         Answer::Message(buffer) => message(kind, buffer, into),
+        Answer::Template(info) => encode_template(kind, info, server.version, into),
+        Answer::Snapshot(snapshot) => encode_snapshot(snapshot, server.version, into),
         Answer::Consumer(info) => envelope(kind, &WireConsumer::new(info, server), into),
+        Answer::Reset { info, sequence } => {
+            envelope(kind, &WireReset { consumer: WireConsumer::new(info, server), reset_seq: sequence.0 }, into);
+        }
         Answer::ConsumerNames { names, total, offset } => {
             let page = Page::new(*total, *offset, NAMES_LIMIT);
             envelope(kind, &WireConsumerNames { page, consumers: names }, into);
@@ -109,10 +128,12 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
             let page = Page::new(*total, *offset, LIST_LIMIT);
             envelope(kind, &WireConsumerList { page, consumers }, into);
         }
-        // The first two are never asked for over the API; the third is not answered with JSON; the last is no answer yet.
-        Answer::Records(_) | Answer::Statistics(_) | Answer::Direct(_) | Answer::Later { .. } => {
-            encode_error(kind, &api_error::BAD_REQUEST, into)
-        }
+        // The first two are never asked for over the API; the third is not answered with JSON; the others are no answers yet.
+        Answer::Records(_)
+        | Answer::Statistics(_)
+        | Answer::Direct(_)
+        | Answer::Restorable(_)
+        | Answer::Later { .. } => encode_error(kind, &api_error::BAD_REQUEST, into),
     }
 }
 
@@ -126,14 +147,14 @@ pub fn encode_error(kind: Kind, error: &ApiError, into: &mut Vec<u8>) {
     into.push(b'}');
 }
 
-fn begin(kind: Kind, into: &mut Vec<u8>) {
+pub(crate) fn begin(kind: Kind, into: &mut Vec<u8>) {
     into.extend_from_slice(b"{\"type\":\"io.nats.jetstream.api.v1.");
     into.extend_from_slice(kind.name().as_bytes());
     into.push(b'"');
 }
 
 /// Appends an object with the answer's `type` before its own keys.
-fn envelope<T: Serialize>(kind: Kind, body: &T, into: &mut Vec<u8>) {
+pub(crate) fn envelope<T: Serialize>(kind: Kind, body: &T, into: &mut Vec<u8>) {
     begin(kind, into);
     let brace = into.len();
     write(body, into);
@@ -222,19 +243,19 @@ impl<'a> WireAccount<'a> {
         WireAccount {
             memory: info.memory,
             storage: info.storage,
-            reserved_memory: 0,
-            reserved_storage: 0,
+            reserved_memory: info.reserved_memory,
+            reserved_storage: info.reserved_storage,
             streams: info.streams,
             consumers: info.consumers,
             limits: WireLimits {
                 max_memory: info.max_memory,
                 max_storage: info.max_storage,
                 max_streams: info.max_streams,
-                max_consumers: -1,
-                max_ack_pending: -1,
-                memory_max_stream_bytes: -1,
-                storage_max_stream_bytes: -1,
-                max_bytes_required: false,
+                max_consumers: info.max_consumers,
+                max_ack_pending: info.max_ack_pending,
+                memory_max_stream_bytes: info.max_memory_stream,
+                storage_max_stream_bytes: info.max_storage_stream,
+                max_bytes_required: info.max_bytes_required,
             },
             domain: server.domain,
             api: WireApi { level: crate::API_LEVEL, total: info.api_total, errors: info.api_errors },
@@ -249,6 +270,10 @@ struct WireStream<'a> {
     state: WireState<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<WireCluster<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<WireOrigin<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<WireOrigin<'a>>,
     ts: Time,
     #[serde(skip_serializing_if = "is_zero")]
     did_create: bool,
@@ -260,7 +285,7 @@ struct WireCluster<'a> {
 }
 
 #[derive(Serialize)]
-struct WireState<'a> {
+pub(crate) struct WireState<'a> {
     messages: u64,
     bytes: u64,
     first_seq: u64,
@@ -275,16 +300,20 @@ struct WireState<'a> {
     num_deleted: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     deleted: Vec<u64>,
-    consumer_count: u64,
+    pub(crate) consumer_count: u64,
 }
 
 impl<'a> WireStream<'a> {
     fn new(info: &'a StreamInfo, server: &Server<'a>) -> WireStream<'a> {
+        let origins = server.origins.and_then(|origins| origins.get(&info.id)).map_or(&[][..], Vec::as_slice);
+        let sources = info.config.sources.iter().enumerate();
         WireStream {
             config: WireStreamConfig::new(&info.config, server.version),
             created: Time(info.created),
             state: WireState::new(info),
             cluster: None,
+            mirror: info.config.mirror.as_deref().map(|source| WireOrigin::new(source, origins.first(), true)),
+            sources: sources.map(|(place, source)| WireOrigin::new(source, origins.get(place), false)).collect(),
             ts: Time(info.now),
             did_create: false,
         }
@@ -292,7 +321,7 @@ impl<'a> WireStream<'a> {
 }
 
 impl<'a> WireState<'a> {
-    fn new(info: &'a StreamInfo) -> WireState<'a> {
+    pub(crate) fn new(info: &'a StreamInfo) -> WireState<'a> {
         let StreamState { messages, bytes, first, first_time, last, last_time, subjects } = info.state;
         let named = info.subjects.iter().flatten().map(|(subject, count)| (&**subject, *count));
         WireState {
@@ -353,7 +382,7 @@ struct WireStreamNames<'a> {
 }
 
 fn stream_names(kind: Kind, names: &[Box<str>], total: u64, offset: u64, into: &mut Vec<u8>) {
-    let streams = if names.is_empty() { None } else { Some(names) };
+    let streams = if names.is_empty() && kind == Kind::StreamNames { None } else { Some(names) };
     envelope(kind, &WireStreamNames { page: Page::new(total, offset, NAMES_LIMIT), streams }, into);
 }
 
@@ -428,6 +457,31 @@ struct WireConsumer<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     pause_remaining: u64,
     ts: Time,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    priority_groups: Vec<WireGroup<'a>>,
+}
+
+#[derive(Serialize)]
+struct WireReset<'a> {
+    #[serde(flatten)]
+    consumer: WireConsumer<'a>,
+    reset_seq: u64,
+}
+
+#[derive(Serialize)]
+struct WireGroup<'a> {
+    group: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned_client_id: Option<&'a str>,
+    /// Go's zero time when nobody is pinned.
+    pinned_ts: Time,
+}
+
+impl<'a> WireGroup<'a> {
+    fn new(state: &'a GroupState) -> WireGroup<'a> {
+        let (pin, since) = state.pin.as_ref().map_or((None, Timestamp(0)), |(pin, since)| (Some(&**pin), *since));
+        WireGroup { group: &state.group, pinned_client_id: pin, pinned_ts: Time(since) }
+    }
 }
 
 #[derive(Serialize)]
@@ -462,6 +516,7 @@ impl<'a> WireConsumer<'a> {
             paused: info.pause_remaining_ns() > 0,
             pause_remaining: info.pause_remaining_ns(),
             ts: Time(info.now),
+            priority_groups: info.group.iter().map(WireGroup::new).collect(),
         }
     }
 }

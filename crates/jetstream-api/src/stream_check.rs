@@ -2,7 +2,7 @@
 
 use crate::stream_config::Purpose;
 use jetstream::api_error::{self, ApiError};
-use jetstream::config::{Discard, StreamConfig};
+use jetstream::config::{Discard, Retention, Storage, StreamConfig};
 use std::collections::BTreeMap;
 use subject::Filter;
 
@@ -15,6 +15,8 @@ pub(crate) const MAX_METADATA: usize = 128 * 1024;
 
 /// Shortest age and duplicate window, nanoseconds.
 const SHORTEST: i64 = 100_000_000;
+/// Shortest life of a marker, nanoseconds.
+const SHORTEST_MARKER: i64 = 1_000_000_000;
 
 fn invalid(text: impl std::fmt::Display) -> ApiError {
     api_error::stream_invalid_config(text)
@@ -76,7 +78,11 @@ pub(crate) fn ages(max_age: i64, duplicate_window: i64) -> Result<(), ApiError> 
 }
 
 /// Fields that forbid each other.
-pub(crate) fn rules(config: &StreamConfig, purpose: Purpose) -> Result<(), ApiError> {
+pub(crate) fn rules(config: &StreamConfig, marker_ttl: i64, purpose: Purpose) -> Result<(), ApiError> {
+    if config.allow_rollup && config.deny_purge {
+        return Err(invalid("roll-ups require the purge permission"));
+    }
+    counter(config)?;
     if config.discard_new_per_subject {
         if config.discard != Discard::New {
             return Err(invalid("discard new per subject requires discard new policy to be set"));
@@ -85,8 +91,15 @@ pub(crate) fn rules(config: &StreamConfig, purpose: Purpose) -> Result<(), ApiEr
             return Err(invalid("discard new per subject requires max msgs per subject > 0"));
         }
     }
-    if config.allow_rollup && config.deny_purge {
-        return Err(invalid("roll-ups require the purge permission"));
+    marker(marker_ttl)?;
+    if config.allow_schedules && config.discard == Discard::New {
+        return Err(invalid("message scheduling cannot use discard new"));
+    }
+    if config.persist_async && config.storage != Storage::File {
+        return Err(invalid("async persist mode is only supported on file storage"));
+    }
+    if config.persist_async && config.allow_atomic {
+        return Err(invalid("async persist mode is not supported with atomic batch publish"));
     }
     if config.sealed && purpose == Purpose::Create {
         return Err(invalid("stream configuration for create can not be sealed"));
@@ -94,12 +107,40 @@ pub(crate) fn rules(config: &StreamConfig, purpose: Purpose) -> Result<(), ApiEr
     Ok(())
 }
 
+fn counter(config: &StreamConfig) -> Result<(), ApiError> {
+    let text = if !config.allow_counter {
+        return Ok(());
+    } else if config.discard == Discard::New {
+        "counter stream cannot use discard new"
+    } else if config.allow_message_ttl {
+        "counter stream cannot use message TTLs"
+    } else if config.allow_schedules {
+        "counter stream cannot use message schedules"
+    } else if config.retention != Retention::Limits {
+        "counter stream can only use limits retention"
+    } else {
+        return Ok(());
+    };
+    Err(invalid(text))
+}
+
+/// Nanoseconds that a marker lives; 0: there are none.
+fn marker(lives: i64) -> Result<(), ApiError> {
+    match lives {
+        i64::MIN..=-1 => Err(invalid("subject delete marker TTL must not be negative")),
+        1..SHORTEST_MARKER => Err(invalid("subject delete marker TTL must be at least 1 second")),
+        _ => Ok(()),
+    }
+}
+
 /// Valid, apart from each other, and apart from what the server itself speaks on?
-pub(crate) fn subjects(texts: &[String]) -> Result<Vec<Filter>, ApiError> {
+pub(crate) fn subjects(texts: &[String], no_ack: bool) -> Result<Vec<Filter>, ApiError> {
     let mut filters: Vec<Filter> = Vec::with_capacity(texts.len());
     for text in texts {
         let filter = Filter::parse(text).map_err(|_| invalid("invalid subject"))?;
-        reserved(&filter)?;
+        if !no_ack {
+            reserved(&filter)?;
+        }
         if let Some(other) = filters.iter().find(|other| other.overlaps(&filter)) {
             return Err(invalid(format_args!("subject \"{other}\" overlaps with \"{filter}\"")));
         }

@@ -2,26 +2,19 @@
 
 use crate::API_LEVEL;
 use crate::json::Object;
+use crate::origin::{self, WireSource};
 use crate::stream_check;
 use crate::wire::is_zero;
 use jetstream::api_error::{self, ApiError};
-use jetstream::config::{ConsumerLimits, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform};
+use jetstream::api_level;
+use jetstream::config::{
+    Compression, ConsumerLimits, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Fields of stock that this version does not build.
-const UNSUPPORTED: [&str; 10] = [
-    "no_ack",
-    "mirror",
-    "sources",
-    "placement",
-    "mirror_direct",
-    "subject_delete_marker_ttl",
-    "allow_atomic",
-    "allow_batched",
-    "allow_msg_counter",
-    "allow_msg_schedules",
-];
+const UNSUPPORTED: [&str; 1] = ["placement"];
 
 /// What a stream request holds besides the finished configuration.
 pub(crate) struct Draft {
@@ -29,15 +22,17 @@ pub(crate) struct Draft {
     subjects: Vec<String>,
     max_age: i64,
     duplicate_window: i64,
+    marker_ttl: i64,
     replicas: i64,
     unsupported: Option<&'static str>,
 }
 
-/// Is the stream made or changed?
+/// Is the stream made, changed, or made again from a snapshot?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Create,
     Update,
+    Restore,
 }
 
 /// Reads the body of STREAM.CREATE or STREAM.UPDATE: types and fields, no meaning yet.
@@ -69,14 +64,25 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.first_sequence = body.unsigned("first_seq")?;
     config.metadata = body.pairs("metadata")?;
     config.allow_message_ttl = body.flag("allow_msg_ttl")?;
+    origin::read(&mut body, &mut config)?;
+    config.no_ack = body.flag("no_ack")?;
+    config.allow_atomic = body.flag("allow_atomic")?;
+    config.persist_async = body.word("persist_mode", &[("default", false), ("", false), ("async", true)])?;
+    config.allow_batched = body.flag("allow_batched")?;
+    let marker_ttl = body.duration("subject_delete_marker_ttl")?;
+    config.allow_counter = body.flag("allow_msg_counter")?;
+    config.allow_schedules = body.flag("allow_msg_schedules")?;
     config.subject_transform = read_transform(&mut body)?;
     config.republish = read_republish(&mut body)?;
     config.consumer_limits = read_consumer_limits(&mut body)?;
+    let unknown = |_| api_error::invalid_json("unknown compression algorithm");
+    let compression = body.word("compression", &[("none", Compression::None), ("s2", Compression::S2)]);
+    config.compression = compression.map_err(unknown)?;
     let replicas = body.count("num_replicas")?;
     // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
     body.flag("pedantic")?;
     read_unsupported(&mut body)?;
-    Ok(Draft { config, subjects, max_age, duplicate_window, replicas, unsupported: body.finish()? })
+    Ok(Draft { config, subjects, max_age, duplicate_window, marker_ttl, replicas, unsupported: body.finish()? })
 }
 
 fn read_transform(body: &mut Object) -> Result<Option<SubjectTransform>, ApiError> {
@@ -106,6 +112,15 @@ fn read_consumer_limits(body: &mut Object) -> Result<ConsumerLimits, ApiError> {
     Ok(limits)
 }
 
+/// Markers and schedules need what else the stream has to be allowed.
+fn complete_features(config: &mut StreamConfig, marker_ttl_ns: u64) {
+    config.subject_delete_marker_ttl_ns = marker_ttl_ns;
+    config.allow_message_ttl |= marker_ttl_ns > 0;
+    if (marker_ttl_ns > 0 || config.allow_schedules) && !config.allow_rollup {
+        (config.allow_rollup, config.deny_purge) = (true, false);
+    }
+}
+
 /// From everywhere to everywhere would come back to the stream, unless its messages get other subjects: then it means those.
 fn complete_republish(config: &mut StreamConfig) {
     let Some(republish) = &mut config.republish else { return };
@@ -123,11 +138,6 @@ fn complete_republish(config: &mut StreamConfig) {
 }
 
 fn read_unsupported(body: &mut Object) -> Result<(), ApiError> {
-    let unknown = |_| api_error::invalid_json("unknown compression algorithm");
-    let compression = body.word("compression", &[("none", false), ("s2", true)]).map_err(unknown)?;
-    body.refuse_value("compression", compression);
-    let persist_mode = body.word("persist_mode", &[("default", false), ("", false), ("async", true)])?;
-    body.refuse_value("persist_mode", persist_mode);
     for key in UNSUPPORTED {
         body.unsupported(key);
     }
@@ -145,6 +155,11 @@ impl Draft {
         &self.config.name
     }
 
+    /// Gives it a name.
+    pub(crate) fn call(&mut self, name: &str) {
+        self.config.name = name.into();
+    }
+
     /// Judges what needs no state, in stock's order, and fills in the defaults.
     pub(crate) fn finish(mut self, purpose: Purpose) -> Result<StreamConfig, ApiError> {
         stream_check::name(&self.config.name)?;
@@ -159,16 +174,21 @@ impl Draft {
         let config = &mut self.config;
         // Checked to be positive.
         config.max_age_ns = self.max_age.unsigned_abs();
+        let takes = config.mirror.is_some() || !config.sources.is_empty();
         config.duplicate_window_ns = match (self.duplicate_window.unsigned_abs(), config.max_age_ns) {
+            // What is taken from others was judged there.
+            (0, _) if takes => 0,
             (0, 0) => StreamConfig::named("").duplicate_window_ns,
             (0, max_age) => StreamConfig::named("").duplicate_window_ns.min(max_age),
             (window, _) => window,
         };
-        stream_check::rules(config, purpose)?;
-        if self.subjects.is_empty() {
+        stream_check::rules(config, self.marker_ttl, purpose)?;
+        complete_features(config, self.marker_ttl.unsigned_abs());
+        jetstream::origin::check(config, !self.subjects.is_empty())?;
+        if self.subjects.is_empty() && !takes {
             self.subjects.push(config.name.clone().into());
         }
-        config.subjects = stream_check::subjects(&self.subjects)?;
+        config.subjects = stream_check::subjects(&self.subjects, config.no_ack)?;
         complete_republish(config);
         if let Some(field) = self.unsupported {
             return Err(api_error::stream_invalid_config(format_args!(
@@ -199,7 +219,16 @@ pub(crate) struct WireStreamConfig<'a> {
     discard: &'static str,
     storage: &'static str,
     num_replicas: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    no_ack: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    template_owner: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
     duplicate_window: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<WireSource<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<WireSource<'a>>,
     compression: &'static str,
     #[serde(skip_serializing_if = "is_zero")]
     first_seq: u64,
@@ -217,6 +246,18 @@ pub(crate) struct WireStreamConfig<'a> {
     allow_rollup_hdrs: bool,
     consumer_limits: WireConsumerLimits,
     allow_msg_ttl: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    subject_delete_marker_ttl: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    allow_msg_counter: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    allow_atomic: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    allow_msg_schedules: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    persist_mode: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    allow_batched: bool,
     metadata: BTreeMap<&'a str, &'a str>,
 }
 
@@ -269,8 +310,15 @@ impl<'a> WireStreamConfig<'a> {
                 Storage::Memory => "memory",
             },
             num_replicas: 1,
+            no_ack: config.no_ack,
             duplicate_window: config.duplicate_window_ns,
-            compression: "none",
+            mirror: config.mirror.as_deref().map(WireSource::new),
+            sources: config.sources.iter().map(WireSource::new).collect(),
+            template_owner: &config.template,
+            compression: match config.compression {
+                Compression::None => "none",
+                Compression::S2 => "s2",
+            },
             first_seq: config.first_sequence,
             subject_transform: config
                 .subject_transform
@@ -282,7 +330,7 @@ impl<'a> WireStreamConfig<'a> {
                 headers_only: republish.headers_only,
             }),
             allow_direct: config.allow_direct,
-            mirror_direct: false,
+            mirror_direct: config.mirror_direct,
             discard_new_per_subject: config.discard_new_per_subject,
             sealed: config.sealed,
             deny_delete: config.deny_delete,
@@ -293,21 +341,42 @@ impl<'a> WireStreamConfig<'a> {
                 max_ack_pending: config.consumer_limits.max_ack_pending,
             },
             allow_msg_ttl: config.allow_message_ttl,
-            metadata: metadata(&config.metadata, if config.allow_message_ttl { "1" } else { "0" }, version),
+            allow_atomic: config.allow_atomic,
+            persist_mode: if config.persist_async { "async" } else { "" },
+            allow_batched: config.allow_batched,
+            subject_delete_marker_ttl: config.subject_delete_marker_ttl_ns,
+            allow_msg_counter: config.allow_counter,
+            allow_msg_schedules: config.allow_schedules,
+            metadata: metadata(&config.metadata, api_level::of_stream(config), version),
         }
     }
+}
+
+/// Texts of the levels.
+const LEVELS: [&str; API_LEVEL as usize + 1] = ["0", "1", "2", "3", "4", "5"];
+impl WireStreamConfig<'_> {
+    /// As it stands in a snapshot: without what a server tells of itself, and without its template, which is elsewhere unknown.
+    pub(crate) fn without_server_metadata(mut self) -> Self {
+        without_servers_own(&mut self.metadata);
+        self.template_owner = "";
+        self
+    }
+}
+
+/// Removes the pairs that say by which server something is shown.
+pub(crate) fn without_servers_own(metadata: &mut BTreeMap<&str, &str>) {
+    metadata.retain(|key, _| !matches!(*key, "_nats.level" | "_nats.ver"));
 }
 
 /// A user's pairs and the server's: its API level, its version, and the level that this configuration needs.
 pub(crate) fn metadata<'a>(
     own: &'a BTreeMap<String, String>,
-    needed: &'a str,
+    needed: u32,
     version: &'a str,
 ) -> BTreeMap<&'a str, &'a str> {
-    const { assert!(API_LEVEL == 5, "the text below says so as well") };
     let mut pairs: BTreeMap<&str, &str> = own.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    pairs.insert("_nats.level", "5");
-    pairs.insert("_nats.req.level", needed);
+    pairs.insert("_nats.level", LEVELS[API_LEVEL as usize]);
+    pairs.insert("_nats.req.level", LEVELS.get(needed as usize).copied().unwrap_or_default());
     pairs.insert("_nats.ver", version);
     pairs
 }

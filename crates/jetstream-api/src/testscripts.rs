@@ -48,7 +48,7 @@ impl goldenscript::Runner for Runner {
 }
 
 fn request_text(kind: Kind, request: Request, into: &mut Vec<u8>) {
-    let server = Server { domain: None, name: "S2", version: "2.15.1" };
+    let server = Server { domain: None, name: "S2", version: "2.15.1", origins: None };
     match request {
         Request::StreamCreate { config } | Request::StreamUpdate { config } => {
             encode(kind, &Answer::Stream(Box::new(empty_stream(*config))), &server, into);
@@ -98,6 +98,7 @@ pub(crate) fn new_consumer(stream: &str, config: ConsumerConfig) -> ConsumerInfo
         waiting: 0,
         pending: 0,
         push_bound: false,
+        group: None,
         now: Timestamp(0),
         stream_identity: None,
     }
@@ -105,9 +106,17 @@ pub(crate) fn new_consumer(stream: &str, config: ConsumerConfig) -> ConsumerInfo
 
 #[test]
 fn scripts() {
-    for case in
-        ["stream_create", "stream_requests", "consumer_create", "consumer_requests", "pull_and_direct_get", "demands"]
-    {
+    for case in [
+        "stream_create",
+        "origins",
+        "stream_batches",
+        "stream_requests",
+        "consumer_create",
+        "consumer_requests",
+        "pull_and_direct_get",
+        "demands",
+        "snapshots",
+    ] {
         goldenscript::run(&mut Runner, format!("src/testscripts/{case}"))
             .unwrap_or_else(|error| panic!("{case}: {error}"));
     }
@@ -129,7 +138,7 @@ fn any_request_is_survived() {
 }
 
 fn printed(kind: Kind, answer: &Answer) -> String {
-    let server = Server { domain: None, name: "S", version: "2.15.1" };
+    let server = Server { domain: None, name: "S", version: "2.15.1", origins: None };
     let mut into = Vec::new();
     encode(kind, answer, &server, &mut into);
     let value: serde_json::Value = serde_json::from_slice(&into).unwrap();

@@ -1,11 +1,13 @@
 //! A publish that a stream captures, or that sessions wait for: limits of the whole store, the stream's verdict, and what follows from it.
 
 use crate::api_error;
+use crate::batching::FAST_SUFFIX;
 use crate::command::{Append, Outcome};
-use crate::config::Retention;
+use crate::config::{Retention, Storage};
 use crate::duplicates;
 use crate::identity::{Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
+use crate::mapping::Before;
 use crate::room::room_needed;
 use crate::store::{NewMessage, StoreError};
 use crate::stream::{Ids, Incoming, Verdict};
@@ -13,19 +15,38 @@ use crate::stream::{Ids, Incoming, Verdict};
 impl JetStream {
     pub(crate) fn append(&mut self, turn: &mut Context<'_>, append: &Append) -> Result<Outcome, StoreError> {
         let published = turn.message(append);
+        self.append_message(turn, append, &published)
+    }
+
+    /// The same with a message that need not lie in the batch as it is.
+    pub(crate) fn append_message(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        published: &Incoming<'_>,
+    ) -> Result<Outcome, StoreError> {
         if append.stream == StreamId::NONE {
-            return self.append_to_queues(turn, append, &published);
+            return self.append_to_queues(turn, append, published);
+        }
+        let is_fast = append.reply.of(&turn.batch.arena).ends_with(FAST_SUFFIX);
+        if (is_fast || self.batches.are_allowed)
+            && let Some(outcome) = self.batched(turn, append)?
+        {
+            return Ok(outcome);
+        }
+        if append.stream.is_template() {
+            return self.append_by_template(turn, append);
         }
         let mut subject = std::mem::take(&mut self.subject);
         subject.clear();
         let outcome = match self.rename(append.stream, published.subject, &mut subject) {
-            Ok(false) => self.append_to_stream(turn, append, &published),
+            Ok(false) => self.append_to_stream(turn, append, published),
             Ok(true) => {
                 // Sessions asked for the subject that it was published on.
                 let here = Append { queues: (0, 0), ..*append };
-                match self.append_to_stream(turn, &here, &Incoming { subject: &subject, ..published })? {
-                    stored @ Outcome::Appended { duplicate: false, .. } => {
-                        match self.append_to_queues(turn, append, &published)? {
+                match self.append_to_stream(turn, &here, &Incoming { subject: &subject, ..*published })? {
+                    stored @ (Outcome::Appended { duplicate: false, .. } | Outcome::Counted { .. }) => {
+                        match self.append_to_queues(turn, append, published)? {
                             Outcome::Appended { .. } => Ok(stored),
                             refused => Ok(refused),
                         }
@@ -61,6 +82,18 @@ impl JetStream {
         {
             verdict = stream.append(turn.store, turn.now, message, &ids, &mut self.removed)?;
         }
+        self.follow(turn, append, message, verdict, before)
+    }
+
+    /// What follows from a stream's verdict on a message.
+    pub(crate) fn follow(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        message: &Incoming<'_>,
+        mut verdict: Verdict,
+        before: Option<Before>,
+    ) -> Result<Outcome, StoreError> {
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
         };
@@ -68,19 +101,26 @@ impl JetStream {
             stream.touched = true;
             self.touched.push(append.stream);
         }
+        let total = verdict.take_total();
         match verdict {
-            Verdict::Stored(sequence) => {
+            // Its total was taken.
+            Verdict::Counted(sequence, _) | Verdict::Stored(sequence) => {
                 let (size, volatile) = (message.size(append.stream), append.stream.is_volatile());
-                self.sync |= !volatile;
+                // Sessions were promised more than the stream's publishers.
+                let waits = !stream.config.persist_async || append.queues.0 != append.queues.1;
+                self.sync |= !volatile && waits;
                 *(if volatile { &mut self.memory_bytes } else { &mut self.stored_bytes }) += size;
                 stream.counted_bytes += size;
                 // What leaves by acknowledgement, or with the process, is kept for sessions by itself.
                 let is_kept = stream.config.retention == Retention::Limits && !volatile;
                 // It is stored for its hub alone.
                 let is_owed = stream.is_forwarded && stream.is_unwanted(message.subject);
+                if !waits {
+                    self.stored_unsynced(turn.now, size);
+                }
                 self.set_full(turn, false);
                 if let Some(before) = before {
-                    self.republish(turn, append.stream, message, sequence, before);
+                    self.republish_stored(turn, append.stream, message, sequence, before)?;
                 }
                 if !self.removed.is_empty() {
                     self.account_removed(turn, append.stream)?;
@@ -93,7 +133,10 @@ impl JetStream {
                 } else if let refused @ Outcome::Refused(_) = self.append_to_queues(turn, append, message)? {
                     return Ok(refused);
                 }
-                Ok(Outcome::Appended { sequence, duplicate: false })
+                Ok(match total {
+                    None => Outcome::Appended { sequence, duplicate: false },
+                    Some(total) => Outcome::Counted { sequence, total },
+                })
             }
             Verdict::Passed(sequence) => {
                 // Nothing of it is stored: nobody waits for the disk.
@@ -108,7 +151,7 @@ impl JetStream {
             }
             Verdict::Duplicate(sequence) => {
                 // The first one may stand in this very turn.
-                self.sync |= turn.store.is_dirty();
+                self.sync |= turn.store.is_dirty() && !stream.config.persist_async;
                 Ok(Outcome::Appended { sequence, duplicate: true })
             }
             Verdict::Refused(error) => {
@@ -122,18 +165,23 @@ impl JetStream {
 
     /// Would the message exceed what all streams together may hold, also after this one has been brought within its limits, and what is
     /// confirmed elsewhere has gone?
-    fn is_over_limit(
+    pub(crate) fn is_over_limit(
         &mut self,
         turn: &mut Context<'_>,
         stream: StreamId,
         message: &Incoming<'_>,
     ) -> Result<bool, StoreError> {
-        let (limits, size) = (&self.limits, message.size(stream));
-        let max = if stream.is_volatile() { limits.max_memory_store } else { limits.max_file_store };
-        let Some(max) = max else { return Ok(false) };
-        if self.streams.get(&stream).is_some_and(|stream| stream.has_no_interest(message.subject)) {
+        if self.max_store(stream).is_none()
+            || self.streams.get(&stream).is_some_and(|stream| stream.has_no_interest(message.subject))
+        {
             return Ok(false);
         }
+        self.exceeds(turn, stream, message.size(stream))
+    }
+
+    /// The same for so many bytes.
+    pub(crate) fn exceeds(&mut self, turn: &mut Context<'_>, stream: StreamId, size: u64) -> Result<bool, StoreError> {
+        let Some(max) = self.max_store(stream) else { return Ok(false) };
         if self.total(stream) + size > max {
             self.settle(turn, stream)?;
         }
@@ -144,13 +192,18 @@ impl JetStream {
         Ok(self.total(stream) + size > max)
     }
 
+    /// Most bytes of all streams that are kept where this one is.
+    fn max_store(&self, stream: StreamId) -> Option<u64> {
+        self.most_bytes(if stream.is_volatile() { Storage::Memory } else { Storage::File })
+    }
+
     /// Bytes of all streams that are kept where this one is.
     fn total(&self, stream: StreamId) -> u64 {
         if stream.is_volatile() { self.memory_bytes } else { self.stored_bytes }
     }
 
     /// A message that no stream captures: stored once for all sessions that are to get it.
-    fn append_to_queues(
+    pub(crate) fn append_to_queues(
         &mut self,
         turn: &mut Context<'_>,
         append: &Append,

@@ -3,12 +3,18 @@
 //! A [`Batch`] goes to the store thread and comes back unchanged with one [`Outcome`] per command, so the broker finds reply subjects and
 //! tickets in its own bytes and nothing is copied back. Everything that a message consists of lies in the batch's arena.
 
+use crate::advisory::Advisory;
 use crate::api_error::ApiError;
+use crate::batching::BatchAnswer;
 use crate::config::{ConsumerConfig, StreamConfig};
 use crate::direct_get::{DirectGet, DirectPiece};
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
 use crate::ledger::Ledger;
+use crate::origin::{OriginId, Origins};
+use crate::restore::RestoreStep;
+use crate::snapshot::Snapshot;
 use crate::store::{MessageBuffer, Space, StreamState};
+use crate::templates::TemplateInfo;
 
 /// A piece of an arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,11 +98,53 @@ pub struct Append {
     pub queues: (u32, u32),
 }
 
+/// A message of a stream's origin, as it is to be stored: see [`crate::origin`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Take {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which of its origins.
+    pub origin: OriginId,
+    /// Whom the outcome is for.
+    pub ticket: Ticket,
+    /// Its sequence at the origin.
+    pub sequence: Sequence,
+    /// The sequence of the one that the origin sent before it: it is stored only if that one was taken last.
+    pub previous: Sequence,
+    /// When it was stored there.
+    pub time: Timestamp,
+    /// Literal subject.
+    pub subject: Span,
+    /// Header block or empty.
+    pub headers: Span,
+    /// Body.
+    pub payload: Span,
+}
+
+/// What is known of an origin that begins to deliver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Begin {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which of its origins.
+    pub origin: OriginId,
+    /// What tells the origin from one that is made again under its name; empty: not known.
+    pub identity: Span,
+    /// It is another one than before: its first message comes next.
+    pub is_anew: bool,
+    /// For a mirror: nothing up to here will come.
+    pub skip_to: Sequence,
+}
+
 /// Everything that can be asked of the store thread. Hot ones are small and `Copy`; the others are boxed.
 #[derive(Debug)]
 pub enum Command {
-    /// Store a message. → [`Outcome::Appended`] or [`Outcome::Refused`].
+    /// Store a message. → [`Outcome::Appended`], [`Outcome::Refused`] or [`Outcome::Batch`].
     Append(Append),
+    /// Store a message that was taken from a stream's origin. → [`Outcome::Appended`] or [`Outcome::Refused`].
+    Take(Box<Take>),
+    /// An origin has begun to deliver. → [`Outcome::Done`].
+    Begin(Box<Begin>),
     /// An acknowledgement arrived on `$JS.ACK.…`. → [`Outcome::Acknowledged`].
     Ack(Ack),
     /// A pull request. → [`Outcome::Done`]; what it brings are deliveries and status messages to its inbox. [`Outcome::Refused`] when there
@@ -183,6 +231,13 @@ pub enum Command {
     Forwarded(Forwarded),
     /// An API request. → [`Outcome::Answer`].
     Request(Box<Request>),
+    /// A step of a restore. → [`Outcome::Done`] or [`Outcome::Refused`], see [`crate::restore`].
+    Restore {
+        /// Which; the asker's number.
+        number: u32,
+        /// What is to be done.
+        step: Box<RestoreStep>,
+    },
 }
 
 /// What the owner of a forward says of its stream. When the store has no room, messages that a hub has confirmed go first.
@@ -235,6 +290,8 @@ pub struct Pull {
     pub inbox: Box<[u8]>,
     /// How many messages; 1 when not said.
     pub batch: u32,
+    /// What it said instead, when that was less than one: so much is left when it ends, as in nats-server.
+    pub odd_batch: Option<i32>,
     /// Give up after this many milliseconds; `None`: never (a request without `expires` waits).
     pub expires_ms: Option<u64>,
     /// Answer 404 at once when nothing is there.
@@ -243,6 +300,25 @@ pub struct Pull {
     pub heartbeat_ms: Option<u64>,
     /// Stop before exceeding so many bytes.
     pub max_bytes: Option<u64>,
+    /// It came as an object, and not as a number or nothing: then it must name its group where there are groups.
+    pub is_object: bool,
+    /// What it says of its group, if anything.
+    pub group: Option<Box<PullGroup>>,
+}
+
+/// What a pull request says of its priority group (ADR-42).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PullGroup {
+    /// The group.
+    pub group: Box<str>,
+    /// Only when so many messages are left; 0: not said.
+    pub min_pending: i64,
+    /// Only when so many are unacknowledged; 0: not said.
+    pub min_ack_pending: i64,
+    /// The id that its client got with messages before; empty: none.
+    pub pin: Box<str>,
+    /// 0 to 9, lowest first.
+    pub priority: i64,
 }
 
 /// API requests that are answered with [`Outcome::Answer`]. Names are as sent; JetStream checks that they exist.
@@ -278,6 +354,29 @@ pub enum Request {
         filter: Option<Box<str>>,
         below: Option<Sequence>,
         keep: Option<u64>,
+    },
+    TemplateCreate {
+        name: Box<str>,
+        config: Box<StreamConfig>,
+        max_streams: u32,
+    },
+    TemplateNames {
+        offset: u64,
+    },
+    TemplateInfo {
+        name: Box<str>,
+    },
+    TemplateDelete {
+        name: Box<str>,
+    },
+    /// A stream and its consumers at one moment.
+    StreamSnapshot {
+        name: Box<str>,
+        consumers: bool,
+    },
+    /// May a stream be restored so? What restores it is [`Command::Restore`].
+    StreamRestore {
+        config: Box<StreamConfig>,
     },
     MessageGet {
         name: Box<str>,
@@ -327,6 +426,22 @@ pub enum Request {
         name: Box<str>,
         until: Option<Timestamp>,
     },
+    /// It begins anew at this sequence; 0: behind what was acknowledged.
+    ConsumerReset {
+        stream: Box<str>,
+        name: Box<str>,
+        sequence: Sequence,
+        /// Tell which instance of the stream it is.
+        with_identity: bool,
+    },
+    /// The pinned client of a group loses its place.
+    ConsumerUnpin {
+        stream: Box<str>,
+        name: Box<str>,
+        group: Box<str>,
+    },
+    /// One that was refused before it came here: it is counted.
+    Refused,
     /// Records with this prefix, for start-up.
     Records {
         prefix: Box<[u8]>,
@@ -372,8 +487,22 @@ pub enum Outcome {
         /// A message with this id was there already, at `sequence`.
         duplicate: bool,
     },
+    /// Stored and synced, in a stream of counters.
+    Counted {
+        /// Sequence in the stream.
+        sequence: Sequence,
+        /// The counter's total now.
+        total: Box<str>,
+    },
     /// Not stored.
     Refused(ApiError),
+    /// A message of a batch: what is to be said on its reply subject, which may be nothing.
+    Batch {
+        /// The message itself is in the stream now.
+        stored: bool,
+        /// In this order.
+        answers: Vec<BatchAnswer>,
+    },
     /// The acknowledgement is durable: confirm it on its reply subject, if it has one.
     Acknowledged {
         /// False for acknowledgements that are not confirmed (`+NXT`, unknown).
@@ -409,6 +538,8 @@ pub enum Answer {
         offset: u64,
     },
     Deleted,
+    /// Nothing more to say.
+    Done,
     Purged {
         count: u64,
     },
@@ -426,6 +557,10 @@ pub enum Answer {
     /// A piece of what [`Request::DirectGet`] asks for.
     Direct(Box<DirectPiece>),
     Consumer(Box<ConsumerInfo>),
+    Reset {
+        info: Box<ConsumerInfo>,
+        sequence: Sequence,
+    },
     ConsumerNames {
         names: Vec<Box<str>>,
         total: u64,
@@ -436,6 +571,10 @@ pub enum Answer {
         total: u64,
         offset: u64,
     },
+    Snapshot(Box<Snapshot>),
+    Template(Box<TemplateInfo>),
+    /// A stream may be restored with this configuration.
+    Restorable(Box<StreamConfig>),
     Records(Vec<(Vec<u8>, Vec<u8>)>),
     Statistics(Box<Statistics>),
 }
@@ -455,12 +594,26 @@ pub struct AccountInfo {
     pub api_total: u64,
     /// Of those, refused.
     pub api_errors: u64,
+    /// Bytes that streams in memory may grow to, by their limits.
+    pub reserved_memory: u64,
+    /// The same of streams on disk.
+    pub reserved_storage: u64,
     /// Limits: bytes in memory, -1 unlimited.
     pub max_memory: i64,
     /// Limits: bytes of files, -1 unlimited.
     pub max_storage: i64,
     /// Limits: streams.
     pub max_streams: i64,
+    /// Limits: consumers of a stream, -1 unlimited.
+    pub max_consumers: i64,
+    /// Limits: unacknowledged messages of a consumer, -1 unlimited.
+    pub max_ack_pending: i64,
+    /// Limits: `max_bytes` of a stream in memory, -1 unlimited.
+    pub max_memory_stream: i64,
+    /// Limits: `max_bytes` of a stream on disk, -1 unlimited.
+    pub max_storage_stream: i64,
+    /// Limits: streams must have `max_bytes`.
+    pub max_bytes_required: bool,
 }
 
 /// A stream as info requests show it.
@@ -515,10 +668,21 @@ pub struct ConsumerInfo {
     pub pending: u64,
     /// It pushes, and somebody listens.
     pub push_bound: bool,
+    /// Its first priority group.
+    pub group: Option<GroupState>,
     /// Now.
     pub now: Timestamp,
-    /// What tells the stream from one made again under its name; only in the answer to [`Request::SourceCreate`].
+    /// What tells the stream from one made again under its name; only in answers to [`Request::SourceCreate`] and [`Request::ConsumerReset`].
     pub stream_identity: Option<Box<str>>,
+}
+
+/// A priority group as info requests show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupState {
+    /// Its name.
+    pub group: Box<str>,
+    /// The pinned client's id, and since when it has it.
+    pub pin: Option<(Box<str>, Timestamp)>,
 }
 
 impl ConsumerInfo {
@@ -561,13 +725,34 @@ pub enum Event {
         subjects: Vec<Box<str>>,
         /// Is `DIRECT.GET` allowed?
         allow_direct: bool,
+        /// Publishers get no acknowledgement.
+        no_ack: bool,
         /// Its counters now.
         state: StreamState,
+    },
+    /// Where a stream takes messages from; follows its [`Event::StreamUp`] if it does, or did.
+    Origins {
+        /// Its instance.
+        stream: StreamId,
+        /// All of its origins.
+        origins: Box<Origins>,
     },
     /// A stream is gone.
     StreamDown {
         /// Its instance.
         stream: StreamId,
+    },
+    /// A template exists: what is published on its subjects, and captured by no stream, is to be appended with this id.
+    TemplateUp {
+        /// What it is known by.
+        id: StreamId,
+        /// The subjects that it makes streams for.
+        subjects: Vec<Box<str>>,
+    },
+    /// A template is gone.
+    TemplateDown {
+        /// What it was known by.
+        id: StreamId,
     },
     /// A consumer exists: its ack subjects are answered from now on.
     ConsumerUp {
@@ -581,6 +766,8 @@ pub enum Event {
         deliver_subject: Option<Box<str>>,
         /// A hub's, for a source or mirror of its own.
         is_source: bool,
+        /// It takes acknowledgements.
+        is_acknowledged: bool,
     },
     /// A consumer is gone.
     ConsumerDown {
@@ -637,6 +824,8 @@ pub enum Event {
         /// What happened.
         reason: Box<str>,
     },
+    /// Something that whoever listens on `$JS.EVENT.>` is told.
+    Advisory(Advisory),
     /// The store refuses publishes (`true`: reserve reached) or takes them again.
     Full(bool),
     /// Messages were dropped from a session's queue: it was full, or they have left their stream.

@@ -309,6 +309,8 @@ pub struct ConsumerConfig {
     pub max_waiting: i64,
     /// Only these subjects; empty: all.
     pub filters: Vec<Filter>,
+    /// A single filter was given as a list, and is shown as one.
+    pub lists_filter: bool,
     /// Deliver headers and size only.
     pub headers_only: bool,
     /// Largest `batch`, 0: no limit.
@@ -386,6 +388,7 @@ impl ConsumerConfig {
             max_ack_pending: 1000,
             max_waiting: 512,
             filters: Vec::new(),
+            lists_filter: false,
             headers_only: false,
             max_request_batch: 0,
             max_request_expires_ns: 0,

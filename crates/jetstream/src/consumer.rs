@@ -9,8 +9,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::ack_subject::AckPlace;
+use crate::advisory::Advisory;
 use crate::command::ConsumerInfo;
-use crate::config::{AckPolicy, ConsumerConfig, Retention};
+use crate::config::{AckPolicy, ConsumerConfig, PriorityPolicy, Retention};
 use crate::delivery::Delivering;
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Now, Sequence, StreamId, Timestamp};
 use crate::pending::Pending;
@@ -19,6 +20,7 @@ use crate::record::{Reader, put, put_signed};
 use crate::store::{Store, StoreError, record_space};
 use crate::stored_config;
 use crate::stream::{Among, Removal, Stream, limit};
+use crate::telling;
 
 /// A count of pending messages that can only be had by looking through the stream is renewed at most so often.
 const RECOUNTED_EVERY_MILLIS: u64 = 1000;
@@ -64,6 +66,10 @@ pub(crate) struct Consumer {
     counted: u64,
     /// `counted` is not certain; since when it may be renewed.
     recount: Option<AgeMillis>,
+    /// Per cent of acknowledgements that are told.
+    pub(crate) sampled: u8,
+    /// What is to be told, until [`crate::jetstream::JetStream::announce`] does.
+    pub(crate) news: Vec<Advisory>,
     pub(crate) delivering: Delivering,
 }
 
@@ -80,7 +86,8 @@ impl Consumer {
         let mut delivering = Delivering::new(prefix.into_bytes(), now.age);
         let push = config.push.as_ref();
         delivering.pushing = push.map(|push| Pushing::new(push, &stream.config.name, &config.name, id));
-        Consumer {
+        let sampled = telling::sampled(&config.sample_frequency);
+        let mut consumer = Consumer {
             id,
             stream: stream.id,
             stream_name: stream.config.name.clone(),
@@ -99,15 +106,31 @@ impl Consumer {
             dirty: true,
             counted: 0,
             recount: Some(AgeMillis(0)),
+            sampled,
+            news: Vec::new(),
             delivering,
-        }
+        };
+        consumer.plan_pause_end(now);
+        consumer
     }
 
     /// Its configuration was changed.
-    pub(crate) fn configured(&mut self) {
+    pub(crate) fn configured(&mut self, now: Now) {
         let push = self.config.push.as_ref();
         self.delivering.pushing = push.map(|push| Pushing::new(push, &self.stream_name, &self.config.name, self.id));
         self.delivering.not_before = None;
+        self.sampled = telling::sampled(&self.config.sample_frequency);
+        if self.config.priority.policy != PriorityPolicy::PinnedClient {
+            self.delivering.pin = None;
+        }
+        self.plan_pause_end(now);
+    }
+
+    /// When the end of a pause is to be told.
+    fn plan_pause_end(&mut self, now: Now) {
+        let remaining = self.config.pause_until.map_or(0, |until| until.0.saturating_sub(now.wall.0)).max(0);
+        let at = now.age.0.saturating_add(remaining.unsigned_abs().div_ceil(1_000_000));
+        self.delivering.pause_ends = (remaining > 0).then_some(AgeMillis(at));
     }
 
     /// Is anything of it written to the store?
@@ -201,6 +224,7 @@ impl Consumer {
     /// Messages left the stream.
     pub(crate) fn account_removed(&mut self, removal: &Removal) {
         let gone = removal.evicted;
+        self.tell_removed(removal);
         if gone.first == gone.last && (self.pending.remove(gone.first) | self.held.remove(gone.first)) {
             // Nobody can be sent it again: its place is free for another one, as in nats-server.
             self.dirty = true;
@@ -303,6 +327,7 @@ impl Consumer {
             waiting: if self.config.push.is_some() { 0 } else { self.delivering.waiting.len() as u64 },
             push_bound: self.delivering.is_bound(),
             pending: self.left(stream),
+            group: self.group_state(),
             now: now.wall,
             stream_identity: None,
         }

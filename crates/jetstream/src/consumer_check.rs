@@ -1,9 +1,11 @@
 //! Is a consumer's configuration possible, and what may an update change? The rules and texts are nats-server's.
 
 use crate::api_error::{self, ApiError};
-use crate::config::{AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy, Push};
+use crate::config::{AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy};
 use crate::consuming::duration;
+use crate::priority;
 use crate::stream_check::{MOST_SUBJECTS, is_name};
+use crate::telling;
 
 const LONGEST_NAME: usize = 255;
 const LONGEST_DESCRIPTION: usize = 4096;
@@ -13,13 +15,15 @@ const EPHEMERAL_THRESHOLD_NS: u64 = 5_000_000_000;
 /// What a consumer gets that acknowledges and says nothing else.
 const MAX_ACK_PENDING: i64 = 1000;
 
-/// Fills in what depends on other fields and on the stream.
-pub(crate) fn complete(config: &mut ConsumerConfig, limits: &ConsumerLimits) {
+/// Fills in what depends on other fields and on the stream. `most_pending`: the most that it gets of unacknowledged messages without asking.
+pub(crate) fn complete(config: &mut ConsumerConfig, limits: &ConsumerLimits, most_pending: Option<u64>) {
     if let Some(first) = config.backoff_ns.first() {
         config.ack_wait_ns = *first;
     }
+    priority::complete(&mut config.priority);
     if config.max_ack_pending == 0 && config.ack_policy != AckPolicy::None {
-        config.max_ack_pending = if limits.max_ack_pending > 0 { limits.max_ack_pending } else { MAX_ACK_PENDING };
+        let usual = most_pending.map_or(MAX_ACK_PENDING, |most| most.min(MAX_ACK_PENDING as u64) as i64);
+        config.max_ack_pending = if limits.max_ack_pending > 0 { limits.max_ack_pending } else { usual };
     }
     if config.inactive_threshold_ns == 0 {
         config.inactive_threshold_ns = limits.inactive_threshold_ns;
@@ -70,10 +74,11 @@ pub(crate) fn check(config: &ConsumerConfig) -> Result<(), ApiError> {
         let text = "consumer delivery policy is deliver last per subject, but optional filter subject is not set";
         return Err(api_error::consumer_invalid_policy(text));
     }
+    telling::check_sampling(&config.sample_frequency)?;
     if config.metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MOST_METADATA {
         return Err(api_error::consumer_metadata_length(format!("{}KB", MOST_METADATA / 1024)));
     }
-    Ok(())
+    priority::check(config)
 }
 
 fn check_backoff(config: &ConsumerConfig) -> Result<(), ApiError> {
@@ -81,45 +86,33 @@ fn check_backoff(config: &ConsumerConfig) -> Result<(), ApiError> {
     if !config.backoff_ns.is_empty() && longer { Err(api_error::CONSUMER_MAX_DELIVER_BACKOFF) } else { Ok(()) }
 }
 
-/// Checks what an update may change.
+/// Checks what an update may change, in stock's order.
 pub(crate) fn check_update(old: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), ApiError> {
     let kind = std::mem::discriminant::<DeliverPolicy>;
-    let text = if kind(&old.deliver_policy) != kind(&new.deliver_policy) {
-        "deliver policy can not be updated"
-    } else if old.memory_storage != new.memory_storage {
-        "storage type can not be updated"
-    } else if old.deliver_policy != new.deliver_policy {
-        match old.deliver_policy {
-            DeliverPolicy::FromTime(_) => "start time can not be updated",
-            _ => "start sequence can not be updated",
-        }
-    } else if old.ack_policy != new.ack_policy {
-        "ack policy can not be updated"
-    } else if old.direct != new.direct {
-        "direct can not be updated"
-    } else if old.sourcing != new.sourcing {
-        "sourcing can not be updated"
-    } else if old.replay_original != new.replay_original {
-        "replay policy can not be updated"
-    } else if let Some(text) = update_of_push(old.push.as_ref(), new.push.as_ref()) {
-        text
-    } else if old.max_waiting != new.max_waiting {
-        "max waiting can not be updated"
-    } else {
-        return Ok(());
+    let sending = |config: &ConsumerConfig| {
+        let push = config.push.as_ref();
+        (push.map_or(0, |push| push.heartbeat_ns), push.is_some_and(|push| push.flow_control), push.is_some())
     };
-    Err(api_error::consumer_create(text))
-}
-
-/// What of sending by itself an update may not change. The deliver subject may, while nobody listens on the old one.
-fn update_of_push(old: Option<&Push>, new: Option<&Push>) -> Option<&'static str> {
-    match (old, new) {
-        (None, None) => None,
-        (None, Some(_)) => Some("can not update pull consumer to push based"),
-        (Some(_), None) => Some("can not update push consumer to pull based"),
-        (Some(old), Some(new)) if old.heartbeat_ns != new.heartbeat_ns => Some("heart beats can not be updated"),
-        (Some(old), Some(new)) if old.flow_control != new.flow_control => Some("flow control can not be updated"),
-        _ => None,
+    let (before, after) = (sending(old), sending(new));
+    let begins_in_time = matches!(old.deliver_policy, DeliverPolicy::FromTime(_));
+    let rules = [
+        (kind(&old.deliver_policy) != kind(&new.deliver_policy), "deliver policy can not be updated"),
+        (old.memory_storage != new.memory_storage, "storage type can not be updated"),
+        (old.direct != new.direct, "direct can not be updated"),
+        (old.sourcing != new.sourcing, "sourcing can not be updated"),
+        (old.deliver_policy != new.deliver_policy && !begins_in_time, "start sequence can not be updated"),
+        (old.deliver_policy != new.deliver_policy, "start time can not be updated"),
+        (old.ack_policy != new.ack_policy, "ack policy can not be updated"),
+        (old.replay_original != new.replay_original, "replay policy can not be updated"),
+        (before.0 != after.0, "heart beats can not be updated"),
+        (before.1 != after.1, "flow control can not be updated"),
+        (!before.2 && after.2, "can not update pull consumer to push based"),
+        (before.2 && !after.2, "can not update push consumer to pull based"),
+        (old.max_waiting != new.max_waiting, "max waiting can not be updated"),
+    ];
+    match rules.into_iter().find(|(broken, _)| *broken) {
+        Some((_, text)) => Err(api_error::consumer_create(text)),
+        None => Ok(()),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The API's requests about consumers: create, update, info, lists, delete.
 
+use crate::advisory::{Action, Advisory};
 use crate::api_error;
 use crate::command::{Answer, ConsumerAction, Event};
-use crate::config::{ConsumerConfig, DeliverPolicy, Retention};
+use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Retention};
 use crate::consumer::{self, Consumer};
 use crate::consumer_check;
 use crate::delivery::send_status;
@@ -32,9 +33,16 @@ impl JetStream {
         retention_check::keep_start(&mut config, known_config);
         // Who updates a durable consumer by its name alone does not make it one that goes away when nobody uses it.
         config.durable |= known_config.is_some_and(|known| known.durable);
+        if let Some(known) = known_config {
+            // Only the request for a pause changes it.
+            config.pause_until = known.pause_until;
+        }
         let limits = &stream.config.consumer_limits;
-        consumer_check::complete(&mut config, limits);
-        let checked = consumer_check::check(&config).and_then(|()| consumer_check::check_limits(&config, limits));
+        consumer_check::complete(&mut config, limits, self.most_ack_pending());
+        self.limit_consumer(&mut config);
+        let checked = consumer_check::check(&config)
+            .and_then(|()| self.check_consumer_limits(&config))
+            .and_then(|()| consumer_check::check_limits(&config, limits));
         if let Err(error) = checked.and_then(|()| retention_check::check(&config, stream.config.retention)) {
             return Ok(Err(error));
         }
@@ -49,7 +57,8 @@ impl JetStream {
         if action == ConsumerAction::Update {
             return Ok(Err(api_error::CONSUMER_DOES_NOT_EXIST));
         }
-        let is_full = !config.is_source() && self.counted_consumers(stream) >= limit(stream.config.max_consumers);
+        let most = self.limits.account.max_consumers.unwrap_or(u64::MAX).min(limit(stream.config.max_consumers));
+        let is_full = !config.is_source() && self.counted_consumers(stream) >= most;
         if is_full || self.consumers.len() >= self.limits.max_consumers as usize {
             return Ok(Err(api_error::MAXIMUM_CONSUMERS_LIMIT));
         }
@@ -68,6 +77,7 @@ impl JetStream {
         consumer.recount_now(turn.store, stream, turn.now)?;
         consumer.save_config(turn.store)?;
         turn.events.push(consumer_up(&consumer));
+        consumer.tell_action(Action::Create, turn.events);
         let answer = Answer::Consumer(Box::new(consumer.describe(stream, turn.now)));
         let stream = stream.id;
         self.consumers.insert(id, consumer);
@@ -103,11 +113,11 @@ impl JetStream {
             let subject = |config: &ConsumerConfig| config.push.as_ref().map(|push| push.subject.clone());
             let moved = subject(&consumer.config) != subject(&config);
             if moved && consumer.delivering.is_bound() {
-                return Ok(Err(api_error::consumer_create(api_error::CONSUMER_NAME_EXIST.description)));
+                return Ok(Err(api_error::CONSUMER_NAME_EXIST));
             }
             other_filters = consumer.config.filters != config.filters;
             consumer.config = config;
-            consumer.configured();
+            consumer.configured(turn.now);
             if moved {
                 turn.events.push(consumer_up(consumer));
             }
@@ -188,8 +198,12 @@ impl JetStream {
         let Some(stream) = self.stream_named(stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let Some(id) = stream.consumers.get(name).copied() else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
         let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
+        let changed = consumer.config.pause_until != until;
         consumer.config.pause_until = until;
-        consumer.configured();
+        consumer.configured(turn.now);
+        if changed {
+            consumer.tell_pause(turn.now, turn.events);
+        }
         consumer.save_config(turn.store)?;
         let remaining_ns = until.map_or(0, |until| until.0.saturating_sub(turn.now.wall.0).max(0).unsigned_abs());
         self.serve_soon(id);
@@ -209,6 +223,7 @@ impl JetStream {
         for waiting in consumer.delivering.waiting.iter().filter(|waiting| !waiting.is_push) {
             send_status(turn.deliveries, &waiting.inbox, "NATS/1.0 409 Consumer Deleted\r\n\r\n");
         }
+        consumer.tell_action(Action::Delete, turn.events);
         turn.events.push(Event::ConsumerDown { consumer: id });
         self.lazy_since.get_or_insert(turn.now.age);
         self.interest_lost(turn, consumer.stream, consumer.ack_floor().1)?;
@@ -255,6 +270,18 @@ impl JetStream {
 }
 
 impl Consumer {
+    /// It was made or deleted.
+    fn tell_action(&self, action: Action, events: &mut Vec<Event>) {
+        events.push(Event::Advisory(Advisory::Consumer { consumer: self.id, action }));
+    }
+
+    /// Its pause was changed.
+    pub(crate) fn tell_pause(&self, now: Now, events: &mut Vec<Event>) {
+        let until = self.config.pause_until;
+        let is_paused = until.is_some_and(|until| until > now.wall);
+        events.push(Event::Advisory(Advisory::Paused { consumer: self.id, until, is_paused }));
+    }
+
     /// Where a new consumer begins.
     fn start(&mut self, store: &mut dyn Store, stream: &Stream) -> Result<(), StoreError> {
         let state = store.state(stream.id);
@@ -306,6 +333,7 @@ fn consumer_up(consumer: &Consumer) -> Event {
         name: consumer.config.name.clone(),
         deliver_subject: consumer.config.push.as_ref().map(|push| push.subject.clone()),
         is_source: consumer.config.is_source(),
+        is_acknowledged: consumer.config.ack_policy != AckPolicy::None,
     }
 }
 

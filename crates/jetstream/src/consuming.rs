@@ -2,7 +2,7 @@
 
 use crate::ack_subject::AckPlace;
 use crate::api_error;
-use crate::command::{Ack, Deliveries, Outcome, Pull, Span};
+use crate::command::{Ack, Deliveries, Outcome, Pull, PullGroup, Span};
 use crate::config::{AckPolicy, Retention};
 use crate::consumer::Consumer;
 use crate::delivery::{CREDIT, FIRST_CREDIT, Stop, Waiting, send_status};
@@ -33,7 +33,7 @@ impl JetStream {
     }
 
     fn take_pull(&mut self, turn: &mut Context<'_>, id: ConsumerId, pull: &Pull) -> Result<(), StoreError> {
-        let has_room = self.may_wait(size_of::<Waiting>() + pull.inbox.len());
+        let has_room = self.may_wait(Waiting::size(&pull.inbox, pull.group.as_deref()));
         let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(()) };
         let Some(stream) = self.streams.get(&consumer.stream) else { return Ok(()) };
         if !has_room {
@@ -60,7 +60,7 @@ impl JetStream {
             let consumers =
                 streams.flat_map(|stream| stream.consumers.values().filter_map(|id| self.consumers.get(id)));
             let waiting = consumers.flat_map(|consumer| &consumer.delivering.waiting);
-            self.waiting_bytes = waiting.map(|waiting| size_of::<Waiting>() + waiting.inbox.len()).sum();
+            self.waiting_bytes = waiting.map(|waiting| Waiting::size(&waiting.inbox, waiting.group.as_deref())).sum();
         }
         let fits = self.waiting_bytes + size <= MOST_WAITING_BYTES;
         self.waiting_bytes += if fits { size } else { 0 };
@@ -77,10 +77,13 @@ impl JetStream {
         consumer.delivering.last_active = turn.now.age;
         let next = payload.strip_prefix(b"+NXT");
         let known = match payload {
-            b"" | b"+ACK" | b"+OK" => consumer.acknowledge(&place, turn.now),
-            _ if next.is_some() => consumer.acknowledge(&place, turn.now),
+            b"" | b"+ACK" | b"+OK" => consumer.acknowledge_and_sample(&place, turn.now),
+            _ if next.is_some() => consumer.acknowledge_and_sample(&place, turn.now),
             b"+WPI" => consumer.in_progress(&place, turn.now),
-            _ if payload.starts_with(b"+TERM") => consumer.acknowledge(&place, turn.now),
+            _ if payload.starts_with(b"+TERM") => {
+                consumer.tell_terminated(&place, &payload[5..]);
+                consumer.acknowledge(&place, turn.now)
+            }
             _ if payload.starts_with(b"-NAK") => consumer.refuse(&place, &payload[4..], turn.now),
             _ => true,
         };
@@ -97,6 +100,7 @@ impl JetStream {
             self.ready.push(ack.consumer);
         }
         let is_settled = consumer.pending.len() == 0 || payload.starts_with(b"-NAK");
+        self.announce(turn, ack.consumer);
         self.collect_finished(turn.store, ack.consumer)?;
         // Only these can make anything due earlier than planned.
         if is_settled {
@@ -166,6 +170,7 @@ impl JetStream {
     pub(crate) fn unreachable(&mut self, id: ConsumerId, inbox: &[u8], reply: &[u8], now: Now) -> Outcome {
         let Some(consumer) = self.consumers.get_mut(&id) else { return Outcome::Done };
         consumer.delivering.waiting.retain(|waiting| waiting.is_push || *waiting.inbox != *inbox);
+        consumer.unpin_unreachable(inbox);
         if AckPlace::parse(reply).is_some_and(|place| consumer.give_back(&place, now)) {
             if consumer.config.is_source() {
                 // What comes behind it would be a gap there. Whoever listens anew gets it at once.
@@ -211,6 +216,7 @@ impl JetStream {
                     self.serve_soon(id);
                 }
             }
+            self.announce(turn, id);
             self.collect_finished(turn.store, id)?;
             self.list_dirty(id, turn.now);
             self.schedule(id);
@@ -261,7 +267,13 @@ impl JetStream {
         consumer.delivering.not_before.take_if(|at| *at <= turn.now.age);
         consumer.requests_in_time(turn.now, turn.deliveries);
         consumer.take_due(turn.now, &mut self.due);
-        if consumer.is_abandoned(turn.now) {
+        consumer.unpin_in_time(turn.now);
+        if consumer.delivering.pause_ends.take_if(|at| *at <= turn.now.age).is_some() {
+            consumer.tell_pause(turn.now, turn.events);
+        }
+        let is_abandoned = consumer.is_abandoned(turn.now);
+        self.announce(turn, id);
+        if is_abandoned {
             return self.remove_consumer(turn, id);
         }
         self.list_dirty(id, turn.now);
@@ -291,6 +303,7 @@ impl Consumer {
         if u64::try_from(config.max_request_max_bytes).is_ok_and(|max| max > 0 && pull.max_bytes > Some(max)) {
             return Err(format!("409 Exceeded MaxRequestMaxBytes of {}", config.max_request_max_bytes));
         }
+        self.check_group(pull, now)?;
         self.requests_in_time(now, deliveries);
         if pull.no_wait {
             let left = self.left(stream) + self.to_redeliver();
@@ -311,9 +324,18 @@ impl Consumer {
         waiting.bytes_left = pull.max_bytes.filter(|bytes| *bytes > 0);
         waiting.expires = pull.expires_ms.map(at);
         waiting.no_wait = pull.no_wait;
+        waiting.odd_batch = pull.odd_batch;
         waiting.heartbeat = pull.heartbeat_ms.filter(|ms| *ms > 0).map(|ms| (ms, at(ms)));
-        self.delivering.waiting.push_back(waiting);
+        waiting.group = pull.group.clone();
+        self.delivering.queue(waiting, self.config.priority.policy);
         Ok(())
+    }
+
+    fn acknowledge_and_sample(&mut self, place: &AckPlace, now: Now) -> bool {
+        if self.sampled > 0 {
+            self.sample(place, now);
+        }
+        self.acknowledge(place, now)
     }
 
     fn to_redeliver(&self) -> u64 {
@@ -339,6 +361,7 @@ impl Consumer {
             return true;
         }
         self.dirty = true;
+        self.tell_refused(place);
         match nak_delay(arguments.trim_ascii()) {
             Some(delay) => {
                 self.pending.postpone(place.sequence, AgeMillis(now.age.0.saturating_add(delay)));
@@ -385,8 +408,10 @@ impl Consumer {
     }
 
     fn next_deadline(&self) -> Option<AgeMillis> {
-        let deadlines = [self.pending.next_due(), self.delivering.next_deadline(), self.inactive_at()];
-        deadlines.into_iter().flatten().min()
+        let delivering = &self.delivering;
+        let rare = [self.inactive_at(), delivering.pinned_until(), delivering.pause_ends];
+        let deadlines = [self.pending.next_due(), delivering.next_deadline()].into_iter().chain(rare);
+        deadlines.flatten().min()
     }
 }
 
@@ -405,7 +430,9 @@ fn flow_place(headers: &[u8]) -> Option<AckPlace> {
 /// The request that `+NXT` carries.
 fn next_request(arguments: &[u8], inbox: &[u8]) -> Pull {
     let arguments = arguments.trim_ascii();
-    let mut pull = Pull { inbox: inbox.into(), batch: 1, ..Pull::default() };
+    let is_object = arguments.starts_with(b"{");
+    let mut pull = Pull { inbox: inbox.into(), batch: 1, is_object, ..Pull::default() };
+    let mut group = PullGroup::default();
     if let Some(batch) = std::str::from_utf8(arguments).ok().and_then(|text| text.parse().ok()) {
         pull.batch = batch;
     }
@@ -417,10 +444,25 @@ fn next_request(arguments: &[u8], inbox: &[u8]) -> Pull {
             "idle_heartbeat" => pull.heartbeat_ms = nanos_as_millis(),
             "max_bytes" => pull.max_bytes = value.count(),
             "no_wait" => pull.no_wait = value == Value::Flag(true),
+            _ => group.set(key, value),
+        }
+    }
+    pull.group = (group != PullGroup::default()).then(|| Box::new(group));
+    pull
+}
+
+impl PullGroup {
+    /// A field of `+NXT`.
+    fn set(&mut self, key: &str, value: Value<'_>) {
+        match (key, value) {
+            ("group", Value::Text(text)) => self.group = PullGroup::bounded(text),
+            ("id", Value::Text(text)) => self.pin = PullGroup::bounded(text),
+            ("min_pending", Value::Number(number)) => self.min_pending = number,
+            ("min_ack_pending", Value::Number(number)) => self.min_ack_pending = number,
+            ("priority", Value::Number(number)) => self.priority = number,
             _ => {}
         }
     }
-    pull
 }
 
 /// Milliseconds that a `-NAK` asks to wait: `{"delay": nanoseconds}` or a duration such as `1.5s`; `None`: deliver at once.

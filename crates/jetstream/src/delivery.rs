@@ -7,10 +7,11 @@
 use std::collections::VecDeque;
 
 use crate::ack_subject::AckPlace;
-use crate::command::{Deliveries, Delivery, Recipient, Span};
-use crate::config::{AckPolicy, Push};
+use crate::command::{Deliveries, Delivery, PullGroup, Recipient, Span};
+use crate::config::{AckPolicy, PriorityPolicy, Push};
 use crate::consumer::Consumer;
 use crate::identity::{AgeMillis, Now, Sequence, Timestamp};
+use crate::priority::Pin;
 use crate::push::Pushing;
 use crate::sources::no_control;
 use crate::store::{MessageBuffer, Read, Store, StoreError, StoredMessage, undamaged};
@@ -38,6 +39,8 @@ pub(crate) struct Waiting {
     pub(crate) inbox: Box<[u8]>,
     /// Messages still to be sent.
     pub(crate) left: u64,
+    /// What is shown of `left` when it ends.
+    pub(crate) odd_batch: Option<i32>,
     /// Messages sent.
     pub(crate) sent: u64,
     /// Bytes still to be sent, where they are limited.
@@ -48,6 +51,8 @@ pub(crate) struct Waiting {
     pub(crate) is_push: bool,
     /// Interval in milliseconds, and when the next one is due.
     pub(crate) heartbeat: Option<(u64, AgeMillis)>,
+    /// What it says of its group.
+    pub(crate) group: Option<Box<PullGroup>>,
     /// Its inbox in the arena of this turn.
     to: Option<Span>,
 }
@@ -57,12 +62,14 @@ impl Waiting {
         Waiting {
             inbox: inbox.into(),
             left: u64::from(batch.max(1)),
+            odd_batch: None,
             sent: 0,
             bytes_left: None,
             expires: None,
             no_wait: false,
             is_push: false,
             heartbeat: None,
+            group: None,
             to: None,
         }
     }
@@ -78,9 +85,31 @@ impl Waiting {
         }
     }
 
+    /// Bytes that such a request takes while it waits.
+    pub(crate) fn size(inbox: &[u8], group: Option<&PullGroup>) -> usize {
+        size_of::<Waiting>() + inbox.len() + group.map_or(0, PullGroup::size)
+    }
+
+    /// Its number among prioritized requests; those that name no group come last.
+    pub(crate) fn priority(&self) -> i64 {
+        self.group.as_ref().map_or(i64::MAX, |group| group.priority)
+    }
+
+    /// Takes a message of this size, if its bytes reach.
+    pub(crate) fn takes(&mut self, size: u64) -> bool {
+        let Some(left) = &mut self.bytes_left else { return true };
+        let Some(rest) = left.checked_sub(size) else { return false };
+        *left = rest;
+        if rest == 0 {
+            self.left = 1;
+        }
+        true
+    }
+
     /// A status with what is left of the request.
     pub(crate) fn end(&self, deliveries: &mut Deliveries, status: &str) {
-        let (messages, bytes) = (self.left, self.bytes_left.unwrap_or(0));
+        let messages = self.odd_batch.map_or(i128::from(self.left), i128::from);
+        let bytes = self.bytes_left.unwrap_or(0);
         let text =
             format!("NATS/1.0 {status}\r\nNats-Pending-Messages: {messages}\r\nNats-Pending-Bytes: {bytes}\r\n\r\n");
         send_status(deliveries, &self.inbox, &text);
@@ -132,6 +161,14 @@ pub(crate) struct Delivering {
     pub(crate) was_stored: bool,
     /// Somebody has listened to it since.
     pub(crate) was_bound: bool,
+    /// The client that gets everything.
+    pub(crate) pin: Option<Box<Pin>>,
+    /// Pins given so far.
+    pub(crate) pins: u64,
+    /// There is a message, and nobody of those who wait may have it.
+    pub(crate) declined: bool,
+    /// When the end of a pause is told.
+    pub(crate) pause_ends: Option<AgeMillis>,
     /// For a replay with the original pauses: when the last message was sent, and when it had been stored.
     replayed: Option<(AgeMillis, Timestamp)>,
 }
@@ -153,6 +190,10 @@ impl Delivering {
             not_before: None,
             was_stored: false,
             was_bound: false,
+            pin: None,
+            pins: 0,
+            declined: false,
+            pause_ends: None,
             replayed: None,
         }
     }
@@ -216,6 +257,9 @@ impl Consumer {
         loop {
             if self.delivering.waiting.is_empty() {
                 return Ok(Stop::NobodyWaits);
+            }
+            if std::mem::take(&mut self.delivering.declined) {
+                return Ok(Stop::NothingToSend);
             }
             if self.delivering.credit <= 0 {
                 return Ok(Stop::NoCredit);
@@ -430,11 +474,16 @@ impl Consumer {
     /// Writes a message for the request whose turn it is; `false` when none takes it.
     fn send(&mut self, message: &StoredMessage<'_>, place: &AckPlace, now: Now, deliveries: &mut Deliveries) -> bool {
         let mut size_header = itoa::Buffer::new();
-        let size_header = self.config.headers_only.then(|| size_header.format(message.payload.len()));
+        let mut size_header = self.config.headers_only.then(|| size_header.format(message.payload.len()));
         let payload = if self.config.headers_only { &[] } else { message.payload };
         let reply = self.delivering.prefix.len() + place.len();
         let size = message.subject.len() + reply + message.headers.len() + payload.len();
-        if !self.delivering.accept(size as u64, deliveries) {
+        let policy = self.config.priority.policy;
+        let is_taken = match policy {
+            PriorityPolicy::None => self.delivering.accept(size as u64, deliveries),
+            _ => self.accept_in_group(size as u64, place.pending + 1, now, deliveries),
+        };
+        if !is_taken {
             return false;
         }
         let Some(waiting) = self.delivering.waiting.front_mut() else { return false };
@@ -445,7 +494,12 @@ impl Consumer {
         place.write(&mut deliveries.arena);
         let reply = span(start, deliveries.arena.len());
         deliveries.arena.push(b' ');
-        let headers = if self.config.is_source() { no_control(message.headers) } else { message.headers.into() };
+        let mut headers = if self.config.is_source() { no_control(message.headers) } else { message.headers.into() };
+        if policy == PriorityPolicy::PinnedClient
+            && let Some(pin) = self.delivering.pin.as_deref()
+        {
+            (headers, size_header) = (pin.added_to(&headers, size_header).into(), None);
+        }
         let (headers, payload) = put_message(&mut deliveries.arena, &headers, size_header, payload);
         let tail = span(start, deliveries.arena.len());
         let from = Some(Recipient::Consumer(self.id));
@@ -463,7 +517,7 @@ impl Consumer {
         {
             ask_for_flow(deliveries, push.subject.as_bytes(), &reply);
         }
-        self.delivering.next_in_turn(deliveries);
+        self.delivering.next_in_turn(policy, deliveries);
         self.delivering.credit -= i64::from(delivery.cost());
         self.delivering.last_active = now.age;
         self.last_delivery = now.wall;
@@ -526,10 +580,17 @@ pub(crate) fn heartbeat(delivered: u64, next: Sequence, stalled: &str) -> String
 
 impl Delivering {
     /// The request at the front was sent a message: it is done, or waits behind the others.
-    fn next_in_turn(&mut self, deliveries: &mut Deliveries) {
+    fn next_in_turn(&mut self, policy: PriorityPolicy, deliveries: &mut Deliveries) {
         if self.waiting.front().is_some_and(|waiting| waiting.left > 0) {
-            if self.waiting.len() > 1 {
-                self.waiting.rotate_left(1);
+            if self.waiting.len() == 1 {
+                return;
+            }
+            match policy {
+                PriorityPolicy::Prioritized => {
+                    let front = self.waiting.pop_front();
+                    front.into_iter().for_each(|front| self.queue_by_priority(front));
+                }
+                _ => self.waiting.rotate_left(1),
             }
         } else if let Some(done) = self.waiting.pop_front()
             && done.bytes_left.is_some_and(|bytes| bytes > 0)
@@ -541,20 +602,11 @@ impl Delivering {
     /// Makes the request at the front one that takes a message of this size; ends those whose byte limit it exceeds.
     fn accept(&mut self, size: u64, deliveries: &mut Deliveries) -> bool {
         while let Some(waiting) = self.waiting.front_mut() {
-            match &mut waiting.bytes_left {
-                Some(left) if *left < size => {
-                    waiting.end(deliveries, "409 Message Size Exceeds MaxBytes");
-                    self.waiting.pop_front();
-                }
-                Some(left) => {
-                    *left -= size;
-                    if *left == 0 {
-                        waiting.left = 1;
-                    }
-                    return true;
-                }
-                None => return true,
+            if waiting.takes(size) {
+                return true;
             }
+            waiting.end(deliveries, "409 Message Size Exceeds MaxBytes");
+            self.waiting.pop_front();
         }
         false
     }

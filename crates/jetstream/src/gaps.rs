@@ -162,7 +162,8 @@ impl JetStream {
         let mut left = Vec::new();
         for gap in gaps {
             let payload = gap.json(name);
-            let message = Incoming { subject: subject.as_bytes(), headers: b"", payload: payload.as_bytes() };
+            let message =
+                Incoming { subject: subject.as_bytes(), headers: b"", payload: payload.as_bytes(), taken: None };
             if !self.store_record(turn, id, &message)? {
                 left.push(gap);
             }

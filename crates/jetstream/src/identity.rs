@@ -16,6 +16,15 @@ impl StreamId {
     /// Set in the ids of streams that are kept in memory.
     pub(crate) const VOLATILE: u32 = 1 << 31;
 
+    /// Set in the ids of templates, which stand for streams that are not there yet.
+    pub(crate) const TEMPLATE: u32 = 1 << 30;
+
+    /// Stands for streams that a template makes, see [`crate::templates`].
+    #[must_use]
+    pub fn is_template(self) -> bool {
+        self.0 & StreamId::TEMPLATE != 0
+    }
+
     /// Kept in memory, not in the store: gone after a restart.
     #[must_use]
     pub fn is_volatile(self) -> bool {

@@ -7,9 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use crate::account_limits::{AccountLimits, RequestLimits};
+use crate::batching::Batches;
 use crate::clock::StoredClock;
 use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
-use crate::config::{Storage, StreamConfig};
+use crate::config::{Compression, Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId};
@@ -18,6 +20,7 @@ use crate::owed::Debts;
 use crate::purging::Purging;
 use crate::queue::Queues;
 use crate::record::{Reader, put};
+use crate::restore::{RESTORING, Restoring};
 use crate::retention::Released;
 use crate::store::layers::Layers;
 use crate::store::memory::MemoryStore;
@@ -25,6 +28,8 @@ use crate::store::{MessageBuffer, Read, Store, StoreError, record_space};
 use crate::stored_config;
 use crate::stream::{Incoming, Removal, Stream};
 use crate::sweep::Sweep;
+use crate::templates::Template;
+use crate::trimming::Excess;
 
 /// A map by a small number that shows no order: nothing may iterate over it.
 pub(crate) type ById<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -33,6 +38,8 @@ pub(crate) const IDS_KEY: [u8; 4] = [record_space::SINGLE, b'i', b'd', b's'];
 const IDS_VERSION: u8 = 1;
 /// State changes that nobody waits for are durable after this.
 const LAZY_COMMIT_MILLIS: u64 = 100;
+/// Bytes of messages that nobody waits for (`persist_mode: async`) are durable at the latest when there are so many.
+const MOST_UNSYNCED_BYTES: u64 = 4 << 20;
 
 /// What bounds a store, and the randomness of its first opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +56,10 @@ pub struct Limits {
     pub max_queued_messages: u64,
     /// Most bytes in an MQTT session's queue.
     pub max_queued_bytes: u64,
+    /// What the account may have.
+    pub account: AccountLimits,
+    /// What single requests may ask for.
+    pub requests: RequestLimits,
     /// Random numbers: the key of the id hashes, used if the store is new.
     pub seed: (u64, u64),
 }
@@ -62,6 +73,8 @@ impl Default for Limits {
             max_memory_store: Some(64 << 20),
             max_queued_messages: 1000,
             max_queued_bytes: 64 << 20,
+            account: AccountLimits::default(),
+            requests: RequestLimits::default(),
             seed: (0, 0),
         }
     }
@@ -76,6 +89,8 @@ pub(crate) enum Timer {
     Consumer(ConsumerId),
     /// Gap records of a stream may be written.
     Gaps(StreamId),
+    /// Batches that nothing is heard of are given up.
+    Batches,
 }
 
 /// A read that waits for its slice.
@@ -122,6 +137,10 @@ pub struct JetStream {
     /// Stretches of interest streams that are to be looked through.
     pub(crate) sweeps: BTreeMap<StreamId, Sweep>,
     pub(crate) reads: Vec<WaitingRead>,
+    /// Streams that are being restored, by the asker's numbers.
+    pub(crate) restores: BTreeMap<u32, Restoring>,
+    pub(crate) templates: BTreeMap<Box<str>, Template>,
+    pub(crate) next_template: u32,
     pub(crate) api_total: u64,
     pub(crate) api_errors: u64,
     /// Bytes of the answers of this turn, about.
@@ -132,12 +151,16 @@ pub struct JetStream {
     pub(crate) sync: bool,
     /// Since when something changed that nobody waits for.
     pub(crate) lazy_since: Option<AgeMillis>,
+    /// Bytes of messages of this transaction that nobody waits for.
+    unsynced_bytes: u64,
     /// There is work left over from this turn.
     pub(crate) again: bool,
     /// Purges that take more than one turn, oldest first.
     pub(crate) purges: VecDeque<Purging>,
     /// Number of the newest of them.
     pub(crate) purge_number: u64,
+    /// Roll-ups and lowered limits that take more than one turn.
+    pub(crate) trims: VecDeque<(StreamId, Excess)>,
     /// Streams that are gone, some records of which are still there.
     pub(crate) forgotten: Vec<StreamId>,
     /// The gap stream; without it no ledgers are kept.
@@ -148,6 +171,9 @@ pub struct JetStream {
     pub(crate) unsaved_books: Vec<StreamId>,
     /// What waits for hubs before it goes.
     pub(crate) debts: Debts,
+    /// Streams whose positions in their origins are to be saved with the next commit.
+    pub(crate) unsaved_places: Vec<StreamId>,
+    pub(crate) batches: Batches,
     full: bool,
     clock: StoredClock,
     next_stream: u32,
@@ -185,6 +211,9 @@ impl JetStream {
             released: Vec::new(),
             sweeps: BTreeMap::new(),
             reads: Vec::new(),
+            restores: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            next_template: 1,
             api_total: 0,
             api_errors: 0,
             answered: 0,
@@ -192,14 +221,18 @@ impl JetStream {
             commit_histogram: [0; 24],
             sync: false,
             lazy_since: None,
+            unsynced_bytes: 0,
             again: false,
             purges: VecDeque::new(),
             purge_number: 0,
+            trims: VecDeque::new(),
             forgotten: Vec::new(),
             gaps: None,
             books: Vec::new(),
             unsaved_books: Vec::new(),
             debts: Debts::default(),
+            unsaved_places: Vec::new(),
+            batches: Batches::default(),
             full: false,
             clock: StoredClock::default(),
             next_stream,
@@ -210,10 +243,12 @@ impl JetStream {
         }
         let mut events = Vec::new();
         jetstream.load_streams(store, now, &mut events)?;
+        jetstream.load_templates(store, &mut events)?;
         jetstream.find_forgotten(store)?;
         jetstream.load_consumers(store, now, &mut events)?;
         jetstream.load_sweeps(store)?;
         jetstream.load_owed(store)?;
+        jetstream.load_trims(store)?;
         jetstream.queues = Queues::load(store)?;
         Ok((jetstream, events))
     }
@@ -259,8 +294,11 @@ impl JetStream {
             // Acknowledgements that come together are looked at together; everybody else sees what they removed.
             self.remove_released(turn)?;
         }
+        self.save_places_before(turn.store, command)?;
         match command {
             Command::Append(append) => self.append(turn, append),
+            Command::Take(take) => self.take(turn, take),
+            Command::Begin(begin) => self.begin(turn, begin),
             Command::Record { key, value, .. } => {
                 self.record(turn, key.of(&turn.batch.arena), value.of(&turn.batch.arena))
             }
@@ -274,6 +312,7 @@ impl JetStream {
                 Ok(Outcome::Done)
             }
             Command::Request(request) => self.request(turn, request),
+            Command::Restore { number, step } => self.restore(turn, *number, step),
             Command::Ack(ack) => self.acknowledge(turn, ack),
             Command::Pull(pull) => self.pull(turn, pull),
             Command::Unreachable { consumer, inbox, reply } => {
@@ -331,9 +370,11 @@ impl JetStream {
     fn tick_all(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
         self.again = false;
         self.answered = 0;
+        self.save_places(turn.store)?;
         self.remove_released(turn)?;
         self.fire_timers(turn)?;
         self.continue_purge(turn)?;
+        self.continue_trim(turn)?;
         self.forget(turn)?;
         self.sweep(turn)?;
         self.remove_confirmed(turn)?;
@@ -367,6 +408,7 @@ impl JetStream {
         self.save_consumers(store)?;
         self.save_books(store)?;
         self.save_owed(store)?;
+        self.save_places(store)?;
         self.queues.save(store)?;
         self.clock.save(store, now)
     }
@@ -375,6 +417,7 @@ impl JetStream {
     pub fn committed(&mut self, micros: u64) {
         self.sync = false;
         self.lazy_since = None;
+        self.unsynced_bytes = 0;
         self.commits += 1;
         let slot = (micros.max(1).ilog2() as usize).min(self.commit_histogram.len() - 1);
         self.commit_histogram[slot] += 1;
@@ -389,6 +432,13 @@ impl JetStream {
         let timer = self.timers.first().map(|(at, _)| *at);
         let lazy = self.lazy_since.map(|since| AgeMillis(since.0 + LAZY_COMMIT_MILLIS));
         timer.into_iter().chain(lazy).min()
+    }
+
+    /// A message was stored whose sender does not wait for the disk.
+    pub(crate) fn stored_unsynced(&mut self, now: Now, size: u64) {
+        self.lazy_since.get_or_insert(now.age);
+        self.unsynced_bytes += size;
+        self.sync |= self.unsynced_bytes >= MOST_UNSYNCED_BYTES;
     }
 
     pub(crate) fn set_full(&mut self, turn: &mut Context<'_>, full: bool) {
@@ -415,6 +465,7 @@ impl JetStream {
                 Timer::Stream(id) => self.touch(id),
                 Timer::Consumer(id) => self.consumer_in_time(turn, id)?,
                 Timer::Gaps(id) => self.list_book(id),
+                Timer::Batches => self.batches_in_time(turn),
             }
         }
         Ok(())
@@ -431,17 +482,23 @@ impl JetStream {
 
     /// Brings a stream within its limits, and plans when its next message expires.
     pub(crate) fn settle(&mut self, turn: &mut Context<'_>, id: StreamId) -> Result<(), StoreError> {
+        let mut more = self.act_in_time(turn, id)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.touched = false;
-        let mut more = stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
+        let unfinished = stream.unfinished.take();
+        more |= stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
         more |= stream.end_messages(turn.store, turn.now, &mut self.removed)?;
-        let next_end = stream.next_end.filter(|_| !stream.config.sealed);
+        let next_end = stream.next_end.into_iter().chain(stream.next_schedule(turn.now)).min();
+        let next_end = next_end.filter(|_| !stream.config.sealed);
         let due = stream.next_expiry(turn.store)?.into_iter().chain(next_end).min();
         // A time to live may end before what was planned.
         if stream.scheduled.is_none_or(|at| at <= turn.now.age || next_end.is_some_and(|end| end < at)) {
             // Never at once: what is due now and still there waits for the next step, or is the store's to explain.
             stream.scheduled = due.map(|at| at.max(AgeMillis(turn.now.age.0 + 1)));
             self.timers.extend(stream.scheduled.map(|at| (at, Timer::Stream(id))));
+        }
+        if let Some(excess) = unfinished {
+            self.trim_later(id, *excess);
         }
         self.count_bytes(turn.store, id);
         if more {
@@ -490,6 +547,8 @@ impl JetStream {
             for consumer in consumers.iter().flat_map(|consumers| consumers.values()) {
                 if let Some(consumer) = self.consumers.get_mut(consumer) {
                     consumer.account_removed(&removal);
+                    consumer.forget_removed(turn.store, &removal)?;
+                    turn.events.extend(consumer.news.drain(..).map(Event::Advisory));
                 }
             }
             match turn.events.last_mut() {
@@ -562,6 +621,10 @@ impl JetStream {
             }
             // After damage the ids that were given may be unknown too.
             self.next_stream = self.next_stream.max(loaded.stream.0 + 1);
+            if loaded.description == RESTORING {
+                store.delete_stream(loaded.stream)?;
+                continue;
+            }
             let (config, created) = match stored_config::decode_stream(&loaded.description) {
                 Ok(described) => described,
                 // Nobody knows what it was for; what is left of it can still be read.
@@ -575,14 +638,18 @@ impl JetStream {
                 }
                 Err(error) => return Err(error),
             };
+            store.compress(loaded.stream, config.compression == Compression::S2);
             let mut stream = Stream::new(loaded.stream, config, created);
             stream.load(store, now, most_ids)?;
             self.stored_bytes += stream.counted_bytes;
             events.push(stream_up(&stream, store));
+            stream.load_places(store, self.key)?;
+            events.extend(stream.origins(store, self.key).map(|origins| Event::origins(stream.id, origins)));
             self.stream_names.insert(stream.config.name.clone(), loaded.stream);
             self.streams.insert(loaded.stream, stream);
             self.touch(loaded.stream);
         }
+        self.batches_allowed(StreamId::NONE);
         Ok(())
     }
 }
@@ -603,6 +670,7 @@ impl<'a> Context<'a> {
             subject: append.subject.of(arena),
             headers: append.headers.of(arena),
             payload: append.payload.of(arena),
+            taken: None,
         }
     }
 }
@@ -614,6 +682,7 @@ pub(crate) fn stream_up(stream: &Stream, store: &dyn Store) -> Event {
         name: stream.config.name.clone(),
         subjects: stream.config.subjects.iter().map(|subject| subject.as_str().into()).collect(),
         allow_direct: stream.config.allow_direct,
+        no_ack: stream.config.no_ack,
         state: store.state(stream.id),
     }
 }

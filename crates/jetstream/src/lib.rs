@@ -13,9 +13,14 @@
 //! Promises: no acknowledgement leaves before its commit; verdicts on sequence, duplicates, limits and expected-* headers are given only
 //! when a command is applied, with the time the command carries. No clock, randomness or I/O here.
 
+mod account_limits;
 mod ack_subject;
+pub mod advisory;
+mod aging;
 pub mod api_error;
+pub mod api_level;
 mod appending;
+pub mod batching;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -23,19 +28,27 @@ mod consumer;
 mod consumer_check;
 mod consumer_requests;
 mod consuming;
+mod counters;
+mod cron;
 mod delivery;
 pub mod direct_get;
 mod duplicates;
+mod firing;
 mod flat_json;
 pub mod gaps;
+mod header_block;
 pub mod identity;
 mod jetstream;
 pub mod ledger;
 mod mapping;
 mod message_id;
 mod message_ttl;
+mod number;
+pub mod origin;
 mod owed;
+mod own_messages;
 mod pending;
+mod priority;
 mod publish_header;
 mod purging;
 mod push;
@@ -43,9 +56,16 @@ mod queue;
 mod queue_blocks;
 mod record;
 mod requests;
+mod resetting;
+pub mod restore;
 mod retention;
 mod retention_check;
+mod rewriting;
 mod room;
+mod schedule;
+mod schedule_check;
+mod scheduling;
+pub mod snapshot;
 mod sources;
 pub mod store;
 mod stored_config;
@@ -53,7 +73,13 @@ mod stream;
 mod stream_check;
 mod stream_requests;
 mod sweep;
+mod telling;
+pub mod templates;
+mod trimming;
+mod zone;
 
+#[cfg(test)]
+mod batch_properties;
 #[cfg(test)]
 mod ledger_properties;
 #[cfg(test)]
@@ -71,5 +97,6 @@ mod testscript_output;
 #[cfg(test)]
 mod testscripts;
 
+pub use account_limits::{AccountLimits, RequestLimits};
 pub use jetstream::{JetStream, Limits};
 pub use stored_config::stream_name;

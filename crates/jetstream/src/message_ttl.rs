@@ -2,7 +2,7 @@
 //!
 //! Each has a record whose key is the stream, the age it ends at, and its sequence, so that the next to go is the first record, however many there
 //! are, and nothing is read at opening. What leaves a stream by other ways leaves its record behind until then. Ages are the age clock's, as for
-//! `max_age`, which counts as well: the earlier of the two ends a message.
+//! `max_age`, which counts as well: the earlier of the two ends a message, unless it never ends ([`crate::aging`], where markers are left as well).
 
 use crate::api_error::{self, ApiError};
 use crate::consuming::parse_duration;
@@ -18,6 +18,8 @@ const ENDS_PER_TURN: usize = 256;
 const FORGOTTEN_PER_TURN: usize = 1024;
 /// Nobody waits longer.
 const LONGEST_MILLIS: u64 = 1 << 48;
+/// Stands in the one record that says that a stream holds, or held, messages that never end.
+const NEVER: AgeMillis = AgeMillis(u64::MAX);
 
 /// How long a message lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +52,11 @@ impl TimeToLive {
     }
 }
 
+/// Records of streams, by time: what a stream leaves behind when it is deleted.
+const SPACES: [u8; 2] = [record_space::TIME_TO_LIVE, record_space::SCHEDULE];
 const KEY_LEN: usize = 1 + 4 + 8 + 8;
 
-fn key(stream: StreamId, ends: AgeMillis, sequence: Sequence) -> [u8; KEY_LEN] {
+pub(crate) fn key(stream: StreamId, ends: AgeMillis, sequence: Sequence) -> [u8; KEY_LEN] {
     let mut key = [0; KEY_LEN];
     key[0] = record_space::TIME_TO_LIVE;
     key[1..5].copy_from_slice(&stream.0.to_be_bytes());
@@ -70,23 +74,45 @@ fn parts(key: &[u8]) -> Option<(StreamId, AgeMillis, Sequence)> {
 }
 
 /// What a stream's records begin with.
-fn prefix(stream: StreamId) -> [u8; 5] {
-    let mut prefix = [record_space::TIME_TO_LIVE; 5];
+fn prefix(space: u8, stream: StreamId) -> [u8; 5] {
+    let mut prefix = [space; 5];
     prefix[1..].copy_from_slice(&stream.0.to_be_bytes());
     prefix
 }
 
 /// The first records of a stream, in the order in which they end.
-fn first(store: &mut dyn Store, stream: StreamId, most: usize) -> Result<Vec<(AgeMillis, Sequence)>, StoreError> {
-    let (mut found, prefix) = (Vec::new(), prefix(stream));
+pub(crate) fn first(
+    store: &mut dyn Store,
+    stream: StreamId,
+    most: usize,
+) -> Result<Vec<(AgeMillis, Sequence)>, StoreError> {
+    let (mut found, prefix) = (Vec::new(), prefix(record_space::TIME_TO_LIVE, stream));
     store.scan_records(&prefix, &prefix, &mut |key, _| {
-        found.extend(parts(key).map(|(_, ends, sequence)| (ends, sequence)));
+        found.extend(parts(key).map(|(_, ends, sequence)| (ends, sequence)).filter(|(ends, _)| *ends < NEVER));
         found.len() < most
     })?;
     Ok(found)
 }
 
 impl Stream {
+    /// A message was stored with this time to live.
+    pub(crate) fn lives(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        sequence: Sequence,
+        value: &[u8],
+    ) -> Result<(), StoreError> {
+        match TimeToLive::parse(value) {
+            Ok(TimeToLive::Millis(millis)) => self.ends_after(store, now, sequence, millis),
+            Ok(TimeToLive::Never) if !self.aging.never => {
+                self.aging.never = true;
+                store.put_record(&key(self.id, NEVER, Sequence(0)), &[1])
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A message was stored that lives so long.
     pub(crate) fn ends_after(
         &mut self,
@@ -108,7 +134,7 @@ impl Stream {
         now: Now,
         removed: &mut Vec<Removal>,
     ) -> Result<bool, StoreError> {
-        if self.config.sealed || self.next_end.is_none_or(|next| next > now.age) {
+        if self.config.sealed || self.leaves_markers() || self.next_end.is_none_or(|next| next > now.age) {
             return Ok(false);
         }
         let records = first(store, self.id, ENDS_PER_TURN + 1)?;
@@ -134,6 +160,7 @@ impl Stream {
     /// Finds the next one to go, at opening.
     pub(crate) fn load_ends(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
         self.next_end = first(store, self.id, 1)?.first().map(|(ends, _)| *ends);
+        self.aging.never = store.record(&key(self.id, NEVER, Sequence(0)))?.is_some();
         Ok(())
     }
 }
@@ -141,29 +168,39 @@ impl Stream {
 impl JetStream {
     /// Finds records of streams that are gone, at opening: one look for each stream that has any.
     pub(crate) fn find_forgotten(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
-        let space = [record_space::TIME_TO_LIVE];
-        let mut from = space.to_vec();
+        SPACES.into_iter().try_for_each(|space| self.find_forgotten_in(store, space))
+    }
+
+    fn find_forgotten_in(&mut self, store: &mut dyn Store, space: u8) -> Result<(), StoreError> {
+        let mut from = vec![space];
         loop {
             let mut found = None;
-            store.scan_records(&space, &from, &mut |key, _| {
-                found = parts(key).map(|(stream, ..)| stream);
+            store.scan_records(&[space], &from, &mut |key, _| {
+                found = key.get(1..5).and_then(|id| id.try_into().ok()).map(u32::from_be_bytes).map(StreamId);
                 false
             })?;
             let Some(stream) = found else { return Ok(()) };
-            if !self.streams.contains_key(&stream) {
+            if !self.streams.contains_key(&stream) && !self.forgotten.contains(&stream) {
                 self.forgotten.push(stream);
             }
             let Some(next) = stream.0.checked_add(1) else { return Ok(()) };
-            from = prefix(StreamId(next)).to_vec();
+            from = prefix(space, StreamId(next)).to_vec();
         }
     }
 
     /// Removes some records of streams that are gone.
     pub(crate) fn forget(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
         let Some(stream) = self.forgotten.last().copied() else { return Ok(()) };
-        let records = first(turn.store, stream, FORGOTTEN_PER_TURN)?;
-        for (ends, sequence) in &records {
-            turn.store.delete_record(&key(stream, *ends, *sequence))?;
+        let mut records = Vec::new();
+        for space in SPACES {
+            let prefix = prefix(space, stream);
+            turn.store.scan_records(&prefix, &prefix, &mut |key, _| {
+                records.push(key.to_vec());
+                records.len() < FORGOTTEN_PER_TURN
+            })?;
+        }
+        for key in &records {
+            turn.store.delete_record(key)?;
         }
         if records.len() < FORGOTTEN_PER_TURN {
             self.forgotten.pop();

@@ -107,9 +107,34 @@ impl Pending {
         Some((Sequence(number * CHUNK + u64::from(entry.offset)), entry.first_delivery))
     }
 
+    /// Everything outstanding, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Sequence, Outstanding)> {
+        self.chunks.iter().flat_map(|(number, chunk)| {
+            let live = chunk.entries.iter().filter(|entry| entry.deliveries > 0);
+            live.map(move |entry| (Sequence(number * CHUNK + u64::from(entry.offset)), *entry))
+        })
+    }
+
     pub(crate) fn get(&self, sequence: Sequence) -> Option<Outstanding> {
         let chunk = self.chunks.get(&(sequence.0 / CHUNK))?;
         chunk.find_live(offset(sequence)).map(|index| chunk.entries[index])
+    }
+
+    /// Appends those outstanding between two sequences, both included, at most so many; `false`: there were more.
+    pub(crate) fn between(&self, first: Sequence, last: Sequence, most: usize, into: &mut Vec<Sequence>) -> bool {
+        let chunks = self.chunks.range(first.0 / CHUNK..=last.0 / CHUNK);
+        for (number, chunk) in chunks {
+            for entry in chunk.entries.iter().filter(|entry| entry.deliveries > 0) {
+                let sequence = Sequence(number * CHUNK + u64::from(entry.offset));
+                if first <= sequence && sequence <= last {
+                    if into.len() >= most {
+                        return false;
+                    }
+                    into.push(sequence);
+                }
+            }
+        }
+        true
     }
 
     /// A message was delivered for the first time.
@@ -288,17 +313,22 @@ impl Pending {
         Ok(())
     }
 
+    /// Puts back a message that was delivered so often.
+    pub(crate) fn restore(&mut self, sequence: Sequence, first_delivery: u64, deliveries: u32, due: AgeMillis) {
+        self.insert(sequence, first_delivery, due);
+        if deliveries > 1 {
+            self.delivered_again(sequence, due);
+        }
+        self.change(sequence, due, |entry| entry.deliveries = deliveries.max(1));
+    }
+
     /// Puts a stored chunk back. What was due or queued is due at its own time again.
     pub(crate) fn load(&mut self, number: u64, record: &[u8]) -> Result<(), StoreError> {
         let mut from = Reader::new(record, VERSION, "outstanding messages")?;
         while !from.is_at_end() {
             let sequence = Sequence(number.saturating_mul(CHUNK).saturating_add(u64::from(from.byte()?)));
             let (deliveries, first_delivery, due) = (from.number_u32()?, from.number()?, AgeMillis(from.number()?));
-            self.insert(sequence, first_delivery, due);
-            for _ in 1..deliveries.min(2) {
-                self.delivered_again(sequence, due);
-            }
-            self.change(sequence, due, |entry| entry.deliveries = deliveries.max(1));
+            self.restore(sequence, first_delivery, deliveries, due);
         }
         if let Some(chunk) = self.chunks.get_mut(&number) {
             (chunk.dirty, chunk.stored) = (false, true);

@@ -20,6 +20,11 @@ pub(crate) struct PublishHeaders<'a> {
     pub(crate) scheduler: Option<&'a [u8]>,
     pub(crate) source: Option<&'a [u8]>,
     pub(crate) batch_id: Option<&'a [u8]>,
+    pub(crate) batch_sequence: Option<&'a [u8]>,
+    pub(crate) batch_commit: Option<&'a [u8]>,
+    pub(crate) required_level: Option<&'a [u8]>,
+    /// There are headers about schedules: these, or others that only schedules look at.
+    pub(crate) is_scheduling: bool,
 }
 
 impl<'a> PublishHeaders<'a> {
@@ -39,6 +44,7 @@ impl<'a> PublishHeaders<'a> {
 
     fn take(&mut self, line: &'a [u8]) {
         let Some(colon) = memchr::memchr(b':', line) else { return };
+        self.is_scheduling |= line.starts_with(b"Schedule");
         let place = match &line[..colon] {
             b"Msg-Id" => &mut self.message_id,
             b"Expected-Stream" => &mut self.expected_stream,
@@ -54,6 +60,9 @@ impl<'a> PublishHeaders<'a> {
             b"Scheduler" => &mut self.scheduler,
             b"Stream-Source" => &mut self.source,
             b"Batch-Id" => &mut self.batch_id,
+            b"Batch-Sequence" => &mut self.batch_sequence,
+            b"Batch-Commit" => &mut self.batch_commit,
+            b"Required-Api-Level" => &mut self.required_level,
             _ => return,
         };
         let value = line[colon + 1..].trim_ascii();
@@ -68,9 +77,33 @@ pub(crate) fn sequence(value: &[u8]) -> u64 {
     std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
 }
 
+/// A block without a header; empty when it has no other.
+pub(crate) fn without_header(block: &[u8], name: &[u8]) -> Vec<u8> {
+    let is_it = |line: &[u8]| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(b":"));
+    let mut left = Vec::with_capacity(block.len());
+    block.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_it(line)).for_each(|line| left.extend(line));
+    if left == b"NATS/1.0\r\n\r\n" { Vec::new() } else { left }
+}
+
+/// A block, or none, with one header more at its end.
+pub(crate) fn with_header(block: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
+    let block = block.strip_suffix(b"\r\n").unwrap_or(b"NATS/1.0\r\n");
+    [block, name, b": ", value, b"\r\n\r\n"].concat()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{PublishHeaders, sequence};
+    use super::{PublishHeaders, sequence, with_header, without_header};
+
+    #[test]
+    fn headers_are_added_and_taken_away() {
+        let block = b"NATS/1.0\r\nA: 1\r\nB: 2\r\n\r\n";
+        assert_eq!(without_header(block, b"A"), b"NATS/1.0\r\nB: 2\r\n\r\n");
+        assert_eq!(without_header(block, b"C"), block);
+        assert_eq!(without_header(b"NATS/1.0\r\nA: 1\r\n\r\n", b"A"), b"");
+        assert_eq!(with_header(block, b"C", b"3"), b"NATS/1.0\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n");
+        assert_eq!(with_header(b"", b"C", b"3"), b"NATS/1.0\r\nC: 3\r\n\r\n");
+    }
 
     #[test]
     fn finds_keys_and_trims_values() {

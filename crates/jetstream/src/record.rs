@@ -62,6 +62,11 @@ impl<'a> Reader<'a> {
         StoreError::Damaged(format!("{}: too short or out of range", self.what))
     }
 
+    /// What was not read: a record inside of this one.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(crate) fn is_at_end(&self) -> bool {
         self.rest.is_empty()
     }

@@ -16,7 +16,6 @@ impl JetStream {
         if self.answered >= ANSWERS_PER_TURN && is_read(request) {
             return Ok(Outcome::Again);
         }
-        self.api_total += 1;
         self.sync |= changes(request) || turn.store.is_dirty();
         let answer = match self.answer(turn, request)? {
             Ok(answer) => answer,
@@ -25,6 +24,8 @@ impl JetStream {
                 Answer::Error(error)
             }
         };
+        // Behind the answer, which does not count itself.
+        self.api_total += u64::from(is_of_api(request));
         self.answered += size_of(&answer);
         Ok(Outcome::Answer(Box::new(answer)))
     }
@@ -33,7 +34,16 @@ impl JetStream {
         match request {
             Request::AccountInfo => Ok(Ok(Answer::AccountInfo(self.account_info()))),
             Request::StreamCreate { config } => self.create_stream(turn, config),
-            Request::StreamUpdate { config } => self.update_stream(turn, config),
+            Request::StreamUpdate { config } => match self.may_update(&config.name) {
+                Ok(()) => self.update_stream(turn, config),
+                Err(error) => Ok(Err(error)),
+            },
+            Request::TemplateCreate { name, config, max_streams } => {
+                self.create_template(turn, name, config, *max_streams)
+            }
+            Request::TemplateNames { offset } => Ok(Ok(self.template_names_page(*offset))),
+            Request::TemplateInfo { name } => Ok(self.template_info(name)),
+            Request::TemplateDelete { name } => self.delete_template(turn, name),
             Request::StreamInfo { name, subjects_filter, deleted_details, offset } => {
                 self.stream_info(turn, name, subjects_filter.as_deref(), *deleted_details, *offset)
             }
@@ -43,6 +53,8 @@ impl JetStream {
             Request::StreamPurge { name, filter, below, keep } => {
                 self.purge_stream(turn, name, filter.as_deref(), *below, *keep)
             }
+            Request::StreamSnapshot { name, consumers } => self.snapshot(turn, name, *consumers),
+            Request::StreamRestore { config } => self.may_restore(config),
             Request::MessageGet { name, get } => self.get_message(turn, name, get),
             Request::DirectGet { name, get } => self.direct_get(turn, name, get),
             Request::MessageDelete { name, sequence, erase } => self.delete_message(turn, name, *sequence, *erase),
@@ -55,6 +67,14 @@ impl JetStream {
             Request::ConsumerList { stream, offset } => self.consumer_list_page(turn, stream, *offset),
             Request::ConsumerDelete { stream, name } => self.delete_consumer(turn, stream, name),
             Request::ConsumerPause { stream, name, until } => self.pause_consumer(turn, stream, name, *until),
+            Request::ConsumerReset { stream, name, sequence, with_identity } => {
+                self.reset_consumer(turn, stream, name, *sequence, *with_identity)
+            }
+            Request::ConsumerUnpin { stream, name, group } => self.unpin_consumer(turn, stream, name, group),
+            Request::Refused => {
+                self.api_errors += 1;
+                Ok(Ok(Answer::Done))
+            }
             Request::Records { prefix } => records(turn, prefix),
             Request::Statistics => self.statistics(turn),
         }
@@ -121,6 +141,8 @@ fn changes(request: &Request) -> bool {
         request,
         Request::StreamCreate { .. }
             | Request::StreamUpdate { .. }
+            | Request::TemplateCreate { .. }
+            | Request::TemplateDelete { .. }
             | Request::StreamDelete { .. }
             | Request::StreamPurge { .. }
             | Request::MessageDelete { .. }
@@ -128,7 +150,13 @@ fn changes(request: &Request) -> bool {
             | Request::SourceCreate { .. }
             | Request::ConsumerDelete { .. }
             | Request::ConsumerPause { .. }
+            | Request::ConsumerReset { .. }
     )
+}
+
+/// Counts as a request of the API.
+fn is_of_api(request: &Request) -> bool {
+    !matches!(request, Request::Records { .. } | Request::Statistics | Request::DirectGet { .. })
 }
 
 /// Records for their owners at start-up. Their number is bounded by whoever writes them.

@@ -53,6 +53,7 @@ impl Consumer {
     pub(crate) fn give_up(&mut self, sequence: Sequence) {
         let Some(entry) = self.pending.get(sequence) else { return };
         self.pending.remove(sequence);
+        self.tell_exceeded(sequence, entry.received());
         if self.retention != Retention::Limits {
             self.held.insert(sequence, entry.first_delivery, NEVER);
         }

@@ -107,7 +107,7 @@ impl JetStream {
     }
 
     /// What tells this instance of a stream from one that is made again under its name.
-    fn stream_identity(&self, stream: StreamId, created: Timestamp) -> Box<str> {
+    pub(crate) fn stream_identity(&self, stream: StreamId, created: Timestamp) -> Box<str> {
         let mut input = stream.0.to_be_bytes().to_vec();
         input.extend_from_slice(&created.0.to_be_bytes());
         letters(self.key.hash(&input))
@@ -196,7 +196,8 @@ pub(crate) fn no_control(headers: &[u8]) -> Cow<'_, [u8]> {
     [b"NATS/1.0", &headers[end..]].concat().into()
 }
 
-fn letters(mut number: u128) -> Box<str> {
+/// A short name made of a number.
+pub(crate) fn letters(mut number: u128) -> Box<str> {
     const CHARACTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut name = String::with_capacity(NAME);
     for _ in 0..NAME {

@@ -269,6 +269,9 @@ pub trait Store {
     /// When the engine fails.
     fn update_stream(&mut self, stream: StreamId, description: &[u8]) -> Result<(), StoreError>;
 
+    /// Payloads that come from now on are stored compressed, or are not any more. Said again after each opening; a store that can't does nothing.
+    fn compress(&mut self, _stream: StreamId, _on: bool) {}
+
     /// Forgets a stream at once; its space is given back in steps by [`Store::maintain`].
     ///
     /// # Errors
@@ -474,6 +477,14 @@ pub trait Store {
     /// When the engine fails.
     fn maintain(&mut self) -> Result<bool, StoreError>;
 
+    /// Is there room for messages of so many bytes together?
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn has_room(&mut self, bytes: u64) -> Result<bool, StoreError> {
+        Ok(self.space().available >= bytes)
+    }
+
     /// Room left for messages before [`StoreError::Full`], in bytes, as far as is known; and bytes used by the store.
     fn space(&self) -> Space;
 }
@@ -514,10 +525,14 @@ pub mod record_space {
     pub const INCARNATION: u8 = b'i';
     /// When messages end that have a time to live.
     pub const TIME_TO_LIVE: u8 = b't';
+    /// Messages that are sent later.
+    pub const SCHEDULE: u8 = b'd';
     /// Ledgers of forwarded streams.
     pub const LEDGER: u8 = b'l';
     /// What consumers of forwarded streams are done with, and hubs have not confirmed.
-    pub const OWED: u8 = b'o';
+    pub const OWED: u8 = b'w';
+    /// How far streams have come with their origins.
+    pub const ORIGIN: u8 = b'o';
     /// The age clock and other single values.
     pub const SINGLE: u8 = b'v';
 }

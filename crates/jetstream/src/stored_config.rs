@@ -314,6 +314,10 @@ fn put_priority(out: &mut Vec<u8>, config: &ConsumerConfig) {
         PriorityPolicy::Prioritized => 3,
     });
     put(out, config.priority.pinned_ttl_ns);
+    // What was written before it was known ends here.
+    if config.lists_filter {
+        out.push(1);
+    }
 }
 
 /// The reverse of [`put_priority`].
@@ -331,6 +335,7 @@ fn read_priority(from: &mut Reader<'_>, config: &mut ConsumerConfig) -> Result<(
         },
         pinned_ttl_ns: from.number()?,
     };
+    config.lists_filter = !from.is_at_end() && from.flag()?;
     Ok(())
 }
 

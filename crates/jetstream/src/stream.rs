@@ -4,10 +4,13 @@
 //!
 //! Not here: consumers (they are told what was added and removed), and the API's requests ([`crate::stream_requests`]).
 
+mod batched;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use subject::Filter;
 
+use crate::aging::Aging;
 use crate::api_error::{self, ApiError};
 use crate::command::Forwarded;
 use crate::config::{Discard, Retention, StreamConfig};
@@ -17,12 +20,19 @@ use crate::ledger::{Book, Cause};
 use crate::mapping::Mapping;
 use crate::message_id::IdKey;
 use crate::message_ttl::TimeToLive;
+use crate::origin::{Places, Taken};
 use crate::owed::Owed;
 use crate::publish_header::{PublishHeaders, sequence};
+use crate::room::room_needed;
+use crate::scheduling::Planned;
 use crate::store::{
     Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StoredMessage, StreamState, SubjectState,
     message_size_in, undamaged,
 };
+use crate::trimming::Excess;
+pub(crate) use batched::{SoFar, Unfit};
+
+mod taken;
 
 /// Messages removed by one call of the store; a longer removal is done in steps.
 pub(crate) const REMOVED_PER_STEP: u64 = 4096;
@@ -37,6 +47,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) subject: &'a [u8],
     pub(crate) headers: &'a [u8],
     pub(crate) payload: &'a [u8],
+    /// Where it was taken from, if it was not published here.
+    pub(crate) taken: Option<Taken>,
 }
 
 impl Incoming<'_> {
@@ -49,10 +61,22 @@ impl Incoming<'_> {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Stored(Sequence),
+    /// Stored, and this is the counter's total now.
+    Counted(Sequence, Box<str>),
     /// Nobody has interest in it: it got a sequence, and nothing else is kept.
     Passed(Sequence),
     Duplicate(Sequence),
     Refused(ApiError),
+}
+
+impl Verdict {
+    /// The counter's total, which leaves with the acknowledgement.
+    pub(crate) fn take_total(&mut self) -> Option<Box<str>> {
+        match self {
+            Verdict::Counted(_, total) => Some(std::mem::take(total)),
+            _ => None,
+        }
+    }
 }
 
 /// How a store hashes message ids, and how many of them a stream may remember.
@@ -60,6 +84,16 @@ pub(crate) enum Verdict {
 pub(crate) struct Ids {
     pub(crate) key: IdKey,
     pub(crate) most: usize,
+}
+
+/// A publish that nothing but the stream's limits may speak against any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged<'a> {
+    pub(crate) headers: &'a PublishHeaders<'a>,
+    pub(crate) id_hash: Option<u128>,
+    pub(crate) most_ids: usize,
+    /// The stream before it.
+    pub(crate) state: StreamState,
 }
 
 /// Messages that left a stream: a stretch of its front, or all of one subject.
@@ -115,6 +149,12 @@ pub(crate) struct Stream {
     pub(crate) scheduled: Option<AgeMillis>,
     /// When the first message ends that has a time to live.
     pub(crate) next_end: Option<AgeMillis>,
+    /// How far it has aged, where messages age one by one.
+    pub(crate) aging: Aging,
+    /// When it has to send messages.
+    pub(crate) planned: Planned,
+    /// What a roll-up has left for the turns to come.
+    pub(crate) unfinished: Option<Box<Excess>>,
     /// How far it is forwarded.
     pub(crate) forwarded: Forwarded,
     /// What consumers are done with leaves only when a hub has confirmed it.
@@ -123,6 +163,8 @@ pub(crate) struct Stream {
     pub(crate) owed: Owed,
     /// What became of its messages, if it is forwarded.
     pub(crate) book: Option<Box<Book>>,
+    /// How far it has come with its origins.
+    pub(crate) places: Places,
     duplicates: Duplicates,
     /// Id of the last message; `None`: not known since loading, ask the store.
     last_id: Option<Vec<u8>>,
@@ -145,10 +187,14 @@ impl Stream {
             touched: false,
             scheduled: None,
             next_end: None,
+            aging: Aging::default(),
+            planned: Planned::default(),
+            unfinished: None,
             forwarded: Forwarded::default(),
             is_forwarded: false,
             owed: Owed::default(),
             book: None,
+            places: Places::default(),
             duplicates: Duplicates::default(),
             last_id: None,
         }
@@ -158,6 +204,7 @@ impl Stream {
     pub(crate) fn configure(&mut self, config: StreamConfig) {
         self.mapping = Mapping::new(&config);
         self.config = config;
+        self.aging.next = None;
     }
 
     /// Its consumers as the API lists them: without those of hubs.
@@ -176,6 +223,7 @@ impl Stream {
         let ids = store.recent_ids(self.id, self.window_start(now), most_ids)?;
         self.duplicates = Duplicates::load(&ids);
         self.counted_bytes = store.state(self.id).bytes;
+        self.load_plans(store)?;
         self.load_ends(store)
     }
 
@@ -188,6 +236,9 @@ impl Stream {
         ids: &Ids,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
+        if let Some(taken) = &message.taken {
+            return self.append_taken(store, now, (message, taken), ids, removed);
+        }
         if self.config.sealed {
             return Ok(Verdict::Refused(api_error::STREAM_SEALED));
         }
@@ -196,7 +247,7 @@ impl Stream {
         let mut headers = PublishHeaders::default();
         if !message.headers.is_empty() {
             headers = PublishHeaders::scan(message.headers);
-            if let Some(refusal) = self.expectations(store, message.subject, &headers, &state)? {
+            if let Some(refusal) = self.expectations(store, message, &headers, &state)? {
                 return Ok(Verdict::Refused(refusal));
             }
             let window = self.config.duplicate_window_ns > 0;
@@ -208,16 +259,51 @@ impl Stream {
                 return Ok(Verdict::Refused(refusal));
             }
         }
+        let judged = Judged { headers: &headers, id_hash, most_ids: ids.most, state };
+        if self.rewrites() {
+            return self.append_rewritten(store, now, message, &judged, removed);
+        }
+        self.keep(store, now, message, &judged, removed)
+    }
+
+    /// Stores what is [`Judged`], if the limits let it.
+    pub(crate) fn keep(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        message: &Incoming<'_>,
+        judged: &Judged<'_>,
+        removed: &mut Vec<Removal>,
+    ) -> Result<Verdict, StoreError> {
+        let Judged { headers, state, .. } = *judged;
         if let Some(refusal) = self.size_refusal(message) {
             return Ok(Verdict::Refused(refusal));
         }
         if self.has_no_interest(message.subject) {
-            return self.pass(store, now, message, (&headers, id_hash, ids.most), removed);
+            return self.pass(store, now, message, judged, removed);
         }
         let on_subject = self.limited_subject(store, message.subject);
-        if let Some(refusal) = self.limit_refusal(store, message, &headers, &state, on_subject)? {
+        if let Some(refusal) = self.limit_refusal(store, message, headers, &state, on_subject)? {
             return Ok(Verdict::Refused(refusal));
         }
+        self.put(store, now, message, judged, on_subject, removed)
+    }
+
+    /// Stores what the limits let.
+    fn put(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        message: &Incoming<'_>,
+        judged: &Judged<'_>,
+        on_subject: Option<SubjectState>,
+        removed: &mut Vec<Removal>,
+    ) -> Result<Verdict, StoreError> {
+        let Judged { headers, id_hash, most_ids, state } = *judged;
+        let is_cleared = match self.clear_for(store, message, headers, removed)? {
+            Ok(is_cleared) => is_cleared,
+            Err(refusal) => return Ok(Verdict::Refused(refusal)),
+        };
         let new = NewMessage {
             sequence: state.last.next(),
             now: Now { wall: now.wall.max(state.last_time), age: now.age },
@@ -228,17 +314,23 @@ impl Stream {
         };
         match store.append(self.id, &new) {
             Ok(()) => {}
-            Err(StoreError::Full) => return Ok(Verdict::Refused(api_error::STORAGE_RESOURCES_EXCEEDED)),
+            // With the store opened anew what was cleared is there again.
+            Err(StoreError::Full) if !is_cleared => {
+                return Ok(Verdict::Refused(api_error::STORAGE_RESOURCES_EXCEEDED));
+            }
             Err(error) => return Err(error),
         }
         self.count(&new);
-        self.remember(id_hash, &headers, new.sequence, now.age, ids.most);
-        if let Some(Ok(TimeToLive::Millis(millis))) = headers.time_to_live.map(TimeToLive::parse) {
-            self.ends_after(store, now, new.sequence, millis)?;
+        self.remember(id_hash, headers, new.sequence, now.age, most_ids);
+        if let Some(value) = headers.time_to_live {
+            self.lives(store, now, new.sequence, value)?;
         }
         self.trim_subject(store, message, on_subject, removed)?;
         if let Some(rollup) = headers.rollup {
             self.roll_up(store, rollup, message.subject, new.sequence, 1, removed)?;
+        }
+        if headers.is_scheduling {
+            self.note_schedule(store, now, message, Some(new.sequence), removed)?;
         }
         Ok(Verdict::Stored(new.sequence))
     }
@@ -249,15 +341,18 @@ impl Stream {
         store: &mut dyn Store,
         now: Now,
         message: &Incoming<'_>,
-        (headers, id_hash, most_ids): (&PublishHeaders<'_>, Option<u128>, usize),
+        judged: &Judged<'_>,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
-        let state = store.state(self.id);
+        let Judged { headers, id_hash, most_ids, state } = *judged;
         let sequence = state.last.next();
         store.skip_to(self.id, sequence, Now { wall: now.wall.max(state.last_time), age: now.age })?;
         self.remember(id_hash, headers, sequence, now.age, most_ids);
         if let Some(rollup) = headers.rollup {
             self.roll_up(store, rollup, message.subject, sequence, 0, removed)?;
+        }
+        if headers.is_scheduling {
+            self.note_schedule(store, now, message, None, removed)?;
         }
         Ok(Verdict::Passed(sequence))
     }
@@ -316,11 +411,14 @@ impl Stream {
     /// When its oldest message expires.
     pub(crate) fn next_expiry(&self, store: &mut dyn Store) -> Result<Option<AgeMillis>, StoreError> {
         let Some(max_age) = self.max_age().filter(|_| !self.config.sealed) else { return Ok(None) };
+        if self.ages_singly() {
+            return Ok(self.aging.next);
+        }
         Ok(store.oldest(self.id)?.map(|(_, stored)| AgeMillis(stored.age.0 + max_age)))
     }
 
     fn oldest_expired(&self, store: &mut dyn Store, now: Now) -> Result<bool, StoreError> {
-        Ok(self.next_expiry(store)?.is_some_and(|expiry| expiry <= now.age))
+        Ok(!self.ages_singly() && self.next_expiry(store)?.is_some_and(|expiry| expiry <= now.age))
     }
 
     /// Age limit in milliseconds.
@@ -336,15 +434,15 @@ impl Stream {
     fn expectations(
         &self,
         store: &mut dyn Store,
-        subject: &[u8],
+        message: &Incoming<'_>,
         headers: &PublishHeaders<'_>,
         state: &StreamState,
     ) -> Result<Option<ApiError>, StoreError> {
         if headers.batch_id.is_some() {
             return Ok(Some(api_error::ATOMIC_PUBLISH_DISABLED));
         }
-        if let Some(increment) = headers.increment {
-            return Ok(Some(refused_increment(increment)));
+        if let Some(refusal) = self.increment_refusal(message, headers) {
+            return Ok(Some(refusal));
         }
         if headers.expected_stream.is_some_and(|wanted| wanted != self.config.name.as_bytes()) {
             return Ok(Some(api_error::STREAM_NOT_MATCH));
@@ -356,7 +454,7 @@ impl Stream {
         }
         match (headers.expected_subject_sequence, headers.expected_subject) {
             (Some(wanted), among) => {
-                let last = self.last_of(store, among.unwrap_or(subject), state)?;
+                let last = self.last_of(store, among.unwrap_or(message.subject), state)?;
                 if sequence(wanted) != last {
                     return Ok(Some(api_error::stream_wrong_last_sequence(last)));
                 }
@@ -367,17 +465,16 @@ impl Stream {
         if headers.expected_last_sequence.is_some_and(|wanted| sequence(wanted) != state.last.0) {
             return Ok(Some(api_error::stream_wrong_last_sequence(state.last.0)));
         }
-        Ok(refused_feature(headers))
+        if headers.is_scheduling || headers.source.is_some() {
+            return self.schedule_refusal(store, message, headers);
+        }
+        Ok(None)
     }
 
     fn refused_time_to_live(&self, value: &[u8]) -> Option<ApiError> {
         match TimeToLive::parse(value) {
             Ok(TimeToLive::Unlimited) => None,
             Ok(_) if !self.config.allow_message_ttl => Some(api_error::MESSAGE_TTL_DISABLED),
-            Ok(TimeToLive::Never) if self.config.max_age_ns > 0 => {
-                // The age limit takes the front of the stream and leaves nothing out.
-                Some(api_error::stream_store_failed("Nats-TTL: never is not supported in a stream with max_age"))
-            }
             Ok(_) => None,
             Err(error) => Some(error),
         }
@@ -435,7 +532,7 @@ impl Stream {
         store.subject_state(self.id, subject)
     }
 
-    fn size_refusal(&self, message: &Incoming<'_>) -> Option<ApiError> {
+    pub(crate) fn size_refusal(&self, message: &Incoming<'_>) -> Option<ApiError> {
         let size = (message.headers.len() + message.payload.len()) as u64;
         let exceeds_hubs = self.forwarded.largest.is_some_and(|max| size > max);
         if exceeds_hubs || u64::try_from(self.config.max_message_size).is_ok_and(|max| size > max) {
@@ -552,10 +649,36 @@ impl Stream {
         removed: &mut Vec<Removal>,
     ) -> Result<(), StoreError> {
         if rollup.eq_ignore_ascii_case(b"all") {
+            if keep == 0 && store.state(self.id).messages > REMOVED_PER_STEP {
+                return self.clear(store, removed).map(drop);
+            }
             return self.remove_below(store, new, removed).map(drop);
         }
-        let Ok(filter) = Filter::from_bytes(subject) else { return Ok(()) };
-        self.purge(store, &filter, None, keep, removed).map(drop)
+        let mut excess = Excess::RolledUp { subject: subject.into(), below: new };
+        if !excess.step(store, self.id, keep, removed)? {
+            excess.save(store, self.id)?;
+            self.unfinished = Some(Box::new(excess));
+        }
+        Ok(())
+    }
+
+    /// A roll-up of everything takes much out before the new message is stored, all at once: `true`, when it did so.
+    fn clear_for(
+        &mut self,
+        store: &mut dyn Store,
+        message: &Incoming<'_>,
+        headers: &PublishHeaders<'_>,
+        removed: &mut Vec<Removal>,
+    ) -> Result<Result<bool, ApiError>, StoreError> {
+        let all = headers.rollup.is_some_and(|rollup| rollup.eq_ignore_ascii_case(b"all"));
+        if !all || store.state(self.id).messages <= REMOVED_PER_STEP {
+            return Ok(Ok(false));
+        }
+        if !self.id.is_volatile() && store.space().available < room_needed(message) {
+            return Ok(Err(api_error::STORAGE_RESOURCES_EXCEEDED));
+        }
+        self.clear(store, removed)?;
+        Ok(Ok(true))
     }
 
     /// Removes everything, at once however much it is; answers how many that were.
@@ -591,7 +714,6 @@ impl Stream {
             if evicted.messages < REMOVED_PER_STEP {
                 return Ok(count);
             }
-            self.commit_step(store)?;
         }
     }
 
@@ -619,38 +741,11 @@ impl Stream {
             if !more {
                 return Ok(count);
             }
-            self.commit_step(store)?;
         }
-    }
-
-    /// A long removal in one transaction would make the log as large as what is removed. Where a ledger is kept it has to be: the two are one commit.
-    fn commit_step(&self, store: &mut dyn Store) -> Result<(), StoreError> {
-        if self.book.is_none() { store.commit() } else { Ok(()) }
     }
 }
 
 /// A limit of the API, where -1 (and 0) means none.
 pub(crate) fn limit(configured: i64) -> u64 {
     if configured <= 0 { u64::MAX } else { configured as u64 }
-}
-
-fn refused_increment(increment: &[u8]) -> ApiError {
-    let digits = increment.strip_prefix(b"-").or(increment.strip_prefix(b"+")).unwrap_or(increment);
-    if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
-        api_error::MESSAGE_INCR_DISABLED
-    } else {
-        api_error::MESSAGE_INCR_INVALID
-    }
-}
-
-/// Headers of features that no stream of this version has: refused, never ignored.
-fn refused_feature(headers: &PublishHeaders<'_>) -> Option<ApiError> {
-    if headers.schedule.is_some() {
-        return Some(api_error::MESSAGE_SCHEDULES_DISABLED);
-    }
-    match (headers.schedule_next, headers.scheduler) {
-        (Some(b"purge"), Some(_)) => Some(api_error::MESSAGE_SCHEDULES_DISABLED),
-        (None, None) => headers.source.map(|_| api_error::MESSAGE_SOURCE_HDR_NOT_ALLOWED),
-        _ => Some(api_error::MESSAGE_SCHEDULES_SCHEDULER_INVALID),
-    }
 }

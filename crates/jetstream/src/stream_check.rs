@@ -1,9 +1,10 @@
 //! Is a stream's configuration possible? The rules and texts are nats-server's.
 
 use crate::api_error::{self, ApiError};
-use crate::config::{Discard, Retention, StreamConfig};
+use crate::config::{Discard, Retention, Storage, StreamConfig};
 use crate::identity::HIGHEST_SEQUENCE;
 use crate::mapping;
+use crate::origin::{self, has_origins};
 use subject::Filter;
 
 const LONGEST_NAME: usize = 255;
@@ -12,11 +13,12 @@ const MOST_METADATA: usize = 128 * 1024;
 /// Each is compared with each for overlaps.
 pub(crate) const MOST_SUBJECTS: usize = 1024;
 const SHORTEST_TIME_NS: u64 = 100_000_000;
+const SHORTEST_MARKER_NS: u64 = 1_000_000_000;
 
 /// Checks a configuration by itself.
 pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
     match problem(config) {
-        None => mapping::check(config),
+        None => origin::check(config, !config.subjects.is_empty()).and_then(|()| mapping::check(config)),
         Some(text) => Err(api_error::stream_invalid_config(text)),
     }
 }
@@ -24,6 +26,9 @@ pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
 /// Checks what an update may change.
 pub(crate) fn check_update(old: &StreamConfig, new: &StreamConfig) -> Result<(), ApiError> {
     check(new)?;
+    if new.mirror.is_some() && new.mirror != old.mirror {
+        return Err(api_error::STREAM_MIRROR_NOT_UPDATABLE);
+    }
     let text = if new.name != old.name {
         "stream configuration name must match original"
     } else if new.storage != old.storage {
@@ -40,6 +45,12 @@ pub(crate) fn check_update(old: &StreamConfig, new: &StreamConfig) -> Result<(),
         "stream configuration update can not cancel deny purge"
     } else if old.allow_message_ttl && !new.allow_message_ttl {
         "message TTL status can not be disabled"
+    } else if new.persist_async != old.persist_async {
+        "stream configuration update can not change persist mode"
+    } else if old.allow_counter != new.allow_counter {
+        "stream configuration update can not change message counter setting"
+    } else if old.allow_schedules && !new.allow_schedules {
+        "message schedules can not be disabled"
     } else {
         return Ok(());
     };
@@ -112,30 +123,68 @@ fn time_problem(config: &StreamConfig) -> Option<&'static str> {
 fn flag_problem(config: &StreamConfig) -> Option<&'static str> {
     if config.deny_purge && config.allow_rollup {
         Some("roll-ups require the purge permission")
+    } else if config.allow_counter && config.discard == Discard::New && !config.sealed {
+        Some("counter stream cannot use discard new")
+    } else if config.allow_counter && config.allow_message_ttl {
+        Some("counter stream cannot use message TTLs")
+    } else if config.allow_counter && config.allow_schedules {
+        Some("counter stream cannot use message schedules")
+    } else if config.allow_counter && config.retention != Retention::Limits {
+        Some("counter stream can only use limits retention")
     } else if config.discard_new_per_subject && config.discard != Discard::New {
         Some("discard new per subject requires discard new policy to be set")
     } else if config.discard_new_per_subject && config.max_messages_per_subject <= 0 {
         Some("discard new per subject requires max msgs per subject > 0")
+    } else if config.persist_async && config.storage != Storage::File {
+        Some("async persist mode is only supported on file storage")
+    } else if config.persist_async && config.allow_atomic {
+        Some("async persist mode is not supported with atomic batch publish")
+    } else {
+        marker_problem(config).or_else(|| schedule_problem(config))
+    }
+}
+
+fn marker_problem(config: &StreamConfig) -> Option<&'static str> {
+    match config.subject_delete_marker_ttl_ns {
+        0 => None,
+        1..SHORTEST_MARKER_NS => Some("subject delete marker TTL must be at least 1 second"),
+        _ if !config.allow_message_ttl => Some("subject delete marker cannot be set if message TTLs are disabled"),
+        // A sealed stream gives up rolling up, and leaves no markers any more.
+        _ if !config.allow_rollup && !config.sealed => {
+            Some("subject delete marker cannot be set if roll-ups are disabled")
+        }
+        _ => None,
+    }
+}
+
+fn schedule_problem(config: &StreamConfig) -> Option<&'static str> {
+    if !config.allow_schedules || config.sealed {
+        None
+    } else if config.discard == Discard::New {
+        Some("message scheduling cannot use discard new")
+    } else if !config.allow_rollup {
+        Some("message scheduling cannot be set if roll-ups are disabled")
     } else {
         None
     }
 }
 
 fn subject_problem(config: &StreamConfig) -> Option<String> {
-    if config.subjects.is_empty() {
+    if config.subjects.is_empty() && !has_origins(config) {
         return Some("stream needs at least one configured subject or be a source/mirror".into());
     }
     for (index, subject) in config.subjects.iter().enumerate() {
         if config.subjects[..index].contains(subject) {
             return Some("duplicate subjects detected".into());
         }
-        if subject.as_str() == ">" {
+        if subject.as_str() == ">" && !config.no_ack {
             return Some("capturing all subjects requires no-ack to be true".into());
         }
-        if collides(subject, &["$JS.>", "$JSC.>", "$NRG.>"]) && !covered(subject, "$JS.EVENT.>") {
+        let acknowledges = !config.no_ack;
+        if acknowledges && collides(subject, &["$JS.>", "$JSC.>", "$NRG.>"]) && !covered(subject, "$JS.EVENT.>") {
             return Some("subjects that overlap with jetstream api require no-ack to be true".into());
         }
-        if collides(subject, &["$SYS.>"]) && !covered(subject, "$SYS.ACCOUNT.>") {
+        if acknowledges && collides(subject, &["$SYS.>"]) && !covered(subject, "$SYS.ACCOUNT.>") {
             return Some("subjects that overlap with system api require no-ack to be true".into());
         }
         if let Some(other) =

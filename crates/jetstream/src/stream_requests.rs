@@ -4,17 +4,19 @@ use std::collections::BinaryHeap;
 
 use subject::Filter;
 
+use crate::advisory::{Action, Advisory};
 use crate::api_error::{self, ApiError};
 use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
-use crate::config::{Storage, StreamConfig};
+use crate::config::{Compression, Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
 use crate::ledger::Cause;
+use crate::origin::has_origins;
 use crate::purging::Purging;
 use crate::store::{Evicted, MessageBuffer, Store, StoreError, message_size, undamaged};
 use crate::stored_config;
-use crate::stream::{Among, REMOVED_PER_STEP, Removal, Stream};
+use crate::stream::{Among, Removal, Stream};
 use crate::stream_check;
 
 /// Streams' names in one answer, as nats-server's.
@@ -33,12 +35,14 @@ pub(crate) type Answered = Result<Result<Answer, ApiError>, StoreError>;
 
 impl JetStream {
     pub(crate) fn create_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
-        let config = config.clone();
+        let mut config = config.clone();
+        self.shorten_window(&mut config);
+        self.inherit_direct(&mut config);
         if config.sealed {
             let text = "stream configuration for create can not be sealed";
             return Ok(Err(api_error::stream_invalid_config(text)));
         }
-        if let Err(error) = stream_check::check(&config) {
+        if let Err(error) = stream_check::check(&config).and_then(|()| self.check_stream_limits(&config)) {
             return Ok(Err(error));
         }
         if let Some(stream) = self.stream_named(&config.name) {
@@ -54,28 +58,27 @@ impl JetStream {
         let created = turn.now.wall;
         let first = Sequence(config.first_sequence.max(1));
         turn.store.create_stream(id, first, &stored_config::encode_stream(&config, created))?;
+        turn.store.compress(id, config.compression == Compression::S2);
         let mut stream = Stream::new(id, config, created);
         stream.is_forwarded = self.is_expected_forward(&stream);
+        stream.load_places(turn.store, self.key)?;
         turn.events.push(stream_up(&stream, turn.store));
+        turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Create }));
+        turn.events.extend(stream.origins(turn.store, self.key).map(|origins| Event::origins(id, origins)));
         let answer = self.describe(turn, &stream, true);
         self.stream_names.insert(stream.config.name.clone(), id);
         self.streams.insert(id, stream);
+        self.batches_allowed(id);
         Ok(Ok(answer))
     }
 
-    fn may_create(&self, config: &StreamConfig) -> Result<(), ApiError> {
-        if self.streams.len() >= self.limits.max_streams as usize {
+    pub(crate) fn may_create(&self, config: &StreamConfig) -> Result<(), ApiError> {
+        if self.streams.len() as u64 >= self.most_streams() {
             return Err(api_error::MAXIMUM_STREAMS_LIMIT);
         }
-        let too_large = |max: u64| u64::try_from(config.max_bytes).is_ok_and(|bytes| bytes > max);
-        let (max, error) = match config.storage {
-            Storage::File => (self.limits.max_file_store, api_error::STORAGE_RESOURCES_EXCEEDED),
-            Storage::Memory => (self.limits.max_memory_store, api_error::MEMORY_RESOURCES_EXCEEDED),
-        };
-        if max.is_some_and(too_large) {
-            return Err(error);
-        }
+        self.check_reservation(config)?;
         self.no_overlap(config)?;
+        self.fits_origins(config)?;
         self.no_republish_loop(config)
     }
 
@@ -106,13 +109,18 @@ impl JetStream {
 
     pub(crate) fn update_stream(&mut self, turn: &mut Context<'_>, config: &StreamConfig) -> Answered {
         let mut config = config.clone();
+        self.shorten_window(&mut config);
         stream_check::seal(&mut config);
         let Some(stream) = self.stream_named(&config.name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let id = stream.id;
         config.first_sequence = stream.config.first_sequence;
+        self.inherit_direct(&mut config);
         let checked = stream_check::check_update(&stream.config, &config)
+            .and_then(|()| self.check_stream_limits(&config))
+            .and_then(|()| self.check_reservation(&config))
             .and_then(|()| self.limits_hold(stream, &config))
             .and_then(|()| self.no_overlap(&config))
+            .and_then(|()| self.fits_origins(&config))
             .and_then(|()| self.no_republish_loop(&config));
         if let Err(error) = checked {
             return Ok(Err(error));
@@ -121,49 +129,27 @@ impl JetStream {
             && (stream.config.max_messages_per_subject < 0
                 || config.max_messages_per_subject < stream.config.max_messages_per_subject);
         turn.store.update_stream(id, &stored_config::encode_stream(&config, stream.created))?;
-        if fewer_per_subject {
-            self.trim_all_subjects(turn, id, config.max_messages_per_subject as u64)?;
-        }
+        turn.store.compress(id, config.compression == Compression::S2);
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let other_retention = stream.config.retention != config.retention;
+        let had_origins = has_origins(&stream.config);
         stream.configure(config);
         stream.scheduled = None;
         turn.events.push(stream_up(stream, turn.store));
+        turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Modify }));
+        if had_origins || has_origins(&stream.config) {
+            stream.load_places(turn.store, self.key)?;
+            turn.events.push(Event::origins(id, stream.all_origins(turn.store, self.key)));
+        }
+        if fewer_per_subject {
+            self.trim_all_subjects(turn, id)?;
+        }
+        self.batches_allowed(id);
         if other_retention {
             self.retention_changed(turn, id)?;
         }
         self.settle(turn, id)?;
         Ok(self.streams.get(&id).map(|stream| self.describe(turn, stream, false)).ok_or(api_error::STREAM_NOT_FOUND))
-    }
-
-    /// Applies a lowered per-subject limit to what is stored.
-    fn trim_all_subjects(&mut self, turn: &mut Context<'_>, id: StreamId, keep: u64) -> Result<(), StoreError> {
-        let mut over: Vec<Box<[u8]>> = Vec::new();
-        let Ok(all) = Filter::parse(">") else { return Ok(()) };
-        turn.store.for_each_subject(id, &all, &mut |subject, state| {
-            if state.messages > keep {
-                over.push(subject.into());
-            }
-        });
-        over.sort_unstable();
-        for subject in over {
-            loop {
-                let evicted = turn.store.trim_subject(id, &subject, keep, REMOVED_PER_STEP)?;
-                if evicted.messages > 0 {
-                    let (among, cause) = (Among::Subject(subject.clone()), Cause::Limit);
-                    self.removed.push(Removal { evicted, among, cause });
-                }
-                if evicted.messages < REMOVED_PER_STEP {
-                    break;
-                }
-                self.account_removed(turn, id)?;
-                if let Some(stream) = self.streams.get_mut(&id) {
-                    stream.save_book(turn.store)?;
-                }
-                turn.store.commit()?;
-            }
-        }
-        self.account_removed(turn, id)
     }
 
     pub(crate) fn stream_info(
@@ -226,13 +212,16 @@ impl JetStream {
         turn.store.delete_stream(id)?;
         self.delete_owed(turn.store, id)?;
         self.end_sweep(turn.store, id)?;
+        self.forget_places(turn.store, id)?;
         if let Some(stream) = self.streams.remove(&id) {
             let total = if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes };
             *total -= stream.counted_bytes;
-            if stream.next_end.is_some() {
+            if stream.next_end.is_some() || stream.aging.never || stream.has_plans() {
                 self.forgotten.push(id);
             }
         }
+        turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Delete }));
+        self.batches_allowed(id);
         turn.events.push(Event::StreamDown { stream: id });
         Ok(Ok(Answer::Deleted))
     }
@@ -353,6 +342,8 @@ impl JetStream {
     }
 
     pub(crate) fn account_info(&self) -> AccountInfo {
+        let limits = &self.limits.account;
+        let whole = |limit: Option<u64>| limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         AccountInfo {
             memory: self.memory_bytes,
             storage: self.stored_bytes,
@@ -360,9 +351,16 @@ impl JetStream {
             consumers: self.consumers.len() as u64,
             api_total: self.api_total,
             api_errors: self.api_errors,
-            max_memory: self.limits.max_memory_store.map_or(-1, |max| max as i64),
-            max_storage: self.limits.max_file_store.map_or(-1, |max| max as i64),
-            max_streams: i64::from(self.limits.max_streams),
+            reserved_memory: self.reserved(Storage::Memory, ""),
+            reserved_storage: self.reserved(Storage::File, ""),
+            max_memory: whole(self.most_bytes(Storage::Memory)),
+            max_storage: whole(self.most_bytes(Storage::File)),
+            max_streams: whole(Some(self.most_streams())),
+            max_consumers: whole(limits.max_consumers),
+            max_ack_pending: whole(limits.max_ack_pending),
+            max_memory_stream: whole(limits.max_memory_stream),
+            max_storage_stream: whole(limits.max_storage_stream),
+            max_bytes_required: limits.max_bytes_required,
         }
     }
 

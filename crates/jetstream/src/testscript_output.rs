@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+use crate::advisory::Advisory;
+use crate::batching::BatchAnswer;
 use crate::command::{Answer, ConsumerInfo, Outcome, StreamInfo};
 use crate::direct_get::{DirectEnd, DirectPiece};
 
@@ -13,8 +15,14 @@ pub(super) fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
         Outcome::Done | Outcome::Acknowledged { confirm: false } => {}
         Outcome::Appended { sequence, duplicate: false } => writeln!(out, "stored {}", sequence.0)?,
         Outcome::Appended { sequence, duplicate: true } => writeln!(out, "duplicate of {}", sequence.0)?,
+        Outcome::Counted { sequence, total } => writeln!(out, "stored {}, total {total}", sequence.0)?,
         Outcome::Refused(error) => {
             writeln!(out, "refused {} {}: {}", error.code, error.err_code, error.description)?;
+        }
+        Outcome::Batch { answers, stored } => {
+            let answers: Vec<String> = answers.iter().map(batch_answer).collect();
+            let nothing = if answers.is_empty() { "silent" } else { "" };
+            writeln!(out, "{}{nothing}{}", answers.join("; "), if *stored { " (stored)" } else { "" })?;
         }
         Outcome::Acknowledged { confirm: true } => writeln!(out, "confirmed")?,
         Outcome::Attached { queued } => writeln!(out, "  attached: {queued} queued")?,
@@ -24,20 +32,48 @@ pub(super) fn write_outcome(out: &mut String, outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
+fn batch_answer(answer: &BatchAnswer) -> String {
+    match answer {
+        BatchAnswer::Staged => "staged".into(),
+        BatchAnswer::Flow { sequence, every } => format!("ack {sequence}, every {every}"),
+        BatchAnswer::Gap { expected, current } => format!("gap {expected}..{current}"),
+        BatchAnswer::Failed { sequence, error } => {
+            format!("failed {sequence}: {} {}", error.err_code, error.description)
+        }
+        BatchAnswer::Committed { sequence, duplicate, batch, count } => {
+            let again = if *duplicate { " duplicate" } else { "" };
+            format!("committed {batch}: {count} up to {}{again}", sequence.0)
+        }
+        BatchAnswer::Refused(error) => format!("refused {} {}: {}", error.code, error.err_code, error.description),
+    }
+}
+
 pub(super) fn write_answer(out: &mut String, answer: &Answer) -> Result<()> {
     match answer {
         Answer::Error(error) => writeln!(out, "error {} {}: {}", error.code, error.err_code, error.description)?,
         Answer::Stream(info) => write_stream(out, info)?,
         Answer::StreamNames { names, total, .. } => writeln!(out, "{total} streams: {}", names.join(" "))?,
         Answer::Deleted => writeln!(out, "deleted")?,
+        Answer::Done => writeln!(out, "done")?,
+        Answer::Reset { info, sequence } => {
+            write!(out, "reset to {}: ", sequence.0)?;
+            write_consumer(out, info)?;
+        }
         Answer::Paused { remaining_ns, .. } => writeln!(out, "paused for {} ms", remaining_ns / 1_000_000)?,
         Answer::Purged { count } => writeln!(out, "purged {count}")?,
         Answer::Later { number } => writeln!(out, "answered later: {number}")?,
         Answer::Message(buffer) => {
             for message in buffer.iter() {
+                let text = |bytes| String::from_utf8_lossy(bytes).replace("\r\n", "|");
+                let headers = text(message.headers);
+                let headers = headers.strip_prefix("NATS/1.0|").unwrap_or(&headers).trim_end_matches('|');
+                let space = if headers.is_empty() { "" } else { " " };
                 let payload = String::from_utf8_lossy(message.payload);
-                writeln!(out, "{} {} {payload:?}", message.sequence.0, String::from_utf8_lossy(message.subject))?;
+                writeln!(out, "{} {} {payload:?}{space}{headers}", message.sequence.0, text(message.subject))?;
             }
+        }
+        Answer::Template(info) => {
+            writeln!(out, "template {} for {}: {}", info.name, info.max_streams, info.streams.join(" "))?;
         }
         Answer::Direct(piece) => write_piece(out, piece)?,
         Answer::Consumer(info) => write_consumer(out, info)?,
@@ -107,10 +143,29 @@ fn write_consumer(out: &mut String, info: &ConsumerInfo) -> Result<()> {
         info.pending,
         info.waiting
     )?;
+    if let Some(state) = &info.group {
+        let pin = state.pin.as_ref().map_or("nobody", |(pin, _)| pin);
+        writeln!(out, "  group {}: {pin}", state.group)?;
+    }
     if let Some(identity) = &info.stream_identity {
         writeln!(out, "  of stream {identity}")?;
     }
     Ok(())
+}
+
+/// What is told of single messages, groups and pauses; the rest as it is.
+pub(super) fn advisory_text(advisory: &Advisory) -> String {
+    match advisory {
+        Advisory::Delivery { what, sequence, consumer_sequence, deliveries, .. } => {
+            format!("{what:?} {}/{} after {deliveries}", consumer_sequence, sequence.0)
+        }
+        Advisory::Pinned { group, pin, .. } => format!("pinned {group} {pin}"),
+        Advisory::Unpinned { group, reason, .. } => format!("unpinned {group} {reason:?}"),
+        Advisory::Paused { is_paused, .. } => format!("paused: {is_paused}"),
+        Advisory::Consumer { action, .. } => format!("consumer {action:?}"),
+        Advisory::Stream { action, .. } => format!("stream {action:?}"),
+        Advisory::BatchAbandoned { batch, reason, .. } => format!("batch {batch} {reason:?}"),
+    }
 }
 
 /// Long payloads tell nothing.

@@ -10,19 +10,21 @@ use goldenscript::{ArgumentConsumer, Context};
 
 use crate::clock::AgeClock;
 use crate::command::{
-    Ack, Answer, Append, Batch, Command, ConsumerAction, Deliveries, Event, Forwarded, MessageGet, Outcome, Pull,
-    QueueFor, Recipient, Request, Span,
+    Ack, Answer, Append, Batch, Begin, Command, ConsumerAction, Deliveries, Event, Forwarded, MessageGet, Outcome,
+    Pull, PullGroup, QueueFor, Recipient, Request, Span, Take,
 };
 use crate::config::{
-    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, Push, Retention, Storage, StreamConfig, SubjectTransform,
+    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, ExternalStream, PriorityPolicy, Push, Retention, Source,
+    Storage, StreamConfig, SubjectTransform,
 };
 use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectStart, DirectWanted};
 use crate::gaps::gap_stream;
 use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
 use crate::ledger::Cause;
+use crate::origin::OriginId;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use crate::testscript_output::{short, write_answer, write_outcome};
+use crate::testscript_output::{advisory_text, short, write_answer, write_outcome};
 use crate::{JetStream, Limits};
 use subject::Filter;
 
@@ -55,12 +57,16 @@ struct Runner {
     acks: BTreeMap<(ConsumerId, u64), Vec<u8>>,
     /// Where the last request for flow control wants its answer.
     asked: Vec<u8>,
+    /// Advisories are shown.
+    advisories: bool,
     /// Credit is given back at once.
     drains: bool,
     /// Where gap records go, if ledgers are kept.
     gaps: Option<StreamConfig>,
     /// Streams that are forwarded.
     forwards: Vec<Box<str>>,
+    /// Ids of streams' origins.
+    origins: BTreeMap<String, Vec<OriginId>>,
 }
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -83,9 +89,11 @@ impl Runner {
             consumers: BTreeMap::new(),
             acks: BTreeMap::new(),
             asked: Vec::new(),
+            advisories: false,
             drains: true,
             gaps: None,
             forwards: Vec::new(),
+            origins: BTreeMap::new(),
         }
     }
 
@@ -159,9 +167,28 @@ impl Runner {
                     writeln!(out, "  stream up: {name} on {} with {} messages", subjects.join(" "), state.messages)?;
                     self.streams.insert(*stream, (name.to_string(), filters));
                 }
+                Event::Origins { origins, .. } => {
+                    let kind = if origins.is_mirror { "mirror" } else { "source" };
+                    writeln!(out, "  origins of {}: {}", origins.name, origins.origins.len())?;
+                    for facts in &origins.origins {
+                        let (position, identity) = (facts.position.0, &facts.identity);
+                        writeln!(out, "    {kind} {} at {position} {identity:?}", facts.source.name)?;
+                    }
+                    self.origins
+                        .insert(origins.name.to_string(), origins.origins.iter().map(|facts| facts.id).collect());
+                }
                 Event::StreamDown { stream } => {
                     let name = self.streams.remove(stream).map(|(name, _)| name).unwrap_or_default();
                     writeln!(out, "  stream down: {name}")?;
+                }
+                Event::TemplateUp { id, subjects } => {
+                    let filters = subjects.iter().filter_map(|subject| Filter::parse(subject).ok()).collect();
+                    writeln!(out, "  template up: {}", subjects.join(" "))?;
+                    self.streams.insert(*id, ("a template".to_owned(), filters));
+                }
+                Event::TemplateDown { id } => {
+                    self.streams.remove(id);
+                    writeln!(out, "  template down")?;
                 }
                 Event::ConsumerUp { consumer, stream, name, .. } => {
                     self.consumers.insert((stream.to_string(), name.to_string()), *consumer);
@@ -206,6 +233,11 @@ impl Runner {
                     write!(out, "  answer {number}: ")?;
                     write_answer(out, answer)?;
                 }
+                Event::Advisory(advisory) => {
+                    if self.advisories {
+                        writeln!(out, "  told: {}", advisory_text(advisory))?;
+                    }
+                }
                 Event::Reopened { reason } => writeln!(out, "  reopened: {reason}")?,
             }
         }
@@ -246,12 +278,15 @@ impl Runner {
         let payload = args.next_pos().unwrap_or("").to_owned();
         let mut headers = String::new();
         let mut queues = Vec::new();
+        let mut reply = String::new();
         let (mut count, mut size) = (1, 0);
         while let Some((key, value)) = args.next_key() {
             match key {
                 "count" => count = value.parse()?,
                 "size" => size = value.parse()?,
                 "id" => write!(headers, "Nats-Msg-Id: {value}\r\n")?,
+                "batch" => headers.push_str(&batch_headers(value)),
+                "fast" => reply = format!("_INBOX.x.{value}.$FI"),
                 "sessions" => {
                     for target in value.split(',') {
                         let (session, quality) = target.split_once(':').unwrap_or((target, "1"));
@@ -275,9 +310,54 @@ impl Runner {
             let padding = "x".repeat(size);
             append.payload = batch.add(format!("{payload}{padding}").as_bytes());
             append.queues = (0, batch.queues.len() as u32);
+            append.reply = batch.add(reply.as_bytes());
             batch.commands.push(Command::Append(append));
         }
         self.turn(&batch)
+    }
+
+    /// `take STREAM ORIGIN PREVIOUS SEQUENCE SUBJECT`: a message of its nth origin.
+    fn take(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let mut batch = Batch::default();
+        let (stream, origin) = self.origin(args)?;
+        let previous = Sequence(args.next_pos().ok_or("previous?")?.parse()?);
+        let sequence = Sequence(args.next_pos().ok_or("sequence?")?.parse()?);
+        let subject = batch.add(args.next_pos().ok_or("subject?")?.as_bytes());
+        let time = args.take_key("time").map(str::parse::<i64>).transpose()?.unwrap_or(0);
+        let time = Timestamp((START_WALL + time) * 1_000_000);
+        let mut headers = String::new();
+        while let Some((key, value)) = args.next_key() {
+            write!(headers, "{key}: {value}\r\n")?;
+        }
+        let headers = if headers.is_empty() {
+            Span::default()
+        } else {
+            batch.add(format!("NATS/1.0\r\n{headers}\r\n").as_bytes())
+        };
+        let payload = batch.add(b"body");
+        let ticket = crate::command::Ticket::default();
+        let take = Take { stream, origin, ticket, sequence, previous, time, subject, headers, payload };
+        batch.commands.push(Command::Take(Box::new(take)));
+        self.turn(&batch)
+    }
+
+    /// `begin STREAM ORIGIN IDENTITY`: its nth origin begins to deliver.
+    fn begin(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let mut batch = Batch::default();
+        let (stream, origin) = self.origin(args)?;
+        let identity = batch.add(args.next_pos().unwrap_or_default().as_bytes());
+        let is_anew = args.take_key("anew").is_some();
+        let skip_to = Sequence(args.take_key("skip").map(str::parse).transpose()?.unwrap_or(0));
+        batch.commands.push(Command::Begin(Box::new(Begin { stream, origin, identity, is_anew, skip_to })));
+        self.turn(&batch)
+    }
+
+    fn origin(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<(StreamId, OriginId)> {
+        let name = args.next_pos().ok_or("stream?")?.to_owned();
+        let nth: usize = args.next_pos().ok_or("which origin?")?.parse()?;
+        let stream = self.streams.iter().find(|(_, (known, _))| *known == name).map(|(id, _)| *id);
+        let origin = self.origins.get(&name).and_then(|ids| ids.get(nth)).copied();
+        Ok((stream.ok_or("no such stream")?, origin.unwrap_or_default()))
     }
 
     fn stream(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
@@ -300,6 +380,24 @@ impl Runner {
                 below: args.take_key("below").map(str::parse).transpose()?.map(Sequence),
                 keep: args.take_key("keep").map(str::parse).transpose()?,
             },
+            _ => return Err("unknown action".into()),
+        };
+        args.reject_next()?;
+        self.request(request)
+    }
+
+    fn template(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
+        let action = args.next_pos().ok_or("action?")?.to_owned();
+        let name: Box<str> = args.next_pos().unwrap_or("").into();
+        let request = match &*action {
+            "create" => {
+                let max_streams = args.take_key("max_streams").map(str::parse).transpose()?.unwrap_or(2);
+                let config = Box::new(stream_config(crate::templates::NO_NAME, args)?);
+                Request::TemplateCreate { name, config, max_streams }
+            }
+            "info" => Request::TemplateInfo { name },
+            "names" => Request::TemplateNames { offset: 0 },
+            "delete" => Request::TemplateDelete { name },
             _ => return Err("unknown action".into()),
         };
         args.reject_next()?;
@@ -388,6 +486,14 @@ impl Runner {
         }
         self.request(match &*action {
             "info" => Request::ConsumerInfo { stream, name },
+            "reset" => {
+                let sequence = Sequence(args.take_key("seq").map(str::parse).transpose()?.unwrap_or(0));
+                Request::ConsumerReset { stream, name, sequence, with_identity: false }
+            }
+            "unpin" => {
+                let group = args.take_key("group").unwrap_or_default().into();
+                Request::ConsumerUnpin { stream, name, group }
+            }
             "pause" => Request::ConsumerPause {
                 stream,
                 name,
@@ -414,6 +520,12 @@ impl Runner {
                 "no_wait" => pull.no_wait = value.parse()?,
                 "heartbeat" => pull.heartbeat_ms = Some(value.parse()?),
                 "max_bytes" => pull.max_bytes = Some(value.parse()?),
+                "group" => group(&mut pull).group = value.into(),
+                "min_pending" => group(&mut pull).min_pending = value.parse()?,
+                "min_ack_pending" => group(&mut pull).min_ack_pending = value.parse()?,
+                "pin" => group(&mut pull).pin = value.into(),
+                "priority" => group(&mut pull).priority = value.parse()?,
+                "object" => pull.is_object = value.parse()?,
                 _ => return Err(format!("unknown {key}").into()),
             }
         }
@@ -493,6 +605,17 @@ impl Runner {
                 "memory" => self.limits.max_memory_store = Some(value.parse()?),
                 "store" => self.limits.max_file_store = Some(value.parse()?),
                 "streams" => self.limits.max_streams = value.parse()?,
+                "account_store" => self.limits.account.max_storage = Some(value.parse()?),
+                "account_memory" => self.limits.account.max_memory = Some(value.parse()?),
+                "account_streams" => self.limits.account.max_streams = Some(value.parse()?),
+                "account_consumers" => self.limits.account.max_consumers = Some(value.parse()?),
+                "account_pending" => self.limits.account.max_ack_pending = Some(value.parse()?),
+                "stream_store" => self.limits.account.max_storage_stream = Some(value.parse()?),
+                "stream_memory" => self.limits.account.max_memory_stream = Some(value.parse()?),
+                "bytes_required" => self.limits.account.max_bytes_required = value.parse()?,
+                "pending" => self.limits.requests.max_ack_pending = Some(value.parse()?),
+                "batch" => self.limits.requests.max_request_batch = Some(value.parse()?),
+                "window" => self.limits.requests.duplicate_window_ns = Some(value.parse::<u64>()? * 1_000_000),
                 "capacity" => self.store.set_capacity(value.parse().ok()),
                 _ => return Err(format!("unknown {key}").into()),
             }
@@ -513,6 +636,9 @@ impl goldenscript::Runner for Runner {
         match &*command.name {
             "publish" => self.publish(&mut args),
             "stream" => self.stream(&mut args),
+            "take" => self.take(&mut args),
+            "begin" => self.begin(&mut args),
+            "template" => self.template(&mut args),
             "get" => self.get(&mut args),
             "direct" => self.direct(&mut args),
             "erase" => {
@@ -588,6 +714,10 @@ impl goldenscript::Runner for Runner {
             }
             "limits" => self.limits(&mut args),
             "statistics" => self.statistics(),
+            "advisories" => {
+                self.advisories = true;
+                Ok(String::new())
+            }
             "restart" => self.reopen(false),
             "crash" => self.reopen(true),
             "read" => {
@@ -602,6 +732,12 @@ impl goldenscript::Runner for Runner {
     }
 }
 
+/// `id/sequence` or `id/sequence/commit`
+fn batch_headers(text: &str) -> String {
+    let names = ["Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"];
+    names.iter().zip(text.split('/')).map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+}
+
 fn filters(list: &str) -> Result<Vec<Filter>> {
     list.split(',').map(|text| Ok(Filter::parse(text)?)).collect()
 }
@@ -610,6 +746,7 @@ fn stream_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<StreamCo
     let mut config = StreamConfig::named(name);
     while let Some((key, value)) = args.next_key() {
         match key {
+            "subjects" if value.is_empty() => config.subjects.clear(),
             "subjects" => config.subjects = filters(value)?,
             "retention" => {
                 config.retention = match value {
@@ -637,12 +774,30 @@ fn stream_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<StreamCo
             "republish" => config.republish.get_or_insert_default().subjects = transform(value),
             "headers_only" => config.republish.get_or_insert_default().headers_only = value.parse()?,
             "ttl" => config.allow_message_ttl = value.parse()?,
+            "atomic" => config.allow_atomic = value.parse()?,
+            "batched" => config.allow_batched = value.parse()?,
+            "no_ack" => config.no_ack = value.parse()?,
+            "async" => config.persist_async = value.parse()?,
+            "counter" => config.allow_counter = value.parse()?,
+            "markers" => config.subject_delete_marker_ttl_ns = value.parse::<u64>()? * 1_000_000,
+            "schedules" => config.allow_schedules = value.parse()?,
             "limit_pending" => config.consumer_limits.max_ack_pending = value.parse()?,
+            "mirror" => config.mirror = Some(Box::new(source(value))),
+            "source" => config.sources.push(source(value)),
+            "mirror_direct" => config.mirror_direct = value.parse()?,
             "limit_inactive" => config.consumer_limits.inactive_threshold_ns = value.parse::<u64>()? * 1_000_000,
             _ => return Err(format!("unknown {key}").into()),
         }
     }
     Ok(config)
+}
+
+/// `name`, `name@domain`, with `/filter` behind it.
+fn source(text: &str) -> Source {
+    let (name, filter) = text.split_once('/').unwrap_or((text, ""));
+    let (name, domain) = name.split_once('@').map_or((name, None), |(name, domain)| (name, Some(domain)));
+    let external = domain.map(|domain| ExternalStream { api: format!("$JS.{domain}.API").into(), deliver: "".into() });
+    Source { name: name.into(), filter: filter.into(), external, ..Source::default() }
 }
 
 /// `source:destination`
@@ -696,10 +851,27 @@ fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<Consum
             "rate" => push(&mut config).rate_limit = value.parse()?,
             "from" => _ = config.metadata.insert("_nats.src.stream".into(), value.into()),
             "replay" => config.replay_original = value == "original",
+            "sample" => config.sample_frequency = value.into(),
+            "groups" => config.priority.groups = value.split(',').map(Into::into).collect(),
+            "pinned_ttl" => config.priority.pinned_ttl_ns = value.parse::<u64>()? * 1_000_000,
+            "policy" => {
+                config.priority.policy = match value {
+                    "overflow" => PriorityPolicy::Overflow,
+                    "pinned_client" => PriorityPolicy::PinnedClient,
+                    "prioritized" => PriorityPolicy::Prioritized,
+                    _ => PriorityPolicy::None,
+                }
+            }
             _ => return Err(format!("unknown {key}").into()),
         }
     }
     Ok(config)
+}
+
+/// What a pull says of its group, which a key of it begins.
+fn group(pull: &mut Pull) -> &mut PullGroup {
+    pull.is_object = true;
+    pull.group.get_or_insert_default()
 }
 
 /// The push half of a configuration, which a key of it begins.

@@ -96,6 +96,15 @@ pub struct JetStreamFacts {
     pub max_memory: i64,
     /// `max_file_store`, bytes; -1: no limit.
     pub max_storage: i64,
+    /// `limits.max_request_batch`; 0: no limit.
+    #[serde(default)]
+    pub max_request_batch: u64,
+    /// `limits.max_ack_pending`; 0: no limit.
+    #[serde(default)]
+    pub max_ack_pending: u64,
+    /// `limits.duplicate_window`, nanoseconds; 0: no limit.
+    #[serde(default)]
+    pub max_duplicate_window_ns: u64,
 }
 
 /// A leaf link.

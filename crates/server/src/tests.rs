@@ -218,6 +218,7 @@ fn a_full_store_holds_its_publisher_back_and_refuses_in_the_end() {
             name: "S".into(),
             subjects: vec!["s".into()],
             allow_direct: false,
+            no_ack: false,
             state,
         };
         mailbox.release(Turn { events: vec![event], ..Turn::default() });
@@ -265,6 +266,7 @@ fn a_publish_into_a_stream_is_acknowledged_by_the_store_thread() {
                 name: "S".into(),
                 subjects: vec!["s.>".into()],
                 allow_direct: false,
+                no_ack: false,
                 state,
             };
             mailbox.release(Turn { events: vec![event], ..Turn::default() });

@@ -33,13 +33,12 @@ impl SqliteStore {
         if stream.open.is_full(sequence) {
             close_block(&mut self.db, &self.ring, stream)?;
         }
-        let first_chunk = if message.payload.len() > row::INLINE_PAYLOAD {
-            Some(self.db.insert_chunks(message.payload)?)
-        } else {
-            None
-        };
+        let packed = if stream.packs { row::pack(message.payload) } else { None };
+        let payload = packed.as_deref().unwrap_or(message.payload);
+        let first_chunk =
+            if payload.len() > row::INLINE_PAYLOAD { Some(self.db.insert_chunks(payload)?) } else { None };
         self.scratch.clear();
-        row::encode(&mut self.scratch, id, message, first_chunk);
+        row::encode(&mut self.scratch, id, message, first_chunk, packed.as_deref());
         let subject = stream.subject_id(message.subject, sequence);
         stream.count(sequence, subject, size, message.now, message.message_id);
         self.keep_row(id, sequence, subject)

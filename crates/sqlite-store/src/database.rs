@@ -195,6 +195,13 @@ impl Database {
         Ok(first)
     }
 
+    /// How thoroughly removed bytes are overwritten: one of the pragmas of [`crate::schema`].
+    pub(crate) fn set_erase(&self, pragma: &str) -> Result<(), StoreError> {
+        // It answers with what is set.
+        let set = self.connection.query_row(pragma, [], |_| Ok(()));
+        set.map_err(|error| self.health.failed(&error))
+    }
+
     /// Removes pieces of payloads.
     pub(crate) fn delete_chunks(&self, ids: &std::ops::Range<u64>, erase: bool) -> Result<(), StoreError> {
         if ids.is_empty() {

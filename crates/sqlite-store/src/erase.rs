@@ -13,7 +13,7 @@ use crate::ring::Ring;
 use crate::row::Row;
 use crate::store::SqliteStore;
 use crate::stream::{Matcher, Stream};
-use crate::{history, search};
+use crate::{history, schema, search};
 
 /// What must be known of a message to remove it.
 struct Victim {
@@ -29,7 +29,15 @@ impl SqliteStore {
         self.touch(id)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(false) };
         let Some(victim) = find_victim(&mut self.db, &self.ring, stream, sequence)? else { return Ok(false) };
-        remove_victim(&mut self.db, &mut self.ring, stream, &victim, erase)?;
+        if erase {
+            self.db.set_erase(schema::WHOLE_ERASE)?;
+            self.log_holds_erased = true;
+        }
+        let done = remove_victim(&mut self.db, &mut self.ring, stream, &victim, erase);
+        if erase {
+            self.db.set_erase(schema::FAST_ERASE)?;
+        }
+        done?;
         self.slices.forget(id, sequence);
         refresh_first(&self.db, &self.ring, stream)?;
         Ok(true)

@@ -248,6 +248,7 @@ impl SqliteStore {
             deleting,
             erasing,
             unsettled: false,
+            log_holds_erased: false,
             told: 0,
             scratch: Vec::new(),
             lock,

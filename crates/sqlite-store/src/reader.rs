@@ -11,7 +11,7 @@ use jetstream::identity::Sequence;
 use jetstream::store::{MessageBuffer, StoredMessage};
 
 use crate::database::out_of_order;
-use crate::row::{Payload, Row, decode_chunk};
+use crate::row::{Payload, Row, decode_chunk, unpack};
 use crate::schema;
 
 /// Bytes in a slice.
@@ -204,6 +204,14 @@ pub(crate) fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
+/// The same beside other connections; `false`: one of them was reading.
+pub(crate) fn try_empty_log(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let is_empty = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0));
+    connection.busy_timeout(schema::BUSY_TIMEOUT)?;
+    is_empty
+}
+
 /// As [`checkpoint`], and syncs what was written. SQLite does so only when nothing is left in the log; what it leaves would be synced by the writer, in its rest,
 /// while everybody waits.
 fn write_back(connection: &Connection) -> rusqlite::Result<()> {
@@ -306,6 +314,12 @@ pub(crate) fn push_row(
             }
             &joined
         }
+    };
+    let unpacked = row.packed.map(|length| unpack(payload, length));
+    let payload = match &unpacked {
+        Some(Some(unpacked)) => unpacked,
+        Some(None) => return Ok(false),
+        None => payload,
     };
     into.push(&StoredMessage {
         sequence: Sequence(sequence),

@@ -1,7 +1,7 @@
 //! One stored message as the blob of its row. A row is self-contained: whoever finds it can tell whose it is and whether it is whole.
 //!
 //! ```text
-//! byte 0        flags: 1 payload is in chunks, 2 has a TTL, 4 has a message id; any other bit: not ours
+//! byte 0        flags: 1 payload is in chunks, 2 has a TTL, 4 has a message id, 8 payload is compressed; any other bit: not ours
 //! bytes 1..5    CRC32C, little endian, over the sequence (u64 little endian), the flags and everything from byte 5 on
 //! varint        stream instance
 //! i64 LE        wall time, nanoseconds
@@ -10,6 +10,7 @@
 //! [varint ×2]   if in chunks: length of the payload, id of its first chunk
 //! [varint]      if it has a TTL: seconds (room for per-message TTL; written by nobody yet)
 //! [16 bytes]    if it has a message id: its hash, little endian
+//! [varint]      if it is compressed: length of the payload before; what is stored is an S2 block
 //! …             subject, headers, payload (unless in chunks) up to the end
 //! ```
 
@@ -24,6 +25,12 @@ const CHUNKED: u8 = 1;
 const TTL: u8 = 2;
 /// A hash of `Nats-Msg-Id` follows.
 const MESSAGE_ID: u8 = 4;
+/// The payload is an S2 block.
+const PACKED: u8 = 8;
+/// No payload is longer: what a length says beyond is damage.
+const LONGEST_PAYLOAD: u64 = 64 << 20;
+/// Payloads below this gain nothing by compression.
+const SHORTEST_PACKED: usize = 64;
 
 /// Payloads above this go to the chunk table: long overflow chains make scans slow.
 pub(crate) const INLINE_PAYLOAD: usize = 64 * 1024;
@@ -83,6 +90,8 @@ pub struct Row<'a> {
     pub message_id: Option<u128>,
     /// Seconds to live.
     pub ttl: Option<u64>,
+    /// The payload is compressed: its length before.
+    pub packed: Option<u64>,
 }
 
 impl<'a> Row<'a> {
@@ -91,7 +100,9 @@ impl<'a> Row<'a> {
     pub fn decode(sequence: u64, blob: &'a [u8]) -> Option<Row<'a>> {
         let (&flags, rest) = blob.split_first()?;
         let (crc, body) = rest.split_first_chunk::<4>()?;
-        if flags & !(CHUNKED | TTL | MESSAGE_ID) != 0 || checksum(sequence, flags, body) != u32::from_le_bytes(*crc) {
+        if flags & !(CHUNKED | TTL | MESSAGE_ID | PACKED) != 0
+            || checksum(sequence, flags, body) != u32::from_le_bytes(*crc)
+        {
             return None;
         }
         let mut cursor = Cursor(body);
@@ -103,27 +114,56 @@ impl<'a> Row<'a> {
         let chunks = if flags & CHUNKED != 0 { Some((cursor.varint()?, cursor.varint()?)) } else { None };
         let ttl = if flags & TTL != 0 { Some(cursor.varint()?) } else { None };
         let message_id = if flags & MESSAGE_ID != 0 { Some(u128::from_le_bytes(cursor.array()?)) } else { None };
+        let packed = if flags & PACKED != 0 { Some(cursor.varint()?) } else { None };
         let subject = cursor.take(subject)?;
         let headers = cursor.take(headers)?;
         let payload = match chunks {
             Some((length, first)) => Payload::Chunks { first, length },
             None => Payload::Inline(cursor.0),
         };
-        Some(Row { stream, time, age, subject, headers, payload, message_id, ttl })
+        Some(Row { stream, time, age, subject, headers, payload, message_id, ttl, packed })
     }
 
     /// Size by nats-server's measure.
     #[must_use]
     pub fn size(&self) -> u64 {
-        jetstream::store::message_size(self.subject.len(), self.headers.len(), self.payload.length())
+        let payload = self.packed.map_or(self.payload.length(), |length| usize::try_from(length).unwrap_or(usize::MAX));
+        jetstream::store::message_size(self.subject.len(), self.headers.len(), payload)
     }
 }
 
-/// Appends the blob of a message. `first_chunk` says that the payload lies in chunks from that id on.
-pub(crate) fn encode(out: &mut Vec<u8>, stream: u32, message: &NewMessage<'_>, first_chunk: Option<u64>) {
+/// A payload as an S2 block, if that is shorter.
+pub(crate) fn pack(payload: &[u8]) -> Option<Vec<u8>> {
+    if payload.len() < SHORTEST_PACKED {
+        return None;
+    }
+    Some(minlz::s2::encode(payload)).filter(|packed| packed.len() < payload.len())
+}
+
+/// The payload that a block of this many bytes was made of; `None` when it isn't one.
+pub(crate) fn unpack(packed: &[u8], length: u64) -> Option<Vec<u8>> {
+    let (claimed, _) = minlz::s2::decode_len(packed).ok()?;
+    if claimed as u64 != length || length > LONGEST_PAYLOAD {
+        return None;
+    }
+    let mut payload = vec![0; claimed];
+    (minlz::s2::decode_into(&mut payload, packed).ok()? == claimed).then_some(payload)
+}
+
+/// Appends the blob of a message. `first_chunk` says that the payload lies in chunks from that id on, `packed` what is stored instead of it.
+pub(crate) fn encode(
+    out: &mut Vec<u8>,
+    stream: u32,
+    message: &NewMessage<'_>,
+    first_chunk: Option<u64>,
+    packed: Option<&[u8]>,
+) {
     let start = out.len();
-    let flags =
-        if first_chunk.is_some() { CHUNKED } else { 0 } | if message.message_id.is_some() { MESSAGE_ID } else { 0 };
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    let flags = flag(first_chunk.is_some(), CHUNKED)
+        | flag(message.message_id.is_some(), MESSAGE_ID)
+        | flag(packed.is_some(), PACKED);
+    let payload = packed.unwrap_or(message.payload);
     out.extend_from_slice(&[flags, 0, 0, 0, 0]);
     put(out, u64::from(stream));
     out.extend_from_slice(&message.now.wall.0.to_le_bytes());
@@ -131,16 +171,19 @@ pub(crate) fn encode(out: &mut Vec<u8>, stream: u32, message: &NewMessage<'_>, f
     put(out, message.subject.len() as u64);
     put(out, message.headers.len() as u64);
     if let Some(first) = first_chunk {
-        put(out, message.payload.len() as u64);
+        put(out, payload.len() as u64);
         put(out, first);
     }
     if let Some(hash) = message.message_id {
         out.extend_from_slice(&hash.to_le_bytes());
     }
+    if packed.is_some() {
+        put(out, message.payload.len() as u64);
+    }
     out.extend_from_slice(message.subject);
     out.extend_from_slice(message.headers);
     if first_chunk.is_none() {
-        out.extend_from_slice(message.payload);
+        out.extend_from_slice(payload);
     }
     let crc = checksum(message.sequence.0, flags, &out[start + 5..]);
     out[start + 1..start + 5].copy_from_slice(&crc.to_le_bytes());
@@ -185,7 +228,7 @@ mod tests {
             [(&b""[..], None, None), (b"NATS/1.0\r\n\r\n", Some(9), None), (b"", Some(1), Some(12))]
         {
             let mut blob = Vec::new();
-            encode(&mut blob, 16, &message(headers, b"body", id), first);
+            encode(&mut blob, 16, &message(headers, b"body", id), first, None);
             let row = Row::decode(77, &blob).unwrap();
             assert_eq!((row.stream, row.time, row.age), (16, Timestamp(-5), AgeMillis(300)));
             assert_eq!((row.subject, row.headers, row.message_id), (&b"a.b"[..], headers, id));
@@ -200,7 +243,7 @@ mod tests {
     #[test]
     fn a_flipped_bit_is_seen() {
         let mut blob = Vec::new();
-        encode(&mut blob, 16, &message(b"", b"body", Some(3)), None);
+        encode(&mut blob, 16, &message(b"", b"body", Some(3)), None, None);
         for bit in 0..blob.len() * 8 {
             blob[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Row::decode(77, &blob), None, "bit {bit}");
@@ -209,5 +252,21 @@ mod tests {
         let chunk = encode_chunk(4, b"data");
         assert_eq!(decode_chunk(4, &chunk), Some(&b"data"[..]));
         assert_eq!(decode_chunk(5, &chunk), None);
+    }
+
+    #[test]
+    fn a_compressed_payload_comes_back_and_counts_as_it_was() {
+        let payload = b"again and ".repeat(30);
+        let packed = pack(&payload).unwrap();
+        assert!(packed.len() < 50);
+        let mut blob = Vec::new();
+        encode(&mut blob, 16, &message(b"", &payload, None), None, Some(&packed));
+        let row = Row::decode(77, &blob).unwrap();
+        assert_eq!((row.packed, row.payload), (Some(300), Payload::Inline(&packed)));
+        assert_eq!(row.size(), jetstream::store::message_size(3, 0, 300));
+        assert_eq!(unpack(&packed, 300).as_deref(), Some(&payload[..]));
+        assert_eq!(unpack(&packed, 301), None);
+        assert_eq!(unpack(b"\xff\xff\xff\xff\x0f", u64::from(u32::MAX)), None, "4 GB of 5 bytes");
+        assert_eq!((pack(b"short"), pack(&(0..=255).collect::<Vec<u8>>())), (None, None));
     }
 }

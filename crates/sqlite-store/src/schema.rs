@@ -12,6 +12,7 @@
 //! | `record` | opaque bytes | value, then CRC32C (little endian) of key and value |
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -23,6 +24,12 @@ pub(crate) const VERSION: i32 = 1;
 pub(crate) const PAGE: u64 = 4096;
 /// Name of the database in its folder.
 pub(crate) const FILE: &str = "store.db";
+/// Bytes that leave a page are overwritten where it is written anyhow: no copy of a message stays behind when the engine moves rows about.
+pub(crate) const FAST_ERASE: &str = "PRAGMA secure_delete = FAST";
+/// And pages that become free are overwritten too, which costs writing them.
+pub(crate) const WHOLE_ERASE: &str = "PRAGMA secure_delete = ON";
+/// Connections of ours that are in each other's way wait so long at most.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const TABLES: &str = "
 CREATE TABLE stream (id INTEGER PRIMARY KEY, deleted INTEGER NOT NULL, description BLOB NOT NULL, state BLOB NOT NULL, position BLOB NOT NULL);
@@ -47,11 +54,11 @@ pub(crate) fn connect(path: &Path, cache_kib: u32) -> rusqlite::Result<Connectio
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags_and_vfs(path, flags, "unix-excl")?;
     connection.set_prepared_statement_cache_capacity(64);
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     // What remains of the log is worth more than the time a checkpoint on close would save.
     connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.execute_batch(&format!(
-        "PRAGMA page_size = {PAGE}; PRAGMA cache_size = -{cache_kib}; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;"
+        "PRAGMA page_size = {PAGE}; PRAGMA cache_size = -{cache_kib}; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON; {FAST_ERASE};"
     ))?;
     Ok(connection)
 }

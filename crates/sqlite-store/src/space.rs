@@ -17,6 +17,8 @@ use crate::schema;
 const LOOK_EVERY: u64 = 256 * 1024;
 /// Free bytes below which the ballast is given back: a turn writes less.
 const ROOM_TO_WRITE: u64 = 1 << 20;
+/// Free bytes above the floor that are more than enough.
+const PLENTY: u64 = 32 << 20;
 /// Turns between two looks at the free space when nothing else asks for it.
 const WATCH_EVERY: u32 = 64;
 /// Name of the ballast.
@@ -87,6 +89,12 @@ impl SpaceGuard {
         Ok(())
     }
 
+    /// May messages of so many bytes be stored, one after the other?
+    pub(crate) fn has_room(&mut self, db: &Database, bytes: u64) -> Result<bool, StoreError> {
+        self.look(db)?;
+        Ok(bytes.saturating_mul(2).saturating_add(LOOK_EVERY) <= self.left)
+    }
+
     /// The next message looks again: a transaction ended.
     pub(crate) fn forget(&mut self) {
         self.looked = false;
@@ -109,6 +117,11 @@ impl SpaceGuard {
             self.release_ballast();
         }
         free
+    }
+
+    /// May room be taken for no other reason than speed?
+    pub(crate) fn is_plenty(&self) -> bool {
+        (self.free_space)(&self.folder).is_none_or(|free| free > self.reserve + PLENTY)
     }
 
     /// Call between turns: others fill disks, too, while nothing is published here.

@@ -46,6 +46,8 @@ pub struct SqliteStore {
     pub(crate) erasing: Vec<u32>,
     /// The open transaction has a step of an erasure in it.
     pub(crate) unsettled: bool,
+    /// Bytes of messages that were erased may still stand in the log.
+    pub(crate) log_holds_erased: bool,
     /// Damaged rows that the log was told of.
     pub(crate) told: u64,
     pub(crate) scratch: Vec<u8>,
@@ -158,17 +160,51 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// What was erased was written to the log when it was stored: it is written back and emptied; `true`: not yet, somebody reads from
+    /// it just then.
+    fn forget_erased(&mut self) -> Result<bool, StoreError> {
+        if self.db.in_transaction() || !self.log_holds_erased {
+            return Ok(false);
+        }
+        self.wait_for_reader()?;
+        match reader::try_empty_log(&self.db.connection) {
+            Ok(is_empty) => {
+                self.log_holds_erased = !is_empty;
+                if is_empty {
+                    self.wal.emptied();
+                }
+                Ok(!is_empty)
+            }
+            Err(error) => self.log_not_written(&error).map(|()| false),
+        }
+    }
+
+    fn run_log_ahead(&mut self) {
+        if self.db.in_transaction() || !self.wal.is_short() || !self.space.is_plenty() {
+            return;
+        }
+        // The log is none the worse for it. A failing disk shows in the next commit, too.
+        if let Err(error) = self.wal.run_ahead() {
+            tracing::debug!(%error, "the log can't be written ahead");
+        }
+    }
+
     fn write_log_back(&mut self) -> Result<(), StoreError> {
-        // Only one connection can write it back at a time.
+        self.wait_for_reader()?;
+        match reader::checkpoint(&self.db.connection) {
+            Ok(()) => self.wal.rest_done(),
+            Err(error) => self.log_not_written(&error)?,
+        }
+        Ok(())
+    }
+
+    /// Only one connection can write the log back at a time.
+    fn wait_for_reader(&mut self) -> Result<(), StoreError> {
         while self.wal.is_asked() {
             match self.reader.as_ref().and_then(Reader::wait) {
                 Some(done) => self.take_in(done)?,
                 None => self.wal.not_asked(),
             }
-        }
-        match reader::checkpoint(&self.db.connection) {
-            Ok(()) => self.wal.rest_done(),
-            Err(error) => self.log_not_written(&error)?,
         }
         Ok(())
     }
@@ -224,6 +260,12 @@ impl Store for SqliteStore {
             stream.description = description.to_vec();
         }
         Ok(())
+    }
+
+    fn compress(&mut self, stream: StreamId, on: bool) {
+        if let Some(stream) = self.streams.get_mut(&stream.0) {
+            stream.packs = on;
+        }
     }
 
     fn delete_stream(&mut self, stream: StreamId) -> Result<(), StoreError> {
@@ -480,8 +522,14 @@ impl Store for SqliteStore {
         if !self.db.in_transaction() && self.wal.rest_is_due() {
             self.write_log_back()?;
         }
+        let waits = self.forget_erased()?;
+        self.run_log_ahead();
         self.space.watch();
-        self.erase_step()
+        Ok(self.erase_step()? || waits)
+    }
+
+    fn has_room(&mut self, bytes: u64) -> Result<bool, StoreError> {
+        self.space.has_room(&self.db, bytes)
     }
 
     fn space(&self) -> Space {

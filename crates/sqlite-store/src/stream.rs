@@ -52,6 +52,8 @@ pub(crate) struct Stream {
     pub(crate) uncommitted_removals: Vec<u64>,
     /// `state.last` can't be told from the rows any more: write it at commit.
     pub(crate) position_dirty: bool,
+    /// Payloads are compressed from now on.
+    pub(crate) packs: bool,
     /// Something of it changed since the last commit.
     pub(crate) touched: bool,
     /// Rows and summaries below this sequence are no longer part of the stream and are being erased; 0: there are none.

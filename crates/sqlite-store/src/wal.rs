@@ -1,8 +1,12 @@
-//! The write-ahead log: kept at some 4 MiB and reused, never truncated (a growing log costs two flushes a commit, a reused one costs one).
+//! The write-ahead log: kept at some 4 MiB and reused, not truncated (a growing log costs two flushes a commit, a reused one costs one), except after a message
+//! was to be erased, of which it may hold a copy.
 //!
 //! At 3 MiB the reader thread writes the log back and syncs the database (a passive checkpoint, while commits go on); when it is done the writer does the
 //! small rest itself, between two turns, and its next transaction begins at the log's start again. Should readers keep that from happening, the writer tries
 //! again every MiB. At 16 MiB the writer waits for the reader thread: a log that grows faster than it is written back fills the disk.
+//!
+//! Until it has that length, [`Wal::run_ahead`] writes zeros behind its end: a commit that overwrites needs one flush, one that makes the file longer has the
+//! file system's journal synced as well, which takes twice the time and the CPU. A frame of zeros ends the log as its end does.
 //!
 //! After a failed commit the tail of the log can't be believed: the page cache may hold frames with good checksums that never reached the disk.
 //! [`WalCut`] cuts them off once the connections are closed: what lies behind the last synced commit, or all of it when the log had just been
@@ -29,6 +33,10 @@ const RETRY_PAGES: i32 = 256;
 const GRACE_PAGES: i32 = 256;
 /// Pages at which the writer waits for the reader thread: 16 MiB.
 const MOST_PAGES: i32 = 4096;
+/// What the log is kept at.
+const KEPT: u64 = 4 << 20;
+/// How far it is written ahead at once.
+const AHEAD: usize = 256 << 10;
 /// SQLite's header of the log, and of each frame in it.
 const LOG_HEADER: u64 = 32;
 const FRAME: u64 = 24 + schema::PAGE;
@@ -41,6 +49,8 @@ pub(crate) struct Wal {
     path: PathBuf,
     /// Kept open: its header is read after each commit.
     log: Option<File>,
+    /// Its length, as far as we know of it.
+    length: u64,
     pages: Arc<AtomicI32>,
     seen: i32,
     asked: bool,
@@ -76,7 +86,16 @@ impl Wal {
             seen.store(pages, Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Wal { path: log_of(database), log: None, pages, seen: 0, asked: false, rest_at: None, good: Rc::default() })
+        Ok(Wal {
+            path: log_of(database),
+            log: None,
+            length: 0,
+            pages,
+            seen: 0,
+            asked: false,
+            rest_at: None,
+            good: Rc::default(),
+        })
     }
 
     /// Call once the store is opened: what was found in the log is synced by then, so that a failure of the very first commit has something to be cut back to.
@@ -95,7 +114,7 @@ impl Wal {
 
     fn salt(&mut self) -> Option<[u8; 8]> {
         if self.log.is_none() {
-            self.log = File::open(&self.path).ok();
+            self.log = OpenOptions::new().read(true).write(true).open(&self.path).ok();
         }
         salt_of(self.log.as_ref()?)
     }
@@ -134,6 +153,28 @@ impl Wal {
         self.rest_at = Some(self.seen);
     }
 
+    /// Is it time for [`Wal::run_ahead`]?
+    pub(crate) fn is_short(&self) -> bool {
+        let end = LOG_HEADER + self.seen.max(0) as u64 * FRAME;
+        self.seen > 0 && self.length < KEPT && self.length < end + AHEAD as u64 / 2
+    }
+
+    /// Makes the log longer than what is in it. Between two transactions; it is synced, so that the next commit need not do it.
+    pub(crate) fn run_ahead(&mut self) -> std::io::Result<()> {
+        let Some(log) = &self.log else { return Ok(()) };
+        // Whatever happens, it is not tried again at once.
+        self.length = log.metadata()?.len().max(self.length + 1);
+        if !self.is_short() {
+            return Ok(());
+        }
+        let length = log.metadata()?.len();
+        let more = (KEPT.saturating_sub(length) as usize).min(AHEAD);
+        log.write_all_at(&vec![0; more], length)?;
+        log.sync_data()?;
+        self.length = length + more as u64;
+        Ok(())
+    }
+
     /// Does the writer's rest wait?
     pub(crate) fn rest_is_due(&self) -> bool {
         self.seen >= self.due_at()
@@ -152,6 +193,11 @@ impl Wal {
     pub(crate) fn rest_done(&mut self) {
         self.asked = false;
         self.rest_at = Some(self.seen + RETRY_PAGES);
+    }
+
+    /// The log was written back and emptied.
+    pub(crate) fn emptied(&mut self) {
+        (self.length, self.seen, self.asked, self.rest_at) = (0, 0, false, None);
     }
 
     /// The guard that cuts the log; to be dropped after the connections.
@@ -219,8 +265,6 @@ fn cut(path: &Path, good: Good) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The salts in the log's header: other ones after each restart. Opening and closing the log is harmless; doing so with the database file would drop
-/// SQLite's locks.
 /// Pages in the log behind the first `known` ones that belong to the same round as its header: after an orderly end there are none, unless the log
 /// is damaged before them, which is where SQLite takes it to end.
 pub(crate) fn pages_behind(log: &File, known: u64) -> u64 {
@@ -234,6 +278,8 @@ pub(crate) fn pages_behind(log: &File, known: u64) -> u64 {
     (known..length.saturating_sub(LOG_HEADER) / FRAME).filter(belongs).count() as u64
 }
 
+/// The salts in the log's header: other ones after each restart. Opening and closing the log is harmless; doing so with the database file would drop
+/// SQLite's locks.
 fn salt_of(log: &File) -> Option<[u8; 8]> {
     let mut salt = [0; 8];
     log.read_exact_at(&mut salt, 16).ok()?;

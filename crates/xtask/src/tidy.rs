@@ -13,7 +13,8 @@ use anyhow::{Result, bail};
 use crate::metadata::Metadata;
 
 /// Crates without I/O: no sockets, files, threads, clock or randomness; time and seeds are arguments.
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
+    "archive",
     "broker",
     "committer",
     "forward",

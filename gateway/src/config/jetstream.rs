@@ -27,6 +27,8 @@ pub struct JetStream {
     pub strict: bool,
     /// `limits`.
     pub limits: JetStreamLimits,
+    /// `account`: limits of the one account there is, with the keys of an account's `jetstream` block in nats-server.
+    pub account: AccountLimits,
 }
 
 /// Limits that requests may not exceed.
@@ -40,6 +42,27 @@ pub struct JetStreamLimits {
     pub duplicate_window: Option<Duration>,
 }
 
+/// Limits of the account. Default: none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountLimits {
+    /// `max_memory`: bytes of all streams in memory.
+    pub max_memory: Option<u64>,
+    /// `max_store`: bytes of all streams on disk.
+    pub max_store: Option<u64>,
+    /// `max_streams`.
+    pub max_streams: Option<u64>,
+    /// `max_consumers` of a stream.
+    pub max_consumers: Option<u64>,
+    /// `max_ack_pending` of a consumer.
+    pub max_ack_pending: Option<u64>,
+    /// `mem_max_stream_bytes`: largest `max_bytes` of a stream in memory.
+    pub max_memory_stream: Option<u64>,
+    /// `disk_max_stream_bytes`: largest `max_bytes` of a stream on disk.
+    pub max_disk_stream: Option<u64>,
+    /// `max_bytes_required`: every stream must have `max_bytes`. Default: false.
+    pub max_bytes_required: bool,
+}
+
 /// What is written, before the store's folder is known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Draft {
@@ -51,6 +74,7 @@ pub(super) struct Draft {
     max_file: Option<u64>,
     lenient: bool,
     limits: JetStreamLimits,
+    account: AccountLimits,
 }
 
 impl Draft {
@@ -67,6 +91,7 @@ impl Draft {
             max_file: self.max_file,
             strict: !self.lenient,
             limits: self.limits,
+            account: self.account,
         }
     }
 }
@@ -96,6 +121,9 @@ pub(super) fn read(field: &Field<'_>, draft: &mut Draft, report: &mut Report) {
     if let Some(limits) = block.field(&["limits"]) {
         draft.limits = read_limits(&limits, report);
     }
+    if let Some(account) = block.field(&["account"]) {
+        draft.account = read_account(&account, report);
+    }
     keys_of_stock(&mut block, report);
     block.finish(report);
 }
@@ -114,14 +142,41 @@ fn read_limits(field: &Field<'_>, report: &mut Report) -> JetStreamLimits {
     let mut limits = JetStreamLimits::default();
     let Some(mut block) = field.block(report) else { return limits };
     if let Some(field) = block.field(&["max_ack_pending"]) {
-        limits.max_ack_pending = field.limit(report).flatten();
+        limits.max_ack_pending = field.limit(report).flatten().filter(|limit| *limit > 0);
     }
     if let Some(field) = block.field(&["max_request_batch"]) {
-        limits.max_request_batch = field.limit(report).flatten();
+        limits.max_request_batch = field.limit(report).flatten().filter(|limit| *limit > 0);
     }
     limits.duplicate_window = block.field(&["duplicate_window"]).and_then(|field| positive(&field, report));
     block.without_effect(&["max_ha_assets"], "there is no cluster here", report);
     block.refuse(&["batch"], report);
+    block.finish(report);
+    limits
+}
+
+/// The keys have stock's other names as well.
+fn read_account(field: &Field<'_>, report: &mut Report) -> AccountLimits {
+    let mut limits = AccountLimits::default();
+    let Some(mut block) = field.block(report) else { return limits };
+    let mut size = |names: &[&'static str], report: &mut Report| {
+        block.field(names).and_then(|field| field.storage_size(report)).flatten()
+    };
+    limits.max_memory = size(&["max_memory", "max_mem", "mem", "memory"], report);
+    limits.max_store = size(&["max_store", "max_file", "max_disk", "store", "disk"], report);
+    limits.max_memory_stream =
+        size(&["mem_max_stream_bytes", "memory_max_stream_bytes"], report).filter(|limit| *limit > 0);
+    limits.max_disk_stream =
+        size(&["disk_max_stream_bytes", "store_max_stream_bytes"], report).filter(|limit| *limit > 0);
+    let mut count = |names: &[&'static str], report: &mut Report| {
+        let limit = block.field(names).and_then(|field| field.limit(report)).flatten();
+        limit.filter(|limit| *limit > 0)
+    };
+    limits.max_streams = count(&["max_streams", "streams"], report);
+    limits.max_consumers = count(&["max_consumers", "consumers"], report);
+    limits.max_ack_pending = count(&["max_ack_pending"], report);
+    let required = block.field(&["max_bytes_required", "max_stream_bytes", "max_bytes"]);
+    limits.max_bytes_required = required.and_then(|field| field.boolean(report)).unwrap_or(false);
+    block.without_effect(&["cluster_traffic"], "there is no cluster here", report);
     block.finish(report);
     limits
 }

@@ -8,6 +8,7 @@
 
 mod authorization;
 mod check;
+mod declared_push;
 mod files;
 mod forward;
 mod gaps;
@@ -16,6 +17,7 @@ mod leafnodes;
 mod limits;
 mod listeners;
 mod log;
+mod origins;
 mod override_by_flags;
 mod secret;
 mod streams;
@@ -34,13 +36,15 @@ use nats_conf::{Diagnostic, Report};
 pub use authorization::{
     Authorization, ConnectionType, Credentials, Permissions, ResponsePermission, SubjectPermission, User,
 };
+pub use declared_push::{Priority, PriorityPolicy, Push};
 pub use forward::{Destination, Forward};
 pub use gaps::Gaps;
-pub use jetstream::{JetStream, JetStreamLimits};
+pub use jetstream::{AccountLimits, JetStream, JetStreamLimits};
 pub use leafnodes::{LeafNodes, Remote};
 pub use limits::{ClientLimits, LameDuck, MemoryLimits, MqttLimits};
 pub use listeners::{ClientListener, Listen, Monitoring, Mqtt, WebSocket};
 pub use log::Log;
+pub use origins::Origins;
 pub use secret::{Password, Secret};
 pub use streams::{AckPolicy, Consumer, DeliverPolicy, Discard, Mapping, Retention, Storage, Stream};
 pub use tls::{HandshakeFirst, RemoteTls, Tls};

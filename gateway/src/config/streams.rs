@@ -1,4 +1,4 @@
-//! Our block `streams`: streams and pull consumers that exist because the file says so. A flashed box needs no CLI step.
+//! Our block `streams`: streams and consumers that exist because the file says so. A flashed box needs no CLI step.
 //!
 //! Keys have the names of JetStream's own configuration. What this version lacks is refused, not ignored.
 
@@ -8,7 +8,9 @@ use std::time::Duration;
 use nats_conf::{Block, Field, Kind, Position, Report};
 use subject::Filter;
 
+use super::declared_push::{self, Priority, Push};
 use super::limits::{positive, set};
+use super::origins::{self, Origins};
 
 /// A stream to be there after the start: created, or brought to this configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +41,7 @@ pub struct Stream {
     pub discard: Discard,
     /// `discard_new_per_subject`. Default: false; needs `discard: new` and `max_msgs_per_subject`.
     pub discard_new_per_subject: bool,
-    /// `duplicate_window`. Default: 2 minutes, or `max_age` when that is shorter.
+    /// `duplicate_window`. Default: 2 minutes, or `max_age` when that is shorter; 0 with `mirror` or `sources`.
     pub duplicate_window: Duration,
     /// `deny_delete`. Default: false.
     pub deny_delete: bool,
@@ -49,10 +51,22 @@ pub struct Stream {
     pub allow_rollup: bool,
     /// `allow_msg_ttl`. Default: false.
     pub allow_message_ttl: bool,
+    /// `allow_atomic`: atomic batches are taken. Default: false.
+    pub allow_atomic: bool,
+    /// `allow_batched`: fast batches are taken. Default: false.
+    pub allow_batched: bool,
+    /// `no_ack`: publishers get no acknowledgement. Default: false.
+    pub no_ack: bool,
+    /// `persist_mode: async`: acknowledgements do not wait for the disk. Default: they do.
+    pub persist_async: bool,
+    /// `compression: s2`: payloads are stored compressed. Default: none.
+    pub compressed: bool,
     /// `subject_transform { src, dest }`: under which subject a message is stored. Default: its own.
     pub subject_transform: Option<Mapping>,
     /// `republish { src, dest, headers_only }`. Default: none.
     pub republish: Option<Mapping>,
+    /// `mirror`, `sources`. Default: none.
+    pub origins: Origins,
     /// `metadata`.
     pub metadata: BTreeMap<String, String>,
     /// `consumers`, in the order of the file.
@@ -99,7 +113,7 @@ pub enum Discard {
     New,
 }
 
-/// A durable pull consumer to be there after the start.
+/// A durable consumer to be there after the start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Consumer {
     /// Its name.
@@ -136,6 +150,16 @@ pub struct Consumer {
     pub headers_only: bool,
     /// `metadata`.
     pub metadata: BTreeMap<String, String>,
+    /// `deliver_subject` and what goes with it. Default: none, it is pulled from.
+    pub push: Option<Push>,
+    /// `priority_policy` and what goes with it. Default: none.
+    pub priority: Option<Priority>,
+    /// `sample_freq`: the share of acknowledgements that is told, such as `50%`. Default: none.
+    pub sample_frequency: Option<String>,
+    /// `mem_storage`: where it stands is not stored. Default: false.
+    pub memory_storage: bool,
+    /// `replay_policy: original`: with the pauses that messages were stored with. Default: instant.
+    pub replay_original: bool,
 }
 
 /// Where a new consumer begins.
@@ -169,40 +193,19 @@ pub enum AckPolicy {
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// Fields of JetStream that this version lacks, with the only value that is taken for what is there anyway.
-const STREAM_FIELDS_LACKING: [&str; 16] = [
-    "mirror",
-    "sources",
+const STREAM_FIELDS_LACKING: [&str; 9] = [
     "placement",
     "allow_msg_counter",
     "allow_msg_schedules",
-    "allow_atomic",
-    "allow_batched",
     "subject_delete_marker_ttl",
-    "mirror_direct",
     "allow_direct",
     "max_consumers",
     "consumer_limits",
     "sealed",
     "first_seq",
-    "persist_mode",
-    "no_ack",
 ];
 
-const CONSUMER_FIELDS_LACKING: [&str; 13] = [
-    "deliver_subject",
-    "deliver_group",
-    "flow_control",
-    "idle_heartbeat",
-    "rate_limit_bps",
-    "sample_freq",
-    "mem_storage",
-    "pause_until",
-    "priority_policy",
-    "priority_groups",
-    "priority_timeout",
-    "direct",
-    "durable_name",
-];
+const CONSUMER_FIELDS_LACKING: [&str; 3] = ["pause_until", "direct", "durable_name"];
 
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Vec<Stream> {
     let Some(mut block) = field.block(report) else { return Vec::new() };
@@ -231,13 +234,23 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         deny_purge: flag(&mut block, "deny_purge", report),
         allow_rollup: flag(&mut block, "allow_rollup_hdrs", report),
         allow_message_ttl: flag(&mut block, "allow_msg_ttl", report),
+        allow_atomic: flag(&mut block, "allow_atomic", report),
+        allow_batched: flag(&mut block, "allow_batched", report),
+        no_ack: flag(&mut block, "no_ack", report),
+        persist_async: false,
+        compressed: false,
         subject_transform: mapping(&mut block, "subject_transform", false, report),
         republish: mapping(&mut block, "republish", true, report),
+        origins: Origins::default(),
         metadata: metadata(&mut block, report),
         consumers: Vec::new(),
     };
-    if let Some(subjects) = block.field(&["subjects", "subject"]) {
-        stream.subjects = filters(&subjects, report);
+    let subjects = block.field(&["subjects", "subject"]);
+    stream.origins = origins::read(&mut block, &stream.name, subjects.is_some(), report);
+    match subjects {
+        Some(subjects) => stream.subjects = filters(&subjects, report),
+        None if stream.origins.are_there() => stream.subjects.clear(),
+        None => {}
     }
     if let Some(field) = block.field(&["max_msg_size"]) {
         stream.max_message_size =
@@ -255,7 +268,12 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
     if let Some(field) = block.field(&["storage"]) {
         set(&mut stream.storage, field.choice(&[("file", Storage::File), ("memory", Storage::Memory)], report));
     }
-    fixed(&mut block, "compression", "none", report);
+    if let Some(field) = block.field(&["persist_mode"]) {
+        set(&mut stream.persist_async, field.choice(&[("default", false), ("async", true)], report));
+    }
+    if let Some(field) = block.field(&["compression"]) {
+        set(&mut stream.compressed, field.choice(&[("none", false), ("s2", true)], report));
+    }
     fixed_one(&mut block, "num_replicas", report);
     block.refuse(&STREAM_FIELDS_LACKING, report);
     if stream.discard_new_per_subject && (stream.discard == Discard::Old || stream.max_messages_per_subject.is_none()) {
@@ -263,7 +281,10 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
     }
     if let Some(mut consumers) = block.field(&["consumers"]).and_then(|field| field.block(report)) {
         let declared = consumers.remaining();
-        stream.consumers = declared.iter().filter_map(|field| read_consumer(field, &stream.subjects, report)).collect();
+        // What comes from elsewhere may have any subject.
+        let any = [">".to_owned()];
+        let subjects = if stream.origins.are_there() { &any[..] } else { &stream.subjects };
+        stream.consumers = declared.iter().filter_map(|field| read_consumer(field, subjects, report)).collect();
     }
     block.finish(report);
     Some(stream)
@@ -285,7 +306,7 @@ fn mapping(block: &mut Block<'_>, name: &str, may_omit_body: bool, report: &mut 
 
 fn duplicate_window(block: &mut Block<'_>, stream: &mut Stream, report: &mut Report) {
     let longest = stream.max_age.unwrap_or(Duration::MAX);
-    stream.duplicate_window = DUPLICATE_WINDOW.min(longest);
+    stream.duplicate_window = if stream.origins.are_there() { Duration::ZERO } else { DUPLICATE_WINDOW.min(longest) };
     let Some(field) = block.field(&["duplicate_window"]) else { return };
     set(&mut stream.duplicate_window, field.duration(report));
     if stream.duplicate_window > longest {
@@ -314,6 +335,11 @@ fn read_consumer(field: &Field<'_>, subjects: &[String], report: &mut Report) ->
         inactive_threshold: age(&mut block, "inactive_threshold", report),
         headers_only: flag(&mut block, "headers_only", report),
         metadata: metadata(&mut block, report),
+        push: declared_push::read_push(&mut block, report),
+        priority: declared_push::read_priority(&mut block, field, report),
+        sample_frequency: text(&mut block, "sample_freq", report),
+        memory_storage: flag(&mut block, "mem_storage", report),
+        replay_original: false,
     };
     let policies = [("explicit", AckPolicy::Explicit), ("all", AckPolicy::All), ("none", AckPolicy::None)];
     if let Some(field) = block.field(&["ack_policy"]) {
@@ -335,7 +361,10 @@ fn read_consumer(field: &Field<'_>, subjects: &[String], report: &mut Report) ->
     if let Some(field) = block.field(&["max_waiting"]) {
         set(&mut consumer.max_waiting, field.integer(1..=1_000_000, report));
     }
-    fixed(&mut block, "replay_policy", "instant", report);
+    if let Some(field) = block.field(&["replay_policy"]) {
+        set(&mut consumer.replay_original, field.choice(&[("instant", false), ("original", true)], report));
+    }
+    declared_push::check(&consumer, field, report);
     fixed_one(&mut block, "num_replicas", report);
     block.refuse(&CONSUMER_FIELDS_LACKING, report);
     backoff_fits(&consumer, field, report);
@@ -424,7 +453,7 @@ pub(super) fn text(block: &mut Block<'_>, name: &str, report: &mut Report) -> Op
     block.field(&[name]).and_then(|field| field.text(report))
 }
 
-fn flag(block: &mut Block<'_>, name: &str, report: &mut Report) -> bool {
+pub(super) fn flag(block: &mut Block<'_>, name: &str, report: &mut Report) -> bool {
     block.field(&[name]).and_then(|field| field.boolean(report)).unwrap_or(false)
 }
 
@@ -448,16 +477,6 @@ fn metadata(block: &mut Block<'_>, report: &mut Report) -> BTreeMap<String, Stri
     };
     let entry = |field: &Field<'_>, report: &mut Report| Some((field.name.to_owned(), field.text(report)?));
     metadata.fields().iter().filter_map(|field| entry(field, report)).collect()
-}
-
-/// A field of which this version has one value.
-fn fixed(block: &mut Block<'_>, name: &str, only: &str, report: &mut Report) {
-    let Some(field) = block.field(&[name]) else { return };
-    if let Some(value) = field.string(report)
-        && !value.eq_ignore_ascii_case(only)
-    {
-        report.error(field.position, format!("field {name:?}: {value:?} is not supported, only {only:?}"));
-    }
 }
 
 fn fixed_one(block: &mut Block<'_>, name: &str, report: &mut Report) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ::jetstream::config::{ExternalStream, Source};
 use tempfile::TempDir;
 
 use super::*;
@@ -221,6 +222,21 @@ fn authorization_in_its_forms() {
 }
 
 #[test]
+fn streams_take_messages_from_others() {
+    let text = "streams { M { mirror { name: A, domain: hub } }
+        S { subjects: s, sources: [ { name: A, filter_subject: a.*, opt_start_seq: 5 }, { name: B, external { api: x.API, deliver: d } } ] } }";
+    let streams = config(text).streams;
+    let external = |api: &str, deliver: &str| Some(ExternalStream { api: api.into(), deliver: deliver.into() });
+    let mirror = Source { name: "A".into(), external: external("$JS.hub.API", ""), ..Source::default() };
+    assert_eq!(streams[0].origins.mirror, Some(mirror));
+    assert!(streams[0].subjects.is_empty() && streams[0].duplicate_window.is_zero());
+    let filtered = Source { name: "A".into(), filter: "a.*".into(), start_sequence: 5, ..Source::default() };
+    let elsewhere = Source { name: "B".into(), external: external("x.API", "d"), ..Source::default() };
+    assert_eq!(streams[1].origins.sources, [filtered, elsewhere]);
+    assert_eq!(streams[1].subjects, ["s"]);
+}
+
+#[test]
 fn what_is_open_to_everybody_is_known() {
     let names = |text: &str| -> Vec<&str> { config(text).open_to_everybody().iter().map(|(name, _)| *name).collect() };
     assert_eq!(names("mqtt { host: \"::1\" }, websocket { no_tls: true }"), ["client", "websocket"]);
@@ -291,6 +307,10 @@ fn streams_and_consumers() {
     };
     assert_eq!(stream.subject_transform, mapping("s.*", "t.$1", false));
     assert_eq!((&stream.republish, stream.allow_message_ttl), (&mapping(">", "u.>", true), true));
+    let text = "streams { S { allow_atomic: true, no_ack: true, allow_batched: true }, T { persist_mode: async } }";
+    let streams = self::config(text).streams;
+    assert!(streams[0].allow_atomic && streams[0].allow_batched && streams[0].no_ack && !streams[0].persist_async);
+    assert!(streams[1].persist_async && !streams[1].no_ack);
     check_refused(
         "streams { S { republish { src: a.*, dest: \"b.$2\" } } }",
         "F:1:15: `$2` refers to a wildcard that the source does not have",
@@ -305,7 +325,11 @@ fn streams_and_consumers() {
         forward { Q { to: U, prefix: q }, S { to: T, prefix: p } }",
         "F:3:39: forward: stream \"S\": a stream that is forwarded is kept on disk: \"storage: file\"",
     );
-    check_refused("streams { S { sources: [] } }", "F:1:15: field \"sources\" is not supported");
+    check_refused("streams { S { mirror { domain: hub } } }", "F:1:15: expected the \"name\" of a stream");
+    check_refused(
+        "streams { S { subjects: s, mirror { name: T } } }",
+        "F:1:28: stream mirrors can not contain subjects",
+    );
     check_refused(
         "streams { S { subjects: a.> }\nT { subjects: a.b } }",
         "F:2:1: stream \"T\": subjects overlap with an existing stream, \"S\"",
@@ -315,10 +339,40 @@ fn streams_and_consumers() {
         "streams { \"a.b\" {} }",
         "F:1:11: stream name \"a.b\" is not valid: expected up to 255 characters without blanks, . * > / or \\",
     );
-    check_refused(
-        "streams { S { consumers { C { deliver_subject: x } } } }",
-        "F:1:31: field \"deliver_subject\" is not supported",
+    check_refused("streams { S { consumers { C { direct: true } } } }", "F:1:31: field \"direct\" is not supported");
+}
+
+#[test]
+fn consumers_that_push_and_groups() {
+    let consumers =
+        |text: &str| config(&format!("streams {{ S {{ consumers {{ {text} }} }} }}")).streams.remove(0).consumers;
+    let push = consumers(
+        "C { deliver_subject: a.b, deliver_group: g, idle_heartbeat: \"1s\", flow_control: true, sample_freq: \"50%\" }",
     );
+    let found = push[0].push.as_ref().unwrap();
+    assert_eq!((found.subject.as_str(), found.group.as_deref(), found.flow_control), ("a.b", Some("g"), true));
+    assert_eq!((found.heartbeat, push[0].sample_frequency.as_deref()), (Some(Duration::from_secs(1)), Some("50%")));
+    let groups = consumers("C { priority_policy: pinned_client, priority_groups: [g], priority_timeout: \"30s\" }");
+    let found = groups[0].priority.as_ref().unwrap();
+    assert_eq!((found.policy, found.timeout), (PriorityPolicy::PinnedClient, Some(Duration::from_secs(30))));
+    let refused = |consumer: &str, expected: &str| {
+        check_refused(&format!("streams {{ S {{ consumers {{ C {{\n{consumer} }} }} }} }}"), expected);
+    };
+    refused("deliver_group: g", "F:2:1: field \"deliver_group\" needs \"deliver_subject\"");
+    refused("deliver_subject: \"a.*\"", "F:2:1: deliver subject \"a.*\" is not a subject without wildcards");
+    refused("deliver_subject: a, max_waiting: 5", "F:2:21: consumer in push mode can not set max waiting");
+    refused("deliver_subject: a\nflow_control: true", "F:2:1: consumer with flow control also needs heartbeats");
+    refused("deliver_subject: a\nidle_heartbeat: \"50ms\"", "F:3:1: consumer idle heartbeat needs to be >= 100ms");
+}
+
+#[test]
+fn limits_of_the_account() {
+    let text = "jetstream { account { max_mem: 1MB, store: -1, streams: 5, max_bytes_required: true, disk_max_stream_bytes: 2MB } }";
+    let limits = config(text).jetstream.unwrap().account;
+    let found = (limits.max_memory, limits.max_store, limits.max_streams, limits.max_disk_stream);
+    assert_eq!(found, (Some(1 << 20), None, Some(5), Some(2 << 20)));
+    assert!(limits.max_bytes_required);
+    check_refused("jetstream { account { odd: 1 } }", "F:1:23: unknown field \"odd\"");
 }
 
 const LINK: &str =

@@ -11,7 +11,7 @@ use nats_proto::leaf::{subscribe_to, unsubscribe_from};
 use subject::Filter;
 
 use super::deny::{is_api_of, is_own_business};
-use crate::account::Target;
+use crate::account::{Service, Target};
 use crate::broker::Broker;
 use crate::identity::ConnectionId;
 use crate::outbox::Outbox;
@@ -55,7 +55,13 @@ impl Broker {
 
     /// A row that is no subscription came or went.
     pub(crate) fn leaf_row_changed(&mut self, filter: &Filter, target: &Target, added: bool) {
-        if self.settings.leafnodes.is_some() && !matches!(target, Target::Service(_) | Target::Subscription(_)) {
+        let is_told = match target {
+            // Those behind the hub answer snapshots, and send restores, on subjects of their own.
+            Target::Service(service) => matches!(service, Service::Snapshot(_)),
+            Target::Subscription(_) => false,
+            _ => true,
+        };
+        if self.settings.leafnodes.is_some() && is_told {
             self.local_interest.change(&(filter.clone(), Box::default()), added);
         }
     }

@@ -23,6 +23,7 @@ impl Broker {
     pub(crate) fn received_leaf(&mut self, now: Now, id: ConnectionId, bytes: &[u8], out: &mut Outbox) -> Received {
         let max_control_line = self.limits.max_control_line.saturating_mul(CONTROL_LINE_FACTOR);
         let limits = Limits { headers: true, max_control_line, ..self.limits };
+        self.origins.note_time(now);
         let mut traffic = Traffic::default();
         let mut result = Received::default();
         while result.used < bytes.len() {
@@ -154,6 +155,7 @@ impl Broker {
 
     /// One notice stands for any number of changes until it is taken.
     fn hub_interest_changed(&mut self, id: ConnectionId) {
+        self.origins.reachable();
         let notice = Notice::HubInterest { id };
         if self.notices.back() != Some(&notice) {
             self.notices.push_back(notice);

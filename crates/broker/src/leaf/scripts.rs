@@ -198,7 +198,14 @@ impl Runner {
                 let number = self.streams.len() as u32 + 16;
                 let stream = *self.streams.entry(name.clone()).or_insert(StreamId(number));
                 let state = jetstream::store::StreamState::default();
-                self.event(Event::StreamUp { stream, name: name.into(), subjects, allow_direct: false, state });
+                self.event(Event::StreamUp {
+                    stream,
+                    name: name.into(),
+                    subjects,
+                    allow_direct: false,
+                    no_ack: false,
+                    state,
+                });
             }
             "no-stream" => {
                 let stream = self.streams.remove(&next()?).ok_or("no such stream")?;
@@ -212,6 +219,7 @@ impl Runner {
                     name,
                     deliver_subject: None,
                     is_source: false,
+                    is_acknowledged: true,
                 });
             }
             "source" => {
@@ -222,6 +230,7 @@ impl Runner {
                     name,
                     deliver_subject: Some(subject),
                     is_source: true,
+                    is_acknowledged: true,
                 });
             }
             "deliver" => {

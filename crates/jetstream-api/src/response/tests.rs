@@ -7,7 +7,7 @@ use jetstream::identity::AgeMillis;
 use jetstream::store::StoredMessage;
 use subject::Filter;
 
-const SERVER: Server<'static> = Server { domain: None, name: "S2", version: "2.15.1" };
+const SERVER: Server<'static> = Server { domain: None, name: "S2", version: "2.15.1", origins: None };
 const FIRST: Timestamp = Timestamp(1_795_264_293_228_177_541);
 const LAST: Timestamp = Timestamp(1_795_264_293_228_408_762);
 
@@ -170,6 +170,10 @@ fn account_and_small_answers() {
         max_memory: -1,
         max_storage: -1,
         max_streams: -1,
+        max_consumers: -1,
+        max_ack_pending: -1,
+        max_memory_stream: -1,
+        max_storage_stream: -1,
         ..AccountInfo::default()
     };
     check_from(

@@ -42,6 +42,10 @@ impl Store for Layers<'_> {
         self.of_mut(stream).update_stream(stream, description)
     }
 
+    fn compress(&mut self, stream: StreamId, on: bool) {
+        self.of_mut(stream).compress(stream, on);
+    }
+
     fn delete_stream(&mut self, stream: StreamId) -> Result<(), StoreError> {
         self.of_mut(stream).delete_stream(stream)
     }
@@ -188,6 +192,10 @@ impl Store for Layers<'_> {
 
     fn maintain(&mut self) -> Result<bool, StoreError> {
         self.disk.maintain()
+    }
+
+    fn has_room(&mut self, bytes: u64) -> Result<bool, StoreError> {
+        self.disk.has_room(bytes)
     }
 
     fn space(&self) -> Space {

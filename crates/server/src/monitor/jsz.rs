@@ -44,7 +44,7 @@ pub(super) fn page(monitor: &Monitor, query: &Query, statistics: Option<&Statist
         Some(facts) => {
             let name = &*core.broker.settings().server.name;
             let version = &*core.broker.settings().server.version;
-            let server = Server { domain: facts.domain.as_deref(), name, version };
+            let server = Server { domain: facts.domain.as_deref(), name, version, origins: None };
             enabled(head(core), facts, &asked, statistics, &server)
         }
     }))
@@ -68,7 +68,7 @@ fn enabled(
     let sum = |value: fn(&StreamInfo) -> u64| -> u64 { streams.iter().map(|(info, _)| value(info)).sum() };
     let totals = json!({
         "config": varz::config(facts),
-        "limits": {},
+        "limits": limits(facts),
         "streams": streams.len(),
         "consumers": streams.iter().map(|(_, consumers)| consumers.len()).sum::<usize>(),
         "messages": sum(|info| info.state.messages),
@@ -86,6 +86,17 @@ fn enabled(
         account = joined(account, json!({ "stream_detail": list }));
     }
     joined(page, json!({ "account_details": [account] }))
+}
+
+/// Limits of single requests, those that there are.
+fn limits(facts: &JetStreamFacts) -> Value {
+    let all = [
+        ("max_request_batch", facts.max_request_batch),
+        ("max_ack_pending", facts.max_ack_pending),
+        ("max_duplicate_window", facts.max_duplicate_window_ns),
+    ];
+    let there = all.into_iter().filter(|(_, limit)| *limit > 0);
+    Value::Object(there.map(|(name, limit)| (name.to_owned(), limit.into())).collect())
 }
 
 fn stream(info: &StreamInfo, consumers: &[ConsumerInfo], asked: &Asked, server: &Server<'_>) -> Value {

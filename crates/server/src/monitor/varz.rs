@@ -153,8 +153,8 @@ pub(super) fn stats(statistics: Option<&Statistics>) -> Value {
     json!({
         "memory": account.memory,
         "storage": account.storage,
-        "reserved_memory": 0,
-        "reserved_storage": 0,
+        "reserved_memory": account.reserved_memory,
+        "reserved_storage": account.reserved_storage,
         "accounts": 1,
         "ha_assets": 0,
         "api": { "level": jetstream_api::API_LEVEL, "total": account.api_total, "errors": account.api_errors },

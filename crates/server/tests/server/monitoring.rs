@@ -30,8 +30,9 @@ fn serving() -> SharedStatus {
         jetstream: Some(JetStreamFacts {
             store_dir: "/x".into(),
             domain: Some("d".into()),
-            max_memory: 0,
             max_storage: -1,
+            max_request_batch: 500,
+            ..JetStreamFacts::default()
         }),
         ..Status::default()
     };

@@ -63,6 +63,31 @@ fn the_log_stays_small() {
     }
 }
 
+/// House-keeping makes the log longer than what is in it, up to what it is kept at; zeros behind its end end it as its end does.
+#[test]
+fn the_log_runs_ahead_of_the_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let length = || std::fs::metadata(folder.path().join("store.db-wal")).map_or(0, |metadata| metadata.len());
+    let (mut store, _) = open(folder.path());
+    store.create_stream(STREAM, Sequence(1), b"stream").unwrap();
+    store.commit().unwrap();
+    store.maintain().unwrap();
+    let first = length();
+    assert!(first >= 256 << 10, "{first} bytes");
+    append(&mut store, 1, "s.a", 100).unwrap();
+    store.commit().unwrap();
+    assert_eq!(length(), first, "the commit overwrites");
+    for sequence in 2..=2_000 {
+        append(&mut store, sequence, "s.a", 1_000).unwrap();
+        store.commit().unwrap();
+        store.maintain().unwrap();
+        assert!(length() <= 5 << 20);
+    }
+    let killed = tempfile::tempdir().unwrap();
+    copy(folder.path(), killed.path());
+    assert_eq!(open(killed.path()).1.messages, 2_000);
+}
+
 #[test]
 fn a_second_process_is_told_who_has_the_store() {
     let folder = tempfile::tempdir().unwrap();

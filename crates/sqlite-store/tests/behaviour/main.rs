@@ -1,12 +1,14 @@
 //! What the store promises, seen from outside: the same answers as the memory store, after any opening too.
 #![allow(clippy::unwrap_used, reason = "a test ends where something can't be")]
 
+mod compressing;
 mod crash;
 mod damage;
 mod erasing;
 mod log;
 mod model;
 mod room;
+mod secure_erase;
 
 use std::path::Path;
 

@@ -5,8 +5,9 @@ use crate::metadata::{Dependency, Kind, Metadata, Package};
 use super::PURE;
 
 /// A crate of ours and what of ours it may depend on, tests included. `mqtt-proto` and `nats-proto` never meet.
-const DIRECTION: [(&str, &[&str]); 18] = [
+const DIRECTION: [(&str, &[&str]); 19] = [
     ("subject", &[]),
+    ("archive", &[]),
     ("nats-conf", &[]),
     ("nats-proto", &["subject"]),
     ("mqtt-proto", &["subject"]),
@@ -19,7 +20,7 @@ const DIRECTION: [(&str, &[&str]); 18] = [
     // It reads slices of streams as the store hands them out.
     ("forward", &["jetstream", "nats-proto", "subject"]),
     // `committer` is for tests: the broker is tried with a real one behind it.
-    ("broker", &["committer", "jetstream", "jetstream-api", "mqtt-proto", "nats-proto", "subject"]),
+    ("broker", &["archive", "committer", "jetstream", "jetstream-api", "mqtt-proto", "nats-proto", "subject"]),
     (
         "server",
         &["broker", "committer", "jetstream", "jetstream-api", "mqtt-proto", "nats-conf", "nats-proto", "subject"],
@@ -49,8 +50,22 @@ const DIRECTION: [(&str, &[&str]); 18] = [
 ];
 
 /// Crates of others that a pure crate may use, as the group `pure` of the root manifest lists them.
-const PURE_DEPENDENCIES: [&str; 11] =
-    ["base64", "crc32c", "foldhash", "itoa", "memchr", "nkeys", "serde", "serde_json", "smallvec", "thiserror", "time"];
+const PURE_DEPENDENCIES: [&str; 14] = [
+    "base64",
+    "crc32c",
+    "foldhash",
+    "itoa",
+    "jiff",
+    "memchr",
+    "minlz",
+    "nkeys",
+    "serde",
+    "serde_json",
+    "sha2",
+    "smallvec",
+    "thiserror",
+    "time",
+];
 
 /// Crates that no pure crate may be built from, however far down.
 const IO_CRATES: [&str; 10] = [

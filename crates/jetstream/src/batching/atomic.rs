@@ -1,0 +1,313 @@
+//! Atomic batches: messages wait until the commit comes, are judged together, and are stored one after the other in one step.
+
+use crate::advisory::Abandoned;
+use crate::api_error::{self, ApiError};
+use crate::api_level;
+use crate::batching::place::number;
+use crate::batching::{BatchAnswer, Batches, LONGEST_ID, MOST_ATOMIC, MOST_ATOMIC_OF_STREAM, deadline};
+use crate::command::{Append, Batch, Outcome};
+use crate::identity::{AgeMillis, Sequence, StreamId};
+use crate::jetstream::{Context, JetStream};
+use crate::publish_header::{PublishHeaders, with_header, without_header};
+use crate::store::StoreError;
+use crate::stream::{Incoming, SoFar, Unfit};
+
+/// Most messages of a batch, as nats-server's.
+const MOST_MESSAGES: u64 = 1_000;
+/// Bytes of messages that wait, in one batch: it is one transaction.
+const MOST_BATCH_BYTES: usize = 8 << 20;
+/// The same, all batches together.
+const MOST_STAGED_BYTES: usize = 16 << 20;
+
+const REQUIRED_LEVEL: &[u8] = b"Nats-Required-Api-Level";
+const EXPECTED_LAST_ID: &str = "Nats-Expected-Last-Msg-Id";
+
+/// What a message says of its batch's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Commit {
+    /// Nothing.
+    No,
+    /// It is the last message.
+    Last,
+    /// The message before was the last; this one is not stored.
+    End,
+    Invalid,
+}
+
+impl Commit {
+    fn parse(value: Option<&[u8]>) -> Commit {
+        match value {
+            None => Commit::No,
+            Some(b"1") => Commit::Last,
+            Some(b"eob") => Commit::End,
+            Some(_) => Commit::Invalid,
+        }
+    }
+}
+
+/// A batch that waits for its commit.
+#[derive(Debug, Default)]
+pub(super) struct Atomic {
+    /// Number of its last message.
+    last: u64,
+    /// It is given up when nothing is heard of it until then.
+    pub(super) deadline: AgeMillis,
+    /// The bytes of its messages, and the sessions that want them.
+    staged: Batch,
+    appends: Vec<Append>,
+}
+
+impl Atomic {
+    /// What it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let Batch { arena, queues, .. } = &self.staged;
+        arena.len() + size_of_val(&self.appends[..]) + size_of_val(&queues[..])
+    }
+
+    /// Copies a message in.
+    fn push(&mut self, turn: &Context<'_>, append: &Append, headers: &[u8]) {
+        let arena = &turn.batch.arena;
+        let targets = turn.batch.queues.get(append.queues.0 as usize..append.queues.1 as usize).unwrap_or_default();
+        let first = self.staged.queues.len() as u32;
+        self.staged.queues.extend_from_slice(targets);
+        let staged = Append {
+            stream: append.stream,
+            subject: self.staged.add(append.subject.of(arena)),
+            headers: self.staged.add(headers),
+            payload: self.staged.add(append.payload.of(arena)),
+            queues: (first, self.staged.queues.len() as u32),
+            ..Append::default()
+        };
+        self.appends.push(staged);
+    }
+
+    /// It ended with a message of its own: the last that is stored says so instead.
+    fn mark_last(&mut self) {
+        let Some(last) = self.appends.last_mut() else { return };
+        let headers = with_header(last.headers.of(&self.staged.arena), b"Nats-Batch-Commit", b"1");
+        last.headers = self.staged.add(&headers);
+    }
+}
+
+/// A message's place in its batch.
+struct Step<'a> {
+    id: &'a [u8],
+    sequence: u64,
+    commit: Commit,
+    headers: &'a PublishHeaders<'a>,
+}
+
+impl Step<'_> {
+    /// Messages of the batch up to here.
+    fn size(&self) -> u64 {
+        self.sequence - u64::from(self.commit == Commit::End && self.sequence > 0)
+    }
+}
+
+impl Batches {
+    /// Takes a message into its batch, which comes back when this is its end. A batch whose message is refused is given up.
+    fn stage(&mut self, turn: &Context<'_>, append: &Append, step: &Step<'_>) -> Result<Option<Atomic>, ApiError> {
+        let (id, mut batch) = self.take_or_begin(append.stream, step, turn.now.age)?;
+        if step.commit == Commit::Invalid {
+            return Err(api_error::ATOMIC_PUBLISH_INVALID_BATCH_COMMIT);
+        }
+        if step.headers.required_level.is_some_and(api_level::is_too_high) {
+            return Err(self.abandon(append.stream, id, Abandoned::Unsupported, api_error::REQUIRED_API_LEVEL));
+        }
+        batch.last += 1;
+        if batch.last != step.sequence || (step.sequence == 1 && step.commit == Commit::End) {
+            let error = api_error::ATOMIC_PUBLISH_INCOMPLETE_BATCH;
+            return Err(self.abandon(append.stream, id, Abandoned::Incomplete, error));
+        }
+        if step.size() > MOST_MESSAGES {
+            let error = api_error::atomic_publish_too_large_batch(MOST_MESSAGES);
+            return Err(self.abandon(append.stream, id, Abandoned::Large, error));
+        }
+        if step.commit != Commit::End {
+            let headers = append.headers.of(&turn.batch.arena);
+            match step.headers.required_level {
+                Some(_) => batch.push(turn, append, &without_header(headers, REQUIRED_LEVEL)),
+                None => batch.push(turn, append, headers),
+            }
+        }
+        let bytes = batch.bytes();
+        if bytes > MOST_BATCH_BYTES || self.staged_bytes + bytes > MOST_STAGED_BYTES {
+            return Err(self.abandon(append.stream, id, Abandoned::Large, api_error::INSUFFICIENT_RESOURCES));
+        }
+        if step.commit != Commit::No {
+            return Ok(Some(batch));
+        }
+        batch.deadline = deadline(turn.now.age);
+        self.staged_bytes += bytes;
+        self.atomic.put(append.stream, id, batch);
+        Ok(None)
+    }
+
+    fn abandon(&mut self, stream: StreamId, id: Box<[u8]>, reason: Abandoned, error: ApiError) -> ApiError {
+        self.abandoned.push((stream, id, reason));
+        error
+    }
+
+    fn take_or_begin(
+        &mut self,
+        stream: StreamId,
+        step: &Step<'_>,
+        now: AgeMillis,
+    ) -> Result<(Box<[u8]>, Atomic), ApiError> {
+        if let Some((id, batch)) = self.atomic.take(stream, step.id) {
+            self.staged_bytes -= batch.bytes();
+            if batch.deadline > now {
+                return Ok((id, batch));
+            }
+            self.abandoned.push((stream, id, Abandoned::Timeout));
+        }
+        if step.sequence != 1 {
+            let is_large = step.size() > MOST_MESSAGES;
+            let too_large = is_large.then(|| api_error::atomic_publish_too_large_batch(MOST_MESSAGES));
+            return Err(too_large.unwrap_or(api_error::ATOMIC_PUBLISH_INCOMPLETE_BATCH));
+        }
+        if self.atomic.of(stream) >= MOST_ATOMIC_OF_STREAM || self.atomic.count >= MOST_ATOMIC {
+            return Err(api_error::ATOMIC_PUBLISH_TOO_MANY_INFLIGHT);
+        }
+        Ok((step.id.into(), Atomic::default()))
+    }
+}
+
+impl JetStream {
+    /// A message with `Nats-Batch-Id`, in a stream that allows them.
+    pub(super) fn atomic_message(
+        &mut self,
+        turn: &mut Context<'_>,
+        append: &Append,
+        headers: &PublishHeaders<'_>,
+        id: &[u8],
+    ) -> Result<Outcome, StoreError> {
+        let Some(stream) = self.streams.get(&append.stream) else {
+            return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
+        };
+        let answers = !stream.config.no_ack;
+        let refusal = stream
+            .refuses_batched(&turn.message(append), stream.config.allow_atomic, api_error::ATOMIC_PUBLISH_DISABLED)
+            .or_else(|| (id.len() > LONGEST_ID).then_some(api_error::ATOMIC_PUBLISH_INVALID_BATCH_ID));
+        if let Some(refusal) = refusal {
+            return Ok(Outcome::Refused(refusal));
+        }
+        let Some(sequence) = headers.batch_sequence.and_then(number) else {
+            return Ok(Outcome::Refused(api_error::ATOMIC_PUBLISH_MISSING_SEQ));
+        };
+        let step = Step { id, sequence, commit: Commit::parse(headers.batch_commit), headers };
+        let staged = self.batches.stage(turn, append, &step);
+        self.tell_abandoned(turn);
+        let mut batch = match staged {
+            Ok(None) => {
+                self.schedule_batches(turn.now.age);
+                let answers = if answers { vec![BatchAnswer::Staged] } else { Vec::new() };
+                return Ok(Outcome::Batch { stored: false, answers });
+            }
+            Ok(Some(batch)) => batch,
+            Err(refusal) => return Ok(Outcome::Refused(refusal)),
+        };
+        if step.commit == Commit::End {
+            batch.mark_last();
+        }
+        let count = batch.appends.len() as u64;
+        Ok(match self.commit_batch(turn, append.stream, &batch)? {
+            Err(refusal) => Outcome::Refused(refusal),
+            Ok(sequence) => {
+                let batch = String::from_utf8_lossy(id).into();
+                let committed = BatchAnswer::Committed { sequence, duplicate: false, batch, count };
+                let answers = if answers { vec![committed] } else { Vec::new() };
+                Outcome::Batch { stored: step.commit == Commit::Last, answers }
+            }
+        })
+    }
+
+    /// Stores the messages of a batch, all or none; the sequence of the last.
+    fn commit_batch(
+        &mut self,
+        turn: &mut Context<'_>,
+        stream: StreamId,
+        batch: &Atomic,
+    ) -> Result<Result<Sequence, ApiError>, StoreError> {
+        let turn = &mut Context {
+            store: &mut *turn.store,
+            now: turn.now,
+            batch: &batch.staged,
+            deliveries: &mut *turn.deliveries,
+            events: &mut *turn.events,
+        };
+        let (hashes, bytes) = match self.judge_batch(turn, stream, &batch.appends)? {
+            Ok(judged) => judged,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Some(refusal) = self.no_room_for(turn, stream, bytes)? {
+            return Ok(Err(refusal));
+        }
+        let mut last = Sequence(0);
+        for (append, id_hash) in batch.appends.iter().zip(hashes) {
+            let published = turn.message(append);
+            match self.put_batched(turn, append, &published, id_hash)? {
+                Outcome::Appended { sequence, .. } => last = sequence,
+                // There was room a moment ago. What is stored of the batch must not stay: the transaction is given up.
+                _ => return Err(StoreError::Full),
+            }
+        }
+        Ok(Ok(last))
+    }
+
+    /// Would each message be taken, with those before it? Their ids' hashes, and bytes.
+    #[allow(clippy::type_complexity)] // a refusal beside the store's error, as everywhere here
+    fn judge_batch(
+        &mut self,
+        turn: &mut Context<'_>,
+        id: StreamId,
+        appends: &[Append],
+    ) -> Result<Result<(Vec<Option<u128>>, u64), ApiError>, StoreError> {
+        let (mut so_far, mut hashes) = (SoFar::default(), Vec::with_capacity(appends.len()));
+        let (mut subject, key) = (Vec::new(), self.key);
+        for append in appends {
+            let published = turn.message(append);
+            subject.clear();
+            let renamed = match self.rename(id, published.subject, &mut subject) {
+                Ok(true) => &subject[..],
+                Ok(false) => published.subject,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            let message = Incoming { subject: renamed, ..published };
+            let headers = PublishHeaders::scan(message.headers);
+            if headers.expected_message_id.is_some() {
+                return Ok(Err(api_error::atomic_publish_unsupported_header_batch(EXPECTED_LAST_ID)));
+            }
+            let Some(stream) = self.streams.get_mut(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
+            match stream.check_batched(turn.store, turn.now, &message, &headers, &so_far, key)? {
+                Ok(hash) => {
+                    so_far.note(&message, id, hash);
+                    hashes.push(hash);
+                }
+                Err(Unfit::Duplicate(_)) => return Ok(Err(api_error::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE)),
+                Err(Unfit::Refused(refusal)) => return Ok(Err(refusal)),
+            }
+        }
+        Ok(Ok((hashes, so_far.bytes())))
+    }
+
+    /// Why so many bytes can't be stored, if they can't; what may go for them has gone then.
+    fn no_room_for(
+        &mut self,
+        turn: &mut Context<'_>,
+        stream: StreamId,
+        bytes: u64,
+    ) -> Result<Option<ApiError>, StoreError> {
+        if self.exceeds(turn, stream, bytes)? {
+            return Ok(Some(api_error::INSUFFICIENT_RESOURCES));
+        }
+        if stream.is_volatile() || turn.store.has_room(bytes)? {
+            return Ok(None);
+        }
+        if self.make_room(turn, bytes * 2)? && turn.store.has_room(bytes)? {
+            return Ok(None);
+        }
+        self.set_full(turn, true);
+        Ok(Some(api_error::STORAGE_RESOURCES_EXCEEDED))
+    }
+}

@@ -1,0 +1,117 @@
+//! Streams that take their messages from others: mirrors, and streams with sources.
+//!
+//! ```text
+//!  origin (here or behind a link)     broker (core thread)                store thread
+//!   consumer ── deliver subject ────► Puller::handle_message ─ Take ────► JetStream::take ─ position, message: one commit
+//!            ◄─ create, answers ───── Puller::poll_step      ◄─ outcome ─┘
+//! ```
+//!
+//! [`Puller`] is one origin's side of the conversation, without I/O. What it received is stored by [`crate::command::Command::Take`].
+//!
+//! Promise: nothing is missing, nothing is there twice, the order is kept. Each message says which one the origin sent before it, and is stored only if
+//! that is the last one taken: whatever was lost or refused in between, everything behind it is refused as well, until the puller has asked anew from
+//! where the store stands. The position is written with the messages, in one transaction; opening a store reads no message for it.
+
+mod check;
+mod places;
+mod puller;
+mod request;
+#[cfg(test)]
+mod simulation;
+
+use crate::command::Event;
+use crate::config::{Source, StreamConfig};
+use crate::identity::{Sequence, Timestamp};
+
+pub use check::check;
+pub(crate) use places::{Places, Taken};
+pub use puller::{Begun, OriginState, Puller, Step, Taking};
+pub use request::{Ask, Asked, Created};
+
+/// Most sources of a stream.
+pub const MOST_SOURCES: usize = 256;
+
+/// Which of a stream's origins: the same for the same configuration of a source, whatever stands beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OriginId(pub u64);
+
+impl OriginId {
+    /// A mirror has one.
+    pub(crate) const MIRROR: OriginId = OriginId(0);
+}
+
+/// An origin, and how far the stream has come with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginFacts {
+    /// Which one.
+    pub id: OriginId,
+    /// Where messages come from.
+    pub source: Source,
+    /// The last one that was taken; 0: none.
+    pub position: Sequence,
+    /// What tells the origin from one that was made again under its name, as it was last heard; empty: not known.
+    pub identity: Box<str>,
+    /// What its consumer is called: the same each time, and another for each stream and store.
+    pub consumer: Box<str>,
+}
+
+/// The announcement of a stream's origins: all of them, also when there are none any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origins {
+    /// The stream's name.
+    pub name: Box<str>,
+    /// It is a mirror of its only origin.
+    pub is_mirror: bool,
+    /// It answers direct gets for that origin.
+    pub mirror_direct: bool,
+    /// In the order of the configuration.
+    pub origins: Vec<OriginFacts>,
+}
+
+/// Does the stream take its messages from others?
+pub(crate) fn has_origins(config: &StreamConfig) -> bool {
+    config.mirror.is_some() || !config.sources.is_empty()
+}
+
+/// All that makes a source another one: what it takes, and from where. Not where it began.
+pub(crate) fn identity_of(source: &Source) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut put = |part: &str| {
+        text.extend_from_slice(&(part.len() as u32).to_be_bytes());
+        text.extend_from_slice(part.as_bytes());
+    };
+    put(&source.name);
+    put(source.external.as_ref().map_or("", |external| &external.api));
+    put(source.consumer.as_ref().map_or("", |consumer| &consumer.name));
+    put(if source.filter.is_empty() { ">" } else { &source.filter });
+    for transform in &source.transforms {
+        put(&transform.source);
+        put(&transform.destination);
+    }
+    text
+}
+
+/// The stream's subject filters of an origin; empty: everything.
+pub(crate) fn filters(source: &Source) -> Vec<subject::Filter> {
+    let texts: Vec<&str> = match (&source.transforms[..], &*source.filter) {
+        ([], "") => Vec::new(),
+        ([], filter) => vec![filter],
+        (transforms, _) => {
+            transforms.iter().map(|one| if one.source.is_empty() { ">" } else { &*one.source }).collect()
+        }
+    };
+    texts.into_iter().filter(|text| *text != ">").filter_map(|text| subject::Filter::parse(text).ok()).collect()
+}
+
+impl Event {
+    /// The origins of a stream, to be told with it.
+    pub(crate) fn origins(stream: crate::identity::StreamId, origins: Origins) -> Event {
+        Event::Origins { stream, origins: Box::new(origins) }
+    }
+}
+
+/// When a message was stored, by both clocks: the origin's time of it, as far as it is in the past.
+pub(crate) fn age_at(now: crate::identity::Now, time: Timestamp) -> crate::identity::AgeMillis {
+    let passed = u64::try_from(now.wall.0.saturating_sub(time.0)).unwrap_or(0) / 1_000_000;
+    crate::identity::AgeMillis(now.age.0.saturating_sub(passed))
+}

@@ -1,0 +1,53 @@
+//! Messages that the server itself stores in a user's stream: markers ([`crate::aging`]) and what was scheduled ([`crate::scheduling`]). They have passed
+//! what a publish has to pass; the stream's limits hold for them as for others.
+
+use crate::api_error;
+use crate::command::Event;
+use crate::identity::StreamId;
+use crate::jetstream::{Context, JetStream};
+use crate::publish_header::PublishHeaders;
+use crate::store::StoreError;
+use crate::stream::{Incoming, Judged, Verdict};
+
+impl JetStream {
+    /// Stores a message. What it removes is in `removed`, and the stream's bytes are counted by whoever settles it.
+    pub(crate) fn append_own(
+        &mut self,
+        turn: &mut Context<'_>,
+        id: StreamId,
+        message: &Incoming<'_>,
+    ) -> Result<Verdict, StoreError> {
+        if self.has_no_room(turn, id, message) {
+            return Ok(Verdict::Refused(api_error::STORAGE_RESOURCES_EXCEEDED));
+        }
+        let before = self.before_republish(turn, id, message.subject);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Ok(Verdict::Refused(api_error::STREAM_NOT_FOUND));
+        };
+        let headers = PublishHeaders::scan(message.headers);
+        let judged = Judged { headers: &headers, id_hash: None, most_ids: 0, state: turn.store.state(id) };
+        let verdict = stream.keep(turn.store, turn.now, message, &judged, &mut self.removed)?;
+        if let Verdict::Stored(sequence) = verdict {
+            self.sync |= !id.is_volatile();
+            if let Some(before) = before {
+                self.republish(turn, id, message, sequence, before);
+            }
+        }
+        self.lazy_since.get_or_insert(turn.now.age);
+        turn.events.push(Event::Stored { stream: id, last: turn.store.state(id).last });
+        Ok(verdict)
+    }
+
+    /// All streams together hold as much as they may.
+    fn has_no_room(&self, turn: &Context<'_>, id: StreamId, message: &Incoming<'_>) -> bool {
+        let (held, max) = if id.is_volatile() {
+            (self.memory_bytes, self.limits.max_memory_store)
+        } else {
+            (self.stored_bytes, self.limits.max_file_store)
+        };
+        // Counted when the stream is settled: what this turn has added to it is not in the total yet.
+        let counted = self.streams.get(&id).map_or(0, |stream| stream.counted_bytes);
+        let held = held + turn.store.state(id).bytes - counted;
+        max.is_some_and(|max| held + message.size(id) > max)
+    }
+}

@@ -1,0 +1,395 @@
+//! Streams made again from a snapshot.
+//!
+//! A restore is a series of steps: it begins, takes messages in pieces, and ends with the stream being there, with its consumers; or it is given up.
+//! Until it ends its messages lie in a table that belongs to no stream: nobody sees it, nothing captures into it, and what is found of one when
+//! the store is opened is deleted. So a crash in the middle leaves nothing, and the last step is one commit.
+//!
+//! ```text
+//!  Begin ─► Messages … ─► Finish: the stream is there        any of them refused, or given up: Abort, nothing is left
+//! ```
+//!
+//! The messages' bytes count in the account from the first piece on. Limits of the stream take effect when it is there.
+
+use subject::Filter;
+
+use crate::api_error::{self, ApiError};
+use crate::command::{Answer, Outcome, Span};
+use crate::config::{Compression, DeliverPolicy, Storage, StreamConfig};
+use crate::consumer::Consumer;
+use crate::duplicates;
+use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId, Timestamp};
+use crate::jetstream::{Context, JetStream, stream_up};
+use crate::message_ttl::TimeToLive;
+use crate::publish_header::PublishHeaders;
+use crate::snapshot::{ConsumerPosition, ConsumerSnapshot};
+use crate::store::{NewMessage, StoreError, message_size_in};
+use crate::stored_config;
+use crate::stream::Stream;
+use crate::stream_check;
+use crate::stream_requests::Answered;
+
+/// What stands in place of the configuration of a stream that is being restored; no encoded configuration is equal to it.
+pub(crate) const RESTORING: &[u8] = b"being restored";
+/// nats-server's limit of a header block.
+const LONGEST_HEADERS: usize = u16::MAX as usize;
+
+/// A step of a restore.
+#[derive(Debug)]
+pub enum RestoreStep {
+    /// A table for its messages.
+    Begin {
+        /// What the stream is to be.
+        config: Box<StreamConfig>,
+        /// The first sequence that it held, or would give.
+        first: Sequence,
+        /// About how many bytes will follow, by [`crate::store::message_size`].
+        bytes: u64,
+    },
+    /// Messages, in the order of their sequences.
+    Messages(Vec<RestoredMessage>),
+    /// There is no more: the stream is there from now on. → [`Outcome::Answer`] with [`Answer::Stream`].
+    Finish {
+        /// The last sequence that was ever given.
+        last: Sequence,
+        /// The stream's consumers.
+        consumers: Vec<ConsumerSnapshot>,
+    },
+    /// It is given up: nothing is left of it.
+    Abort,
+}
+
+/// A message of a snapshot; its bytes are in the batch's arena.
+#[derive(Clone, Copy, Debug)]
+pub struct RestoredMessage {
+    /// Its sequence.
+    pub sequence: Sequence,
+    /// When it was stored.
+    pub time: Timestamp,
+    /// Literal subject; checked here.
+    pub subject: Span,
+    /// Header block or empty; checked here.
+    pub headers: Span,
+    /// Body.
+    pub payload: Span,
+}
+
+/// A stream that is not there yet.
+#[derive(Debug)]
+pub(crate) struct Restoring {
+    stream: Stream,
+    /// Of its messages so far.
+    bytes: u64,
+    /// Of its last message.
+    last: Now,
+}
+
+fn failed(text: impl std::fmt::Display) -> ApiError {
+    api_error::stream_restore(text)
+}
+
+impl JetStream {
+    /// May a stream be restored with this configuration? Nothing is changed.
+    pub(crate) fn may_restore(&self, config: &StreamConfig) -> Answered {
+        Ok(self.check_restore(config).map(|()| Answer::Restorable(Box::new(config.clone()))))
+    }
+
+    fn check_restore(&self, config: &StreamConfig) -> Result<(), ApiError> {
+        stream_check::check(config)?;
+        let others = self.restores.values();
+        if self.stream_named(&config.name).is_some()
+            || others.clone().any(|other| other.stream.config.name == config.name)
+        {
+            return Err(api_error::STREAM_NAME_EXIST_RESTORE_FAILED);
+        }
+        if self.streams.len() + self.restores.len() >= self.limits.max_streams as usize {
+            return Err(api_error::MAXIMUM_STREAMS_LIMIT);
+        }
+        self.may_create(config)
+    }
+
+    pub(crate) fn restore(
+        &mut self,
+        turn: &mut Context<'_>,
+        number: u32,
+        step: &RestoreStep,
+    ) -> Result<Outcome, StoreError> {
+        self.sync = true;
+        let done = match step {
+            RestoreStep::Begin { config, first, bytes } => self.begin_restore(turn, number, config, *first, *bytes)?,
+            RestoreStep::Messages(messages) => self.restore_messages(turn, number, messages)?,
+            RestoreStep::Finish { last, consumers } => {
+                return Ok(match self.finish_restore(turn, number, *last, consumers)? {
+                    Ok(answer) => Outcome::Answer(Box::new(answer)),
+                    Err(error) => Outcome::Refused(error),
+                });
+            }
+            RestoreStep::Abort => {
+                self.abort_restore(turn, number)?;
+                Ok(())
+            }
+        };
+        Ok(done.map_or_else(Outcome::Refused, |()| Outcome::Done))
+    }
+
+    fn begin_restore(
+        &mut self,
+        turn: &mut Context<'_>,
+        number: u32,
+        config: &StreamConfig,
+        first: Sequence,
+        bytes: u64,
+    ) -> Result<Result<(), ApiError>, StoreError> {
+        if let Err(error) = self.check_restore(config) {
+            return Ok(Err(error));
+        }
+        if first > HIGHEST_SEQUENCE {
+            return Ok(Err(failed("sequences of the snapshot are out of range")));
+        }
+        let id = self.new_stream_id(turn.store, config.storage)?;
+        if self.outgrows(id, bytes) {
+            return Ok(Err(resources_exceeded(id)));
+        }
+        let first = first.max(Sequence(1));
+        turn.store.create_stream(id, first, RESTORING)?;
+        turn.store.compress(id, config.compression == Compression::S2);
+        let stream = Stream::new(id, config.clone(), turn.now.wall);
+        self.restores.insert(number, Restoring { stream, bytes: 0, last: Now::default() });
+        Ok(Ok(()))
+    }
+
+    /// Would so many bytes more exceed what all streams together may hold?
+    fn outgrows(&self, stream: StreamId, bytes: u64) -> bool {
+        let (storage, total) = if stream.is_volatile() {
+            (Storage::Memory, self.memory_bytes)
+        } else {
+            (Storage::File, self.stored_bytes)
+        };
+        self.most_bytes(storage).is_some_and(|max| total.saturating_add(bytes) > max)
+    }
+
+    fn restore_messages(
+        &mut self,
+        turn: &mut Context<'_>,
+        number: u32,
+        messages: &[RestoredMessage],
+    ) -> Result<Result<(), ApiError>, StoreError> {
+        let Some(mut restoring) = self.restores.remove(&number) else {
+            return Ok(Err(api_error::CLUSTER_NOT_AVAIL));
+        };
+        let mut done = Ok(Ok(()));
+        for message in messages {
+            done = self.restore_message(turn, &mut restoring, message);
+            if !matches!(done, Ok(Ok(()))) {
+                break;
+            }
+        }
+        self.restores.insert(number, restoring);
+        done
+    }
+
+    fn restore_message(
+        &mut self,
+        turn: &mut Context<'_>,
+        restoring: &mut Restoring,
+        message: &RestoredMessage,
+    ) -> Result<Result<(), ApiError>, StoreError> {
+        let (arena, sequence) = (&turn.batch.arena, message.sequence);
+        let (subject, headers) = (message.subject.of(arena), message.headers.of(arena));
+        let payload = message.payload.of(arena);
+        let id = restoring.stream.id;
+        let state = turn.store.state(id);
+        if let Err(text) = check_message(&restoring.stream.config, state.last, sequence, subject, headers, payload) {
+            return Ok(Err(failed(text)));
+        }
+        let size = message_size_in(id, subject.len(), headers.len(), payload.len());
+        if self.outgrows(id, size) {
+            return Ok(Err(resources_exceeded(id)));
+        }
+        let since_millis = turn.now.wall.0.saturating_sub(message.time.0).max(0).unsigned_abs() / 1_000_000;
+        let wanted = PublishHeaders::scan(headers);
+        let lives = match wanted.time_to_live.map(TimeToLive::parse) {
+            Some(Ok(TimeToLive::Millis(millis))) if restoring.stream.config.allow_message_ttl => Some(millis),
+            Some(Err(error)) => {
+                return Ok(Err(failed(format_args!("failed to parse message TTL: {}", error.description))));
+            }
+            _ => None,
+        };
+        if lives.is_some_and(|millis| millis <= since_millis) {
+            // It is over; only its sequence remains.
+            turn.store.skip_to(id, sequence, Now { wall: restoring.last.wall.max(state.last_time), ..turn.now })?;
+            return Ok(Ok(()));
+        }
+        let age = AgeMillis(turn.now.age.0.saturating_sub(since_millis));
+        let stored = Now { wall: message.time.max(restoring.last.wall), age: age.max(restoring.last.age) };
+        let window = restoring.stream.config.duplicate_window_ns / 1_000_000;
+        let message_id = wanted.message_id.filter(|_| since_millis < window).map(|id| self.key.hash(id));
+        let new = NewMessage { sequence, now: stored, subject, headers, payload, message_id };
+        match turn.store.append(id, &new) {
+            Ok(()) => {}
+            Err(StoreError::Full) => {
+                self.set_full(turn, true);
+                return Ok(Err(resources_exceeded(id)));
+            }
+            Err(error) => return Err(error),
+        }
+        restoring.last = stored;
+        restoring.bytes += size;
+        *(if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes }) += size;
+        if let Some(millis) = lives {
+            restoring.stream.ends_after(turn.store, turn.now, sequence, millis - since_millis)?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn finish_restore(
+        &mut self,
+        turn: &mut Context<'_>,
+        number: u32,
+        last: Sequence,
+        consumers: &[ConsumerSnapshot],
+    ) -> Answered {
+        let Some(mut restoring) = self.restores.remove(&number) else { return Ok(Err(api_error::CLUSTER_NOT_AVAIL)) };
+        if let Err(error) = self.check_restore(&restoring.stream.config) {
+            self.restores.insert(number, restoring);
+            return Ok(Err(error));
+        }
+        let id = restoring.stream.id;
+        let state = turn.store.state(id);
+        if state.last < last {
+            if last > HIGHEST_SEQUENCE {
+                self.restores.insert(number, restoring);
+                return Ok(Err(failed("sequences of the snapshot are out of range")));
+            }
+            let wall = restoring.last.wall.max(state.last_time);
+            turn.store.skip_to(id, last, Now { wall, age: restoring.last.age })?;
+        }
+        let stream = &mut restoring.stream;
+        turn.store.update_stream(id, &stored_config::encode_stream(&stream.config, stream.created))?;
+        stream.load(turn.store, turn.now, duplicates::share(self.streams.len() + 1))?;
+        let total = if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes };
+        *total = total.saturating_sub(restoring.bytes) + stream.counted_bytes;
+        let name = stream.config.name.clone();
+        let before = turn.events.len();
+        turn.events.push(stream_up(stream, turn.store));
+        self.stream_names.insert(name.clone(), id);
+        self.streams.insert(id, restoring.stream);
+        for consumer in consumers {
+            if let Err(error) = self.restore_consumer(turn, &name, consumer)? {
+                // Nobody has heard of it: nobody needs to hear that it is gone.
+                self.delete_stream(turn, &name)?.ok();
+                turn.events.truncate(before);
+                let text = format_args!("failed to add consumer {:?}: {}", consumer.config.name, error.description);
+                return Ok(Err(failed(text)));
+            }
+        }
+        self.touch(id);
+        self.stream_info(turn, &name, None, false, 0)
+    }
+
+    fn restore_consumer(
+        &mut self,
+        turn: &mut Context<'_>,
+        stream: &str,
+        consumer: &ConsumerSnapshot,
+    ) -> Result<Result<(), ApiError>, StoreError> {
+        let created = self.create_consumer(turn, stream, &consumer.config, crate::command::ConsumerAction::Create)?;
+        let id = match created {
+            Ok(Answer::Consumer(info)) => info.id,
+            Ok(_) => return Ok(Err(api_error::CONSUMER_NOT_FOUND)),
+            Err(error) => return Ok(Err(error)),
+        };
+        self.place_consumer(turn, id, &consumer.position)?;
+        Ok(Ok(()))
+    }
+
+    fn place_consumer(
+        &mut self,
+        turn: &mut Context<'_>,
+        id: ConsumerId,
+        position: &ConsumerPosition,
+    ) -> Result<(), StoreError> {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(()) };
+        let Some(stream) = self.streams.get(&consumer.stream) else { return Ok(()) };
+        let state = turn.store.state(stream.id);
+        consumer.stand_at(position, state.first, state.last, turn.now);
+        consumer.recount_soon();
+        consumer.recount_now(turn.store, stream, turn.now)?;
+        self.list_dirty(id, turn.now);
+        self.schedule(id);
+        Ok(())
+    }
+
+    fn abort_restore(&mut self, turn: &mut Context<'_>, number: u32) -> Result<(), StoreError> {
+        let Some(restoring) = self.restores.remove(&number) else { return Ok(()) };
+        let id = restoring.stream.id;
+        turn.store.delete_stream(id)?;
+        if restoring.stream.next_end.is_some() {
+            self.forgotten.push(id);
+            self.again = true;
+        }
+        let total = if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes };
+        *total = total.saturating_sub(restoring.bytes);
+        Ok(())
+    }
+}
+
+impl Consumer {
+    /// Goes on where it stood, in a stream with these ends.
+    fn stand_at(&mut self, position: &ConsumerPosition, first: Sequence, last: Sequence, now: Now) {
+        let (delivered, at) = position.delivered;
+        if delivered == 0 && self.config.deliver_policy == DeliverPolicy::LastPerSubject {
+            // Nothing of the selection was delivered: the new one is as good.
+            return;
+        }
+        self.selection = None;
+        self.delivered = delivered.max(position.ack_floor.0);
+        let begins = match self.config.deliver_policy {
+            DeliverPolicy::FromSequence(sequence) if delivered == 0 => sequence.min(HIGHEST_SEQUENCE),
+            _ => Sequence(1),
+        };
+        self.next = at.min(last).next().max(first).max(begins);
+        for message in &position.outstanding {
+            if message.sequence < first || message.sequence >= self.next {
+                continue;
+            }
+            let deliveries = u32::try_from(message.deliveries).unwrap_or(u32::MAX).max(1);
+            let since = now.wall.0.saturating_sub(message.time.0).max(0).unsigned_abs() / 1_000_000;
+            let due =
+                self.wait(deliveries).map_or(u64::MAX, |wait| now.age.0.saturating_add(wait.saturating_sub(since)));
+            let delivery = message.delivery.min(self.delivered);
+            self.pending.restore(message.sequence, delivery, deliveries, AgeMillis(due));
+        }
+        self.dirty = true;
+    }
+}
+
+fn resources_exceeded(stream: StreamId) -> ApiError {
+    if stream.is_volatile() { api_error::MEMORY_RESOURCES_EXCEEDED } else { api_error::STORAGE_RESOURCES_EXCEEDED }
+}
+
+/// Can it be a message of the stream, behind the last one? Texts are stock's where it has one.
+fn check_message(
+    config: &StreamConfig,
+    last: Sequence,
+    sequence: Sequence,
+    subject: &[u8],
+    headers: &[u8],
+    payload: &[u8],
+) -> Result<(), String> {
+    let number = sequence.0;
+    if sequence <= last || sequence > HIGHEST_SEQUENCE {
+        return Err(format!("message sequence {number} out of order"));
+    }
+    let size = (headers.len() + payload.len()) as u64;
+    if u64::try_from(config.max_message_size).is_ok_and(|max| size > max) || headers.len() > LONGEST_HEADERS {
+        return Err(format!("message sequence {number} exceeds maximum message size"));
+    }
+    if !Filter::from_bytes(subject).is_ok_and(|filter| filter.is_literal()) {
+        return Err(format!("message sequence {number} has no valid subject"));
+    }
+    let is_block = headers.starts_with(b"NATS/1.0") && headers.ends_with(b"\r\n\r\n");
+    if !headers.is_empty() && !is_block {
+        return Err(format!("failed to parse message sequence {number}: invalid headers"));
+    }
+    Ok(())
+}

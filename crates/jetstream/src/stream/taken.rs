@@ -1,0 +1,96 @@
+//! A message that a stream takes from an origin: what it has to pass to be stored.
+//!
+//! Its publisher's expectations were judged at the origin, they are not judged again. A mirror keeps sequence, time and gaps, and remembers no ids: what
+//! its origin holds it holds.
+
+use super::{Ids, Incoming, Removal, Stream, Verdict};
+use crate::api_error::{self, ApiError};
+use crate::identity::Now;
+use crate::message_ttl::TimeToLive;
+use crate::origin::{Taken, age_at};
+use crate::publish_header::PublishHeaders;
+use crate::store::{NewMessage, Store, StoreError, StreamState};
+
+impl Stream {
+    /// Judges and stores a message of an origin.
+    pub(super) fn append_taken(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        (message, taken): (&Incoming<'_>, &Taken),
+        ids: &Ids,
+        removed: &mut Vec<Removal>,
+    ) -> Result<Verdict, StoreError> {
+        let (state, is_mirror) = (store.state(self.id), self.config.mirror.is_some());
+        if let Some(refusal) = self.not_next(taken, &state).or_else(|| self.size_refusal(message)) {
+            return Ok(Verdict::Refused(refusal));
+        }
+        let headers = PublishHeaders::scan(message.headers);
+        let window = self.config.duplicate_window_ns > 0 && !is_mirror;
+        let id_hash = headers.message_id.filter(|_| window).map(|id| ids.key.hash(id));
+        if let Some(known) = id_hash.and_then(|hash| self.duplicates.find(hash, self.window_start(now))) {
+            self.places.advance(taken);
+            return Ok(Verdict::Duplicate(known));
+        }
+        let sequence = if is_mirror { taken.sequence } else { state.last.next() };
+        let at = self.time_of(taken, now, &state);
+        if self.has_no_interest(message.subject) {
+            store.skip_to(self.id, sequence, at)?;
+            self.remember(id_hash, &headers, sequence, now.age, ids.most);
+            self.places.advance(taken);
+            return Ok(Verdict::Passed(sequence));
+        }
+        let on_subject = self.limited_subject(store, message.subject);
+        if let Some(refusal) = self.limit_refusal(store, message, &headers, &state, on_subject)? {
+            return Ok(Verdict::Refused(refusal));
+        }
+        let new = NewMessage {
+            sequence,
+            now: at,
+            subject: message.subject,
+            headers: message.headers,
+            payload: message.payload,
+            message_id: id_hash,
+        };
+        match store.append(self.id, &new) {
+            Ok(()) => {}
+            Err(StoreError::Full) => return Ok(Verdict::Refused(api_error::STORAGE_RESOURCES_EXCEEDED)),
+            Err(error) => return Err(error),
+        }
+        self.places.advance(taken);
+        self.count(&new);
+        self.remember(id_hash, &headers, sequence, now.age, ids.most);
+        let lives = headers.time_to_live.filter(|_| self.config.allow_message_ttl).map(TimeToLive::parse);
+        if let Some(Ok(TimeToLive::Millis(millis))) = lives {
+            self.ends_after(store, at, sequence, millis)?;
+        }
+        self.trim_subject(store, message, on_subject, removed)?;
+        if let Some(rollup) = headers.rollup.filter(|word| is_rollup(word)) {
+            self.roll_up(store, rollup, message.subject, sequence, 1, removed)?;
+        }
+        Ok(Verdict::Stored(sequence))
+    }
+
+    /// Anything but the message that follows the last one taken is refused: something was lost between, or it is here already.
+    fn not_next(&self, taken: &Taken, state: &StreamState) -> Option<ApiError> {
+        if self.config.sealed {
+            return Some(api_error::STREAM_SEALED);
+        }
+        let Some(place) = self.places.last(taken.origin) else { return Some(api_error::STREAM_NOT_FOUND) };
+        let last = if self.config.mirror.is_some() { state.last } else { place };
+        let is_next = taken.previous == last && taken.sequence > last;
+        (!is_next).then(|| api_error::stream_wrong_last_sequence(last.0))
+    }
+
+    /// When it was stored: for a mirror, at its origin.
+    fn time_of(&self, taken: &Taken, now: Now, state: &StreamState) -> Now {
+        if self.config.mirror.is_none() || taken.time.0 <= 0 {
+            return Now { wall: now.wall.max(state.last_time), age: now.age };
+        }
+        Now { wall: taken.time.max(state.last_time), age: age_at(now, taken.time) }
+    }
+}
+
+fn is_rollup(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"sub") || word.eq_ignore_ascii_case(b"all")
+}
