@@ -341,12 +341,12 @@ impl<'a> WireStreamConfig<'a> {
                 max_ack_pending: config.consumer_limits.max_ack_pending,
             },
             allow_msg_ttl: config.allow_message_ttl,
-            allow_atomic: config.allow_atomic,
-            persist_mode: if config.persist_async { "async" } else { "" },
-            allow_batched: config.allow_batched,
             subject_delete_marker_ttl: config.subject_delete_marker_ttl_ns,
             allow_msg_counter: config.allow_counter,
+            allow_atomic: config.allow_atomic,
             allow_msg_schedules: config.allow_schedules,
+            persist_mode: if config.persist_async { "async" } else { "" },
+            allow_batched: config.allow_batched,
             metadata: metadata(&config.metadata, api_level::of_stream(config), version),
         }
     }

@@ -31,6 +31,43 @@ pub struct AccountLimits {
     pub max_bytes_required: bool,
 }
 
+/// `$JS.API.INFO`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountInfo {
+    /// Bytes kept in memory.
+    pub memory: u64,
+    /// Bytes stored in files.
+    pub storage: u64,
+    /// Streams, not counting our own.
+    pub streams: u64,
+    /// Consumers.
+    pub consumers: u64,
+    /// Requests answered since the start.
+    pub api_total: u64,
+    /// Of those, refused.
+    pub api_errors: u64,
+    /// Bytes that streams in memory may grow to, by their limits.
+    pub reserved_memory: u64,
+    /// The same of streams on disk.
+    pub reserved_storage: u64,
+    /// Limits: bytes in memory, -1 unlimited.
+    pub max_memory: i64,
+    /// Limits: bytes of files, -1 unlimited.
+    pub max_storage: i64,
+    /// Limits: streams.
+    pub max_streams: i64,
+    /// Limits: consumers of a stream, -1 unlimited.
+    pub max_consumers: i64,
+    /// Limits: unacknowledged messages of a consumer, -1 unlimited.
+    pub max_ack_pending: i64,
+    /// Limits: `max_bytes` of a stream in memory, -1 unlimited.
+    pub max_memory_stream: i64,
+    /// Limits: `max_bytes` of a stream on disk, -1 unlimited.
+    pub max_storage_stream: i64,
+    /// Limits: streams must have `max_bytes`.
+    pub max_bytes_required: bool,
+}
+
 /// Limits of single requests: nats-server's `jetstream { limits { … } }`. `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestLimits {

@@ -16,6 +16,9 @@ use crate::snapshot::Snapshot;
 use crate::store::{MessageBuffer, Space, StreamState};
 use crate::templates::TemplateInfo;
 
+pub use crate::account_limits::AccountInfo;
+pub use crate::pull_request::{GroupState, Pull, PullGroup};
+
 /// A piece of an arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -279,48 +282,6 @@ pub struct Ack {
     pub reply: Span,
 }
 
-/// A request for messages, `$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`.
-#[derive(Clone, Debug, Default)]
-pub struct Pull {
-    /// Stream name.
-    pub stream: Box<str>,
-    /// Consumer name.
-    pub consumer: Box<str>,
-    /// Where messages and status go.
-    pub inbox: Box<[u8]>,
-    /// How many messages; 1 when not said.
-    pub batch: u32,
-    /// What it said instead, when that was less than one: so much is left when it ends, as in nats-server.
-    pub odd_batch: Option<i32>,
-    /// Give up after this many milliseconds; `None`: never (a request without `expires` waits).
-    pub expires_ms: Option<u64>,
-    /// Answer 404 at once when nothing is there.
-    pub no_wait: bool,
-    /// Send an idle heartbeat when nothing came for so long, milliseconds.
-    pub heartbeat_ms: Option<u64>,
-    /// Stop before exceeding so many bytes.
-    pub max_bytes: Option<u64>,
-    /// It came as an object, and not as a number or nothing: then it must name its group where there are groups.
-    pub is_object: bool,
-    /// What it says of its group, if anything.
-    pub group: Option<Box<PullGroup>>,
-}
-
-/// What a pull request says of its priority group (ADR-42).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PullGroup {
-    /// The group.
-    pub group: Box<str>,
-    /// Only when so many messages are left; 0: not said.
-    pub min_pending: i64,
-    /// Only when so many are unacknowledged; 0: not said.
-    pub min_ack_pending: i64,
-    /// The id that its client got with messages before; empty: none.
-    pub pin: Box<str>,
-    /// 0 to 9, lowest first.
-    pub priority: i64,
-}
-
 /// API requests that are answered with [`Outcome::Answer`]. Names are as sent; JetStream checks that they exist.
 #[derive(Debug)]
 #[allow(missing_docs)] // the variants are the API's own operations; their fields the API's own fields
@@ -579,43 +540,6 @@ pub enum Answer {
     Statistics(Box<Statistics>),
 }
 
-/// `$JS.API.INFO`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AccountInfo {
-    /// Bytes kept in memory.
-    pub memory: u64,
-    /// Bytes stored in files.
-    pub storage: u64,
-    /// Streams, not counting our own.
-    pub streams: u64,
-    /// Consumers.
-    pub consumers: u64,
-    /// Requests answered since the start.
-    pub api_total: u64,
-    /// Of those, refused.
-    pub api_errors: u64,
-    /// Bytes that streams in memory may grow to, by their limits.
-    pub reserved_memory: u64,
-    /// The same of streams on disk.
-    pub reserved_storage: u64,
-    /// Limits: bytes in memory, -1 unlimited.
-    pub max_memory: i64,
-    /// Limits: bytes of files, -1 unlimited.
-    pub max_storage: i64,
-    /// Limits: streams.
-    pub max_streams: i64,
-    /// Limits: consumers of a stream, -1 unlimited.
-    pub max_consumers: i64,
-    /// Limits: unacknowledged messages of a consumer, -1 unlimited.
-    pub max_ack_pending: i64,
-    /// Limits: `max_bytes` of a stream in memory, -1 unlimited.
-    pub max_memory_stream: i64,
-    /// Limits: `max_bytes` of a stream on disk, -1 unlimited.
-    pub max_storage_stream: i64,
-    /// Limits: streams must have `max_bytes`.
-    pub max_bytes_required: bool,
-}
-
 /// A stream as info requests show it.
 #[derive(Clone, Debug)]
 pub struct StreamInfo {
@@ -674,15 +598,6 @@ pub struct ConsumerInfo {
     pub now: Timestamp,
     /// What tells the stream from one made again under its name; only in answers to [`Request::SourceCreate`] and [`Request::ConsumerReset`].
     pub stream_identity: Option<Box<str>>,
-}
-
-/// A priority group as info requests show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupState {
-    /// Its name.
-    pub group: Box<str>,
-    /// The pinned client's id, and since when it has it.
-    pub pin: Option<(Box<str>, Timestamp)>,
 }
 
 impl ConsumerInfo {

@@ -82,7 +82,6 @@ pub(crate) fn counted(
 
 /// What is stored of another counter stream's message: `origin` and `origin_subject` say where it comes from. Its increment becomes the difference to
 /// what was known of that origin.
-#[allow(dead_code)] // for streams that take in other ones
 pub(crate) fn merged(
     last: Option<&StoredMessage<'_>>,
     (headers, payload): (&[u8], &[u8]),

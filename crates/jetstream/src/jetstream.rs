@@ -485,7 +485,7 @@ impl JetStream {
         let mut more = self.act_in_time(turn, id)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.touched = false;
-        let unfinished = stream.unfinished.take();
+        let unfinished = std::mem::take(&mut stream.unfinished);
         more |= stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
         more |= stream.end_messages(turn.store, turn.now, &mut self.removed)?;
         let next_end = stream.next_end.into_iter().chain(stream.next_schedule(turn.now)).min();
@@ -497,9 +497,7 @@ impl JetStream {
             stream.scheduled = due.map(|at| at.max(AgeMillis(turn.now.age.0 + 1)));
             self.timers.extend(stream.scheduled.map(|at| (at, Timer::Stream(id))));
         }
-        if let Some(excess) = unfinished {
-            self.trim_later(id, *excess);
-        }
+        unfinished.into_iter().for_each(|excess| self.trim_later(id, excess));
         self.count_bytes(turn.store, id);
         if more {
             self.again = true;

@@ -50,6 +50,7 @@ mod own_messages;
 mod pending;
 mod priority;
 mod publish_header;
+mod pull_request;
 mod purging;
 mod push;
 mod queue;
@@ -92,6 +93,8 @@ mod queue_properties;
 mod recovery;
 #[cfg(test)]
 mod stream_properties;
+#[cfg(test)]
+mod testscript_consumers;
 #[cfg(test)]
 mod testscript_output;
 #[cfg(test)]

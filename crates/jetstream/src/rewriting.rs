@@ -25,6 +25,13 @@ pub(crate) struct Rewritten {
     pub(crate) total: Option<Box<str>>,
 }
 
+impl Rewritten {
+    /// What is stored of a publish.
+    pub(crate) fn as_incoming<'a>(&'a self, message: &Incoming<'a>) -> Incoming<'a> {
+        Incoming { headers: &self.headers, payload: &self.payload, ..*message }
+    }
+}
+
 impl JetStream {
     /// A message was stored as it came, or as the stream has changed it: that is what is published again.
     pub(crate) fn republish_stored(
@@ -67,12 +74,10 @@ impl Stream {
             Ok(None) => return self.keep(store, now, message, judged, removed),
             Err(refusal) => return Ok(Verdict::Refused(refusal)),
         };
-        let Rewritten { headers, payload, total } = rewritten;
-        let message = Incoming { headers: &headers, payload: &payload, ..*message };
-        let headers = PublishHeaders::scan(&headers);
+        let headers = PublishHeaders::scan(&rewritten.headers);
         let judged = Judged { headers: &headers, ..*judged };
-        let verdict = self.keep(store, now, &message, &judged, removed)?;
-        Ok(match (verdict, total) {
+        let verdict = self.keep(store, now, &rewritten.as_incoming(message), &judged, removed)?;
+        Ok(match (verdict, rewritten.total) {
             (Verdict::Stored(sequence), Some(total)) => Verdict::Counted(sequence, total),
             (verdict, _) => verdict,
         })
@@ -109,14 +114,43 @@ impl Stream {
         headers: &PublishHeaders<'_>,
     ) -> Result<Result<Rewritten, ApiError>, StoreError> {
         let Some(increment) = headers.increment else { return Ok(Err(api_error::MESSAGE_INCR_MISSING)) };
+        Ok(match self.last_total(store, message.subject)? {
+            Ok(last) => counters::counted(last.get(0).as_ref(), message.headers, increment),
+            Err(refusal) => Err(refusal),
+        })
+    }
+
+    /// What is stored of another counter stream's message, which says where it comes from: `Nats-Stream-Source: STREAM SEQUENCE FILTER TRANSFORM SUBJECT`.
+    pub(crate) fn take_total(
+        &self,
+        store: &mut dyn Store,
+        message: &Incoming<'_>,
+    ) -> Result<Result<Rewritten, ApiError>, StoreError> {
+        let headers = PublishHeaders::scan(message.headers);
+        if headers.increment.is_none() {
+            return Ok(Err(api_error::MESSAGE_INCR_MISSING));
+        }
+        let source = String::from_utf8_lossy(headers.source.unwrap_or_default());
+        let mut fields = source.split(' ');
+        let origin = fields.next().unwrap_or_default();
+        let own = String::from_utf8_lossy(message.subject);
+        let subject = fields.nth(3).unwrap_or(&own);
+        Ok(match self.last_total(store, message.subject)? {
+            Ok(last) => counters::merged(last.get(0).as_ref(), (message.headers, message.payload), origin, subject),
+            Err(refusal) => Err(refusal),
+        })
+    }
+
+    /// The newest message of a counter, if it has one.
+    fn last_total(&self, store: &mut dyn Store, subject: &[u8]) -> Result<Result<MessageBuffer, ApiError>, StoreError> {
         let mut buffer = MessageBuffer::default();
-        if let Some(state) = store.subject_state(self.id, message.subject)
+        if let Some(state) = store.subject_state(self.id, subject)
             && !undamaged(store, self.id, state.last, &mut buffer)?
         {
             // It must not begin at zero again.
             return Ok(Err(api_error::MESSAGE_COUNTER_BROKEN));
         }
-        Ok(counters::counted(buffer.get(0).as_ref(), message.headers, increment))
+        Ok(Ok(buffer))
     }
 
     /// A message that ends before the marker on its subject would leave none. Where a subject holds one message only, there is no marker beside it.

@@ -29,7 +29,7 @@ use crate::store::{
     Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StoredMessage, StreamState, SubjectState,
     message_size_in, undamaged,
 };
-use crate::trimming::Excess;
+use crate::trimming::{self, Excess};
 pub(crate) use batched::{SoFar, Unfit};
 
 mod taken;
@@ -154,7 +154,7 @@ pub(crate) struct Stream {
     /// When it has to send messages.
     pub(crate) planned: Planned,
     /// What a roll-up has left for the turns to come.
-    pub(crate) unfinished: Option<Box<Excess>>,
+    pub(crate) unfinished: Vec<Excess>,
     /// How far it is forwarded.
     pub(crate) forwarded: Forwarded,
     /// What consumers are done with leaves only when a hub has confirmed it.
@@ -189,7 +189,7 @@ impl Stream {
             next_end: None,
             aging: Aging::default(),
             planned: Planned::default(),
-            unfinished: None,
+            unfinished: Vec::new(),
             forwarded: Forwarded::default(),
             is_forwarded: false,
             owed: Owed::default(),
@@ -648,16 +648,15 @@ impl Stream {
         keep: u64,
         removed: &mut Vec<Removal>,
     ) -> Result<(), StoreError> {
-        if rollup.eq_ignore_ascii_case(b"all") {
-            if keep == 0 && store.state(self.id).messages > REMOVED_PER_STEP {
-                return self.clear(store, removed).map(drop);
-            }
-            return self.remove_below(store, new, removed).map(drop);
+        let all = rollup.eq_ignore_ascii_case(b"all");
+        if all && keep == 0 && store.state(self.id).messages > trimming::STEP {
+            return self.clear(store, removed).map(drop);
         }
+        let subject = if all { b">" } else { subject };
         let mut excess = Excess::RolledUp { subject: subject.into(), below: new };
         if !excess.step(store, self.id, keep, removed)? {
             excess.save(store, self.id)?;
-            self.unfinished = Some(Box::new(excess));
+            self.unfinished.push(excess);
         }
         Ok(())
     }
@@ -671,10 +670,10 @@ impl Stream {
         removed: &mut Vec<Removal>,
     ) -> Result<Result<bool, ApiError>, StoreError> {
         let all = headers.rollup.is_some_and(|rollup| rollup.eq_ignore_ascii_case(b"all"));
-        if !all || store.state(self.id).messages <= REMOVED_PER_STEP {
+        if !all || store.state(self.id).messages <= trimming::STEP {
             return Ok(Ok(false));
         }
-        if !self.id.is_volatile() && store.space().available < room_needed(message) {
+        if !self.id.is_volatile() && !store.has_room(room_needed(message))? {
             return Ok(Err(api_error::STORAGE_RESOURCES_EXCEEDED));
         }
         self.clear(store, removed)?;
@@ -688,33 +687,6 @@ impl Stream {
             removed.push(Removal { evicted, among: Among::All, cause: Cause::Purge });
         }
         Ok(evicted.messages)
-    }
-
-    /// Removes everything below a sequence; answers how many that were.
-    pub(crate) fn remove_below(
-        &mut self,
-        store: &mut dyn Store,
-        below: Sequence,
-        removed: &mut Vec<Removal>,
-    ) -> Result<u64, StoreError> {
-        let limits = FrontLimits {
-            max_messages: u64::MAX,
-            max_bytes: u64::MAX,
-            stored_before: None,
-            below,
-            limit: REMOVED_PER_STEP,
-        };
-        let mut count = 0;
-        loop {
-            let evicted = store.evict(self.id, &limits)?;
-            count += evicted.messages;
-            if evicted.messages > 0 {
-                removed.push(Removal { evicted, among: Among::All, cause: Cause::Purge });
-            }
-            if evicted.messages < REMOVED_PER_STEP {
-                return Ok(count);
-            }
-        }
     }
 
     /// Removes what matches, all but the newest `keep`; answers how many that were.

@@ -45,12 +45,12 @@ pub(crate) fn check_update(old: &StreamConfig, new: &StreamConfig) -> Result<(),
         "stream configuration update can not cancel deny purge"
     } else if old.allow_message_ttl && !new.allow_message_ttl {
         "message TTL status can not be disabled"
-    } else if new.persist_async != old.persist_async {
-        "stream configuration update can not change persist mode"
     } else if old.allow_counter != new.allow_counter {
         "stream configuration update can not change message counter setting"
     } else if old.allow_schedules && !new.allow_schedules {
         "message schedules can not be disabled"
+    } else if new.persist_async != old.persist_async {
+        "stream configuration update can not change persist mode"
     } else {
         return Ok(());
     };

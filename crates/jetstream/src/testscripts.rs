@@ -11,12 +11,9 @@ use goldenscript::{ArgumentConsumer, Context};
 use crate::clock::AgeClock;
 use crate::command::{
     Ack, Answer, Append, Batch, Begin, Command, ConsumerAction, Deliveries, Event, Forwarded, MessageGet, Outcome,
-    Pull, PullGroup, QueueFor, Recipient, Request, Span, Take,
+    Pull, QueueFor, Recipient, Request, Span, Take,
 };
-use crate::config::{
-    AckPolicy, ConsumerConfig, DeliverPolicy, Discard, ExternalStream, PriorityPolicy, Push, Retention, Source,
-    Storage, StreamConfig, SubjectTransform,
-};
+use crate::config::{Discard, ExternalStream, Retention, Source, Storage, StreamConfig, SubjectTransform};
 use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectStart, DirectWanted};
 use crate::gaps::gap_stream;
 use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
@@ -24,6 +21,7 @@ use crate::ledger::Cause;
 use crate::origin::OriginId;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::testscript_consumers::{consumer_config, group};
 use crate::testscript_output::{advisory_text, short, write_answer, write_outcome};
 use crate::{JetStream, Limits};
 use subject::Filter;
@@ -323,6 +321,7 @@ impl Runner {
         let previous = Sequence(args.next_pos().ok_or("previous?")?.parse()?);
         let sequence = Sequence(args.next_pos().ok_or("sequence?")?.parse()?);
         let subject = batch.add(args.next_pos().ok_or("subject?")?.as_bytes());
+        let payload = batch.add(args.next_pos().unwrap_or("body").as_bytes());
         let time = args.take_key("time").map(str::parse::<i64>).transpose()?.unwrap_or(0);
         let time = Timestamp((START_WALL + time) * 1_000_000);
         let mut headers = String::new();
@@ -334,7 +333,6 @@ impl Runner {
         } else {
             batch.add(format!("NATS/1.0\r\n{headers}\r\n").as_bytes())
         };
-        let payload = batch.add(b"body");
         let ticket = crate::command::Ticket::default();
         let take = Take { stream, origin, ticket, sequence, previous, time, subject, headers, payload };
         batch.commands.push(Command::Take(Box::new(take)));
@@ -738,7 +736,7 @@ fn batch_headers(text: &str) -> String {
     names.iter().zip(text.split('/')).map(|(name, value)| format!("{name}: {value}\r\n")).collect()
 }
 
-fn filters(list: &str) -> Result<Vec<Filter>> {
+pub(super) fn filters(list: &str) -> Result<Vec<Filter>> {
     list.split(',').map(|text| Ok(Filter::parse(text)?)).collect()
 }
 
@@ -774,13 +772,13 @@ fn stream_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<StreamCo
             "republish" => config.republish.get_or_insert_default().subjects = transform(value),
             "headers_only" => config.republish.get_or_insert_default().headers_only = value.parse()?,
             "ttl" => config.allow_message_ttl = value.parse()?,
+            "counter" => config.allow_counter = value.parse()?,
+            "markers" => config.subject_delete_marker_ttl_ns = value.parse::<u64>()? * 1_000_000,
+            "schedules" => config.allow_schedules = value.parse()?,
             "atomic" => config.allow_atomic = value.parse()?,
             "batched" => config.allow_batched = value.parse()?,
             "no_ack" => config.no_ack = value.parse()?,
             "async" => config.persist_async = value.parse()?,
-            "counter" => config.allow_counter = value.parse()?,
-            "markers" => config.subject_delete_marker_ttl_ns = value.parse::<u64>()? * 1_000_000,
-            "schedules" => config.allow_schedules = value.parse()?,
             "limit_pending" => config.consumer_limits.max_ack_pending = value.parse()?,
             "mirror" => config.mirror = Some(Box::new(source(value))),
             "source" => config.sources.push(source(value)),
@@ -804,78 +802,4 @@ fn source(text: &str) -> Source {
 fn transform(text: &str) -> SubjectTransform {
     let (source, destination) = text.split_once(':').unwrap_or((text, ""));
     SubjectTransform { source: source.into(), destination: destination.into() }
-}
-
-fn consumer_config(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<ConsumerConfig> {
-    let mut config = ConsumerConfig::named(name);
-    while let Some((key, value)) = args.next_key() {
-        match key {
-            "durable" => config.durable = value.parse()?,
-            "deliver" => {
-                config.deliver_policy = match value.split_once(':') {
-                    Some(("seq", sequence)) => DeliverPolicy::FromSequence(Sequence(sequence.parse()?)),
-                    Some(("time", millis)) => DeliverPolicy::FromTime(Timestamp(millis.parse::<i64>()? * 1_000_000)),
-                    _ if value == "last" => DeliverPolicy::Last,
-                    _ if value == "new" => DeliverPolicy::New,
-                    _ if value == "last_per_subject" => DeliverPolicy::LastPerSubject,
-                    _ => DeliverPolicy::All,
-                }
-            }
-            "ack" => {
-                config.ack_policy = match value {
-                    "none" => AckPolicy::None,
-                    "all" => AckPolicy::All,
-                    "flow_control" => AckPolicy::FlowControl,
-                    _ => AckPolicy::Explicit,
-                }
-            }
-            "wait" => config.ack_wait_ns = value.parse::<u64>()? * 1_000_000,
-            "backoff" => {
-                let waits = value.split(',').map(|wait| Ok(wait.parse::<u64>()? * 1_000_000));
-                config.backoff_ns = waits.collect::<Result<_>>()?;
-            }
-            "max_deliver" => config.max_deliver = value.parse()?,
-            "max_pending" => config.max_ack_pending = value.parse()?,
-            "max_waiting" => config.max_waiting = value.parse()?,
-            "filters" => config.filters = filters(value)?,
-            "headers_only" => config.headers_only = value.parse()?,
-            "inactive" => config.inactive_threshold_ns = value.parse::<u64>()? * 1_000_000,
-            "max_batch" => config.max_request_batch = value.parse()?,
-            "max_expires" => config.max_request_expires_ns = value.parse::<u64>()? * 1_000_000,
-            "memory" => config.memory_storage = value.parse()?,
-            "direct" => config.direct = value.parse()?,
-            "sourcing" => config.sourcing = value.parse()?,
-            "push" => push(&mut config).subject = value.into(),
-            "flow" => push(&mut config).flow_control = value.parse()?,
-            "heartbeat" => push(&mut config).heartbeat_ns = value.parse::<u64>()? * 1_000_000,
-            "rate" => push(&mut config).rate_limit = value.parse()?,
-            "from" => _ = config.metadata.insert("_nats.src.stream".into(), value.into()),
-            "replay" => config.replay_original = value == "original",
-            "sample" => config.sample_frequency = value.into(),
-            "groups" => config.priority.groups = value.split(',').map(Into::into).collect(),
-            "pinned_ttl" => config.priority.pinned_ttl_ns = value.parse::<u64>()? * 1_000_000,
-            "policy" => {
-                config.priority.policy = match value {
-                    "overflow" => PriorityPolicy::Overflow,
-                    "pinned_client" => PriorityPolicy::PinnedClient,
-                    "prioritized" => PriorityPolicy::Prioritized,
-                    _ => PriorityPolicy::None,
-                }
-            }
-            _ => return Err(format!("unknown {key}").into()),
-        }
-    }
-    Ok(config)
-}
-
-/// What a pull says of its group, which a key of it begins.
-fn group(pull: &mut Pull) -> &mut PullGroup {
-    pull.is_object = true;
-    pull.group.get_or_insert_default()
-}
-
-/// The push half of a configuration, which a key of it begins.
-fn push(config: &mut ConsumerConfig) -> &mut Push {
-    config.max_waiting = 0;
-    config.push.get_or_insert_default()
 }

@@ -1,7 +1,7 @@
 //! What a roll-up or a lowered limit takes out of a stream when it is much: in steps, one a turn, with everybody else's commands and commits in between.
 //!
 //! The publish or the update is acknowledged at once, so the rest is stored with it and is done also after a crash. Meanwhile what is
-//! to go can still be read. A roll-up of a whole stream is not here: the store takes everything out at once.
+//! to go can still be read. A roll-up of a whole stream is done by the store at once, where it may come before the new message.
 
 use std::collections::VecDeque;
 
@@ -12,11 +12,11 @@ use crate::identity::{Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
 use crate::ledger::Cause;
 use crate::record::{Reader, put};
-use crate::store::{Evicted, Store, StoreError, record_space};
+use crate::store::{Evicted, FrontLimits, Store, StoreError, record_space};
 use crate::stream::{Among, Removal, limit};
 
 /// Messages that go in a turn: some milliseconds.
-const STEP: u64 = 1024;
+pub(crate) const STEP: u64 = 1024;
 /// What the keys of the records begin with; the stream's id and the subject follow.
 const TRIMS: [u8; 3] = [record_space::SINGLE, b't', b'm'];
 const VERSION: u8 = 1;
@@ -26,7 +26,7 @@ const VERSION: u8 = 1;
 pub(crate) enum Excess {
     /// Messages of a subject below the one that rolled it up.
     RolledUp {
-        /// The subject.
+        /// The subject; `>`: all of them.
         subject: Box<[u8]>,
         /// What lies from here on stays.
         below: Sequence,
@@ -63,6 +63,18 @@ impl Excess {
         removed: &mut Vec<Removal>,
     ) -> Result<bool, StoreError> {
         match self {
+            Excess::RolledUp { subject, below } if **subject == *b">" => {
+                let front = FrontLimits {
+                    max_messages: u64::MAX,
+                    max_bytes: u64::MAX,
+                    stored_before: None,
+                    below: *below,
+                    limit: STEP,
+                };
+                let evicted = store.evict(id, &front)?;
+                note(removed, evicted, subject, Cause::Purge);
+                Ok(evicted.messages < STEP)
+            }
             Excess::RolledUp { subject, below } => {
                 let Ok(filter) = Filter::from_bytes(subject) else { return Ok(true) };
                 let (evicted, more) = store.purge(id, &filter, Some(*below), 0, STEP)?;
@@ -106,7 +118,8 @@ impl Excess {
 
 fn note(removed: &mut Vec<Removal>, evicted: Evicted, subject: &[u8], cause: Cause) {
     if evicted.messages > 0 {
-        removed.push(Removal { evicted, among: Among::Subject(subject.into()), cause });
+        let among = if subject == b">" { Among::All } else { Among::Subject(subject.into()) };
+        removed.push(Removal { evicted, among, cause });
     }
 }
 

@@ -95,6 +95,12 @@ impl Stream {
         let refusal = self
             .refused_rollup(message.subject, headers, so_far)
             .or_else(|| self.refused_by_limits(store, message, headers, so_far, &state));
+        if refusal.is_none()
+            && self.rewrites()
+            && let Err(refusal) = self.rewrite(store, message, headers)?
+        {
+            return Ok(Err(refusal.into()));
+        }
         Ok(refusal.map_or(Ok(id_hash), |refusal| Err(refusal.into())))
     }
 
@@ -108,12 +114,16 @@ impl Stream {
         most_ids: usize,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
-        let rewritten = match self.rewrites() {
-            true => self.rewrite(store, message, &PublishHeaders::scan(message.headers))?.unwrap_or_default(),
-            false => None,
+        let rewritten = if self.rewrites() {
+            match self.rewrite(store, message, &PublishHeaders::scan(message.headers))? {
+                Ok(rewritten) => rewritten,
+                Err(refusal) => return Ok(Verdict::Refused(refusal)),
+            }
+        } else {
+            None
         };
         let message = match &rewritten {
-            Some(other) => &Incoming { headers: &other.headers, payload: &other.payload, ..*message },
+            Some(other) => &other.as_incoming(message),
             None => message,
         };
         let headers = PublishHeaders::scan(message.headers);
@@ -132,10 +142,6 @@ impl Stream {
         }
         if let Some(refusal) = self.increment_refusal(message, headers) {
             return Some(refusal);
-        }
-        if self.config.allow_counter {
-            // Totals within a batch would depend on what is not stored yet.
-            return Some(api_error::atomic_publish_unsupported_header_batch("Nats-Incr"));
         }
         if headers.expected_stream.is_some_and(|wanted| wanted != self.config.name.as_bytes()) {
             return Some(api_error::STREAM_NOT_MATCH);

@@ -6,7 +6,6 @@
 use super::{Ids, Incoming, Removal, Stream, Verdict};
 use crate::api_error::{self, ApiError};
 use crate::identity::Now;
-use crate::message_ttl::TimeToLive;
 use crate::origin::{Taken, age_at};
 use crate::publish_header::PublishHeaders;
 use crate::store::{NewMessage, Store, StoreError, StreamState};
@@ -25,6 +24,16 @@ impl Stream {
         if let Some(refusal) = self.not_next(taken, &state).or_else(|| self.size_refusal(message)) {
             return Ok(Verdict::Refused(refusal));
         }
+        let total = if self.config.allow_counter { Some(self.take_total(store, message)?) } else { None };
+        let message = match &total {
+            Some(Ok(total)) => &total.as_incoming(message),
+            // No counter: nothing that comes after it waits for it.
+            Some(Err(_)) => {
+                self.places.advance(taken);
+                return Ok(Verdict::Duplicate(state.last));
+            }
+            None => message,
+        };
         let headers = PublishHeaders::scan(message.headers);
         let window = self.config.duplicate_window_ns > 0 && !is_mirror;
         let id_hash = headers.message_id.filter(|_| window).map(|id| ids.key.hash(id));
@@ -60,9 +69,8 @@ impl Stream {
         self.places.advance(taken);
         self.count(&new);
         self.remember(id_hash, &headers, sequence, now.age, ids.most);
-        let lives = headers.time_to_live.filter(|_| self.config.allow_message_ttl).map(TimeToLive::parse);
-        if let Some(Ok(TimeToLive::Millis(millis))) = lives {
-            self.ends_after(store, at, sequence, millis)?;
+        if let Some(value) = headers.time_to_live.filter(|_| self.config.allow_message_ttl) {
+            self.lives(store, at, sequence, value)?;
         }
         self.trim_subject(store, message, on_subject, removed)?;
         if let Some(rollup) = headers.rollup.filter(|word| is_rollup(word)) {
