@@ -113,8 +113,6 @@ impl JetStream {
                 stream.counted_bytes += size;
                 // What leaves by acknowledgement, or with the process, is kept for sessions by itself.
                 let is_kept = stream.config.retention == Retention::Limits && !volatile;
-                // It is stored for its hub alone.
-                let is_owed = stream.is_forwarded && stream.is_unwanted(message.subject);
                 if !waits {
                     self.stored_unsynced(turn.now, size);
                 }
@@ -124,9 +122,6 @@ impl JetStream {
                 }
                 if !self.removed.is_empty() {
                     self.account_removed(turn, append.stream)?;
-                }
-                if is_owed {
-                    self.owe(turn, append.stream, sequence);
                 }
                 if is_kept {
                     self.add_to_queues(turn, append, append.stream, sequence)?;

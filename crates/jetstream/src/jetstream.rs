@@ -485,6 +485,7 @@ impl JetStream {
         let mut more = self.act_in_time(turn, id)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.touched = false;
+        let owes = stream.owed.is_changed();
         let unfinished = std::mem::take(&mut stream.unfinished);
         more |= stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
         more |= stream.end_messages(turn.store, turn.now, &mut self.removed)?;
@@ -499,6 +500,9 @@ impl JetStream {
         }
         unfinished.into_iter().for_each(|excess| self.trim_later(id, excess));
         self.count_bytes(turn.store, id);
+        if owes {
+            self.owed_changed(turn, id);
+        }
         if more {
             self.again = true;
             self.touch(id);

@@ -71,6 +71,11 @@ impl Owed {
         }
     }
 
+    /// Has it to be saved?
+    pub(crate) fn is_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
     fn first(&self) -> Option<Sequence> {
         let (number, chunk) = self.chunks.first_key_value()?;
         offsets(chunk).next().map(|offset| Sequence(number * CHUNK + offset))
@@ -139,6 +144,13 @@ impl Stream {
     fn may_owe(&self) -> bool {
         self.is_forwarded && self.config.retention != Retention::Limits
     }
+
+    /// A message was stored that nobody here has interest in: it is for its hub alone. [`JetStream::settle`] has it saved.
+    pub(crate) fn owe_unwanted(&mut self, subject: &[u8], sequence: Sequence) {
+        if self.is_unwanted(subject) {
+            self.owed.insert(sequence);
+        }
+    }
 }
 
 impl JetStream {
@@ -172,7 +184,8 @@ impl JetStream {
         true
     }
 
-    fn owed_changed(&mut self, turn: &Context<'_>, id: StreamId) {
+    /// It is saved with the next commit.
+    pub(crate) fn owed_changed(&mut self, turn: &Context<'_>, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         self.lazy_since.get_or_insert(turn.now.age);
         if !std::mem::replace(&mut stream.owed.is_listed, true) {

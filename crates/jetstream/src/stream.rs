@@ -321,6 +321,9 @@ impl Stream {
             Err(error) => return Err(error),
         }
         self.count(&new);
+        if self.is_forwarded {
+            self.owe_unwanted(message.subject, new.sequence);
+        }
         self.remember(id_hash, headers, new.sequence, now.age, most_ids);
         if let Some(value) = headers.time_to_live {
             self.lives(store, now, new.sequence, value)?;

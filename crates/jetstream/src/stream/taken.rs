@@ -68,6 +68,9 @@ impl Stream {
         }
         self.places.advance(taken);
         self.count(&new);
+        if self.is_forwarded {
+            self.owe_unwanted(message.subject, new.sequence);
+        }
         self.remember(id_hash, &headers, sequence, now.age, ids.most);
         if let Some(value) = headers.time_to_live.filter(|_| self.config.allow_message_ttl) {
             self.lives(store, at, sequence, value)?;
