@@ -703,10 +703,7 @@ impl goldenscript::Runner for Runner {
                 Ok(String::new())
             }
             "forwards" => {
-                self.forwards.clear();
-                while let Some(name) = args.next_pos() {
-                    self.forwards.push(name.into());
-                }
+                self.forwards = std::iter::from_fn(|| args.next_pos().map(Into::into)).collect();
                 self.jetstream.expect_forwards(self.forwards.clone());
                 self.turn(&Batch::default())
             }
