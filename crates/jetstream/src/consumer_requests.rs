@@ -58,7 +58,7 @@ impl JetStream {
             return Ok(Err(api_error::CONSUMER_DOES_NOT_EXIST));
         }
         let most = self.limits.account.max_consumers.unwrap_or(u64::MAX).min(limit(stream.config.max_consumers));
-        let is_full = !config.direct && stream.listed_count() >= most;
+        let is_full = !config.is_source() && self.counted_consumers(stream) >= most;
         if is_full || self.consumers.len() >= self.limits.max_consumers as usize {
             return Ok(Err(api_error::MAXIMUM_CONSUMERS_LIMIT));
         }
@@ -294,7 +294,7 @@ impl Consumer {
         };
         let ahead = matches!(self.config.deliver_policy, DeliverPolicy::FromSequence(_));
         let latest = if ahead { Sequence(u64::MAX) } else { state.last.next() };
-        self.next = wanted.min(latest).max(state.first).max(Sequence(1));
+        self.next = stream.owed.behind(wanted.min(latest).max(state.first).max(Sequence(1)));
         // With one message a subject, the last of each subject is simply everything.
         let selects = self.config.deliver_policy == DeliverPolicy::LastPerSubject;
         if selects && stream.config.max_messages_per_subject != 1 {
@@ -336,7 +336,7 @@ fn consumer_up(consumer: &Consumer) -> Event {
         name: consumer.config.name.clone(),
         deliver_subject: consumer.config.push.as_ref().map(|push| push.subject.clone()),
         deliver_group: consumer.config.push.as_ref().map(|push| push.group.clone()).unwrap_or_default(),
-        is_source: consumer.config.direct,
+        is_source: consumer.config.is_source(),
         is_acknowledged: consumer.config.ack_policy != AckPolicy::None,
     }
 }

@@ -45,6 +45,7 @@ mod message_id;
 mod message_ttl;
 mod number;
 pub mod origin;
+mod owed;
 mod own_messages;
 mod pending;
 mod priority;
@@ -82,6 +83,8 @@ mod zone;
 mod batch_properties;
 #[cfg(test)]
 mod ledger_properties;
+#[cfg(test)]
+mod owed_properties;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

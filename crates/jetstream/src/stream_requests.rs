@@ -60,6 +60,7 @@ impl JetStream {
         turn.store.create_stream(id, first, &stored_config::encode_stream(&config, created))?;
         turn.store.compress(id, config.compression == Compression::S2);
         let mut stream = Stream::new(id, config, created);
+        stream.is_forwarded = self.is_expected_forward(&stream);
         stream.load_places(turn.store, self.key)?;
         turn.events.push(stream_up(&stream, turn.store));
         turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Create }));
@@ -210,6 +211,7 @@ impl JetStream {
         }
         self.close_book(turn, id)?;
         turn.store.delete_stream(id)?;
+        self.delete_owed(turn.store, id)?;
         self.end_sweep(turn.store, id)?;
         self.forget_places(turn.store, id)?;
         if let Some(stream) = self.streams.remove(&id) {
