@@ -368,6 +368,13 @@ pub enum Request {
         action: ConsumerAction,
         identity: Option<Box<str>>,
     },
+    /// Impossible, whatever is stored: said only if there is such a stream.
+    Impossible {
+        stream: Box<str>,
+        error: ApiError,
+        /// It would be a consumer that is pulled from and acknowledges nothing: of a work queue, that is said first.
+        unacknowledged: bool,
+    },
     ConsumerInfo {
         stream: Box<str>,
         name: Box<str>,
@@ -507,7 +514,7 @@ pub enum Answer {
     Purged {
         count: u64,
     },
-    /// Paused until then, and for so many nanoseconds; both `None` when it is not.
+    /// Paused until then, and for so many nanoseconds; 0 when that is over.
     Paused {
         until: Option<Timestamp>,
         remaining_ns: u64,
@@ -682,6 +689,8 @@ pub enum Event {
         name: Box<str>,
         /// The subject it pushes to: the broker tells when somebody listens there ([`Command::Interest`]).
         deliver_subject: Option<Box<str>>,
+        /// Whom it waits for there: members of this queue group. Empty: anybody.
+        deliver_group: Box<str>,
         /// A hub's, for a source or mirror of its own.
         is_source: bool,
         /// It takes acknowledgements.
