@@ -20,6 +20,8 @@ struct World {
     jetstream: JetStream,
     limits: Limits,
     micros: u64,
+    /// Advisories, without what differs from run to run.
+    events: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl World {
         let client = broker.open(Now::default(), &new, &mut out).expect("room");
         let mut store = MemoryStore::with_crashes();
         let (jetstream, _) = JetStream::load(&mut store, jetstream::identity::Now::default(), limits).expect("empty");
-        let mut world = World { broker, out, client, store, jetstream, limits, micros: 1_000_000 };
+        let mut world = World { broker, out, client, store, jetstream, limits, micros: 1_000_000, events: Vec::new() };
         world.send(b"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB r 1\r\n");
         world.got();
         world
@@ -112,6 +114,8 @@ impl World {
             });
             rest = &rest[size + 2..];
         }
+        let events = all.extract_if(.., |got: &mut Got| got.subject.starts_with("$JS.EVENT."));
+        self.events.extend(events.map(|got| format!("{} {}", got.subject, String::from_utf8_lossy(&got.payload))));
         all
     }
 
@@ -332,6 +336,23 @@ fn who_listens_to_all_inboxes_is_given_time_to_listen_to_the_one() {
     assert_eq!(world.got().len(), 1);
     world.after(1);
     assert_eq!(world.got().len(), 1, "it may mean it");
+}
+
+#[test]
+fn snapshots_and_restores_tell_of_themselves() {
+    let (mut world, archive) = filled();
+    world.send(b"SUB $JS.EVENT.ADVISORY.STREAM.*.S 9\r\n");
+    world.back_up("");
+    world.ask("STREAM.DELETE.S", "");
+    world.restore(CONFIG, &archive, 10_000);
+    let told = |kind: &str| -> Vec<&String> {
+        let subject = format!("$JS.EVENT.ADVISORY.STREAM.{kind}.S ");
+        world.events.iter().filter(|event| event.starts_with(&subject)).collect()
+    };
+    assert_eq!((told("SNAPSHOT_CREATE").len(), told("RESTORE_CREATE").len()), (1, 1), "{:?}", world.events);
+    assert!(told("SNAPSHOT_CREATE")[0].contains(r#""messages":594"#) && told("SNAPSHOT_COMPLETE").len() == 1);
+    let bytes = format!(r#""bytes":{}"#, archive.len());
+    assert!(told("RESTORE_COMPLETE")[0].contains(&bytes), "{:?}", told("RESTORE_COMPLETE"));
 }
 
 #[test]
