@@ -589,7 +589,15 @@ impl Broker {
                 self.store.templates.insert(id, filters);
             }
             Event::TemplateDown { id } => self.template_down(id),
-            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source, is_acknowledged } => {
+            Event::ConsumerUp {
+                consumer,
+                stream,
+                name,
+                deliver_subject,
+                deliver_group,
+                is_source,
+                is_acknowledged,
+            } => {
                 self.consumer_down(consumer);
                 if is_source {
                     self.pullers.up(consumer);
@@ -604,7 +612,7 @@ impl Broker {
                 }
                 self.store.consumers.insert(consumer, ConsumerRow { stream, name, filters });
                 if let Some(subject) = deliver_subject {
-                    self.watch_audience(consumer, &subject);
+                    self.watch_audience(consumer, &subject, &deliver_group);
                 }
             }
             Event::ConsumerDown { consumer } => self.consumer_down(consumer),

@@ -317,9 +317,11 @@ impl Runner {
         let previous = Sequence(args.next_pos().ok_or("previous?")?.parse()?);
         let sequence = Sequence(args.next_pos().ok_or("sequence?")?.parse()?);
         let subject = batch.add(args.next_pos().ok_or("subject?")?.as_bytes());
-        let payload = batch.add(args.next_pos().unwrap_or("body").as_bytes());
+        let payload = args.next_pos().map(str::to_owned);
         let time = args.take_key("time").map(str::parse::<i64>).transpose()?.unwrap_or(0);
         let time = Timestamp((START_WALL + time) * 1_000_000);
+        let body = args.take_key("body").map(str::to_owned);
+        let payload = batch.add(payload.or(body).as_deref().unwrap_or("body").as_bytes());
         let mut headers = String::new();
         while let Some((key, value)) = args.next_key() {
             write!(headers, "{key}: {value}\r\n")?;

@@ -523,3 +523,32 @@ fn a_consumer_that_the_stream_does_not_take_refuses_the_whole() {
     let answer = world.restore(CONFIG, &archive_of(&entries), 9999);
     assert!(answer.contains(r#""consumer_count":1"#), "{answer}");
 }
+
+/// What a stream does in time it goes on doing: schedules are sent, messages end, and some never do.
+#[test]
+fn schedules_and_times_to_live_go_on_in_a_restored_stream() {
+    const TIMED: &str = r#"{"name":"S","subjects":["s.>"],"allow_msg_schedules":true,"allow_msg_ttl":true,"allow_rollup_hdrs":true,"max_age":5000000000,"duplicate_window":1000000000}"#;
+    let mut world = World::new(Limits::default());
+    world.ask("STREAM.CREATE.S", TIMED);
+    let messages = [
+        ("s.never", "Nats-TTL: never"),
+        ("s.gone", "X: y"),
+        ("s.short", "Nats-TTL: 2"),
+        ("s.aged", "X: y"),
+        ("s.plan", "Nats-Schedule: @every 3s\r\nNats-Schedule-Target: s.sent\r\nNats-TTL: never"),
+    ];
+    for (subject, lines) in messages {
+        let block = format!("NATS/1.0\r\n{lines}\r\n\r\n");
+        world.send(format!("HPUB {subject} {0} {0}\r\n{block}\r\n", block.len()).as_bytes());
+    }
+    world.ask("STREAM.MSG.DELETE.S", r#"{"seq":2}"#);
+    let (archive, ..) = world.back_up("");
+    world.ask("STREAM.DELETE.S", "");
+    assert!(world.restore(TIMED, &archive, 4096).contains(r#""messages":4"#));
+    world.after(2_000_000);
+    let info = world.ask("STREAM.INFO.S", r#"{"subjects_filter":">"}"#);
+    assert!(info.contains(r#""subjects":{"s.aged":1,"s.never":1,"s.plan":1}"#), "{info}");
+    world.after(4_000_000);
+    let info = world.ask("STREAM.INFO.S", r#"{"subjects_filter":">"}"#);
+    assert!(info.contains(r#""subjects":{"s.never":1,"s.plan":1,"s.sent":1}"#), "{info}");
+}
