@@ -35,23 +35,6 @@ impl Audited {
     }
 }
 
-/// A snapshot or restore that is told of.
-#[derive(Clone, Debug)]
-pub(crate) struct Transferring {
-    stream: Box<str>,
-    client: Client,
-    start: Timestamp,
-    /// Bytes that came of it.
-    pub(crate) bytes: u64,
-}
-
-impl Audited {
-    /// What it asked for begins now.
-    pub(crate) fn transferring(&self, stream: &str, now: Now) -> Transferring {
-        Transferring { stream: stream.into(), client: self.client.clone(), start: Timestamp(now.wall_ns), bytes: 0 }
-    }
-}
-
 impl Broker {
     /// Does anybody want what is published on this subject?
     fn is_wanted(&mut self, subject: &[u8]) -> bool {
@@ -68,37 +51,25 @@ impl Broker {
     }
 
     /// Tells that a snapshot or restore of a stream begins or ends.
-    pub(crate) fn advise_transfer(&mut self, now: Now, told: &Transferring, transfer: &Transfer<'_>, out: &mut Outbox) {
-        let subject = transfer_subject(transfer, &told.stream);
-        let write = |stamp: Stamp<'_>, into: &mut Vec<u8>| {
-            encode_transfer(transfer, &told.stream, &told.client, stamp, into);
-        };
-        self.publish_event(now, &subject, out, write);
-    }
-
-    /// A snapshot ended with this status line.
-    pub(crate) fn advise_snapshot_end(&mut self, now: Now, told: &Transferring, line: &str, out: &mut Outbox) {
-        let error = line.split_once(' ').map_or("", |(_, text)| text);
-        let transfer = Transfer::SnapshotComplete { start: told.start, end: Timestamp(now.wall_ns), error };
-        self.advise_transfer(now, told, &transfer, out);
-    }
-
-    /// A restore ended.
-    pub(crate) fn advise_restore_end(&mut self, now: Now, told: &Transferring, out: &mut Outbox) {
-        let (start, end, bytes) = (told.start, Timestamp(now.wall_ns), told.bytes);
-        self.advise_transfer(now, told, &Transfer::RestoreComplete { start, end, bytes }, out);
+    pub(crate) fn advise_transfer(
+        &mut self,
+        now: Now,
+        stream: &str,
+        transfer: &Transfer<'_>,
+        client: &Client,
+        out: &mut Outbox,
+    ) {
+        let subject = transfer_subject(transfer, stream);
+        self.publish_event(now, &subject, out, |stamp, into| encode_transfer(transfer, stream, client, stamp, into));
     }
 
     /// What is to be told of a request when it is answered; `None` when nobody wants it.
     pub(crate) fn audited(&mut self, origin: Origin, subject: &[u8], request: &[u8]) -> Option<Box<Audited>> {
-        let is_wanted = self.is_wanted(AUDIT_SUBJECT.as_bytes());
-        is_wanted.then(|| self.always_audited(origin, subject, request))
-    }
-
-    /// The same for a request that more is told of than its answer.
-    pub(crate) fn always_audited(&self, origin: Origin, subject: &[u8], request: &[u8]) -> Box<Audited> {
+        if !self.is_wanted(AUDIT_SUBJECT.as_bytes()) {
+            return None;
+        }
         let text = |bytes| String::from_utf8_lossy(bytes).into();
-        Box::new(Audited { client: self.client_info(origin), subject: text(subject), request: text(request) })
+        Some(Box::new(Audited { client: self.client_info(origin), subject: text(subject), request: text(request) }))
     }
 
     /// Tells of a request and its answer.

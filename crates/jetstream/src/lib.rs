@@ -89,6 +89,8 @@ mod queue_properties;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod stream_model;
+#[cfg(test)]
 mod stream_properties;
 #[cfg(test)]
 mod testscript_consumers;

@@ -165,7 +165,8 @@ impl JetStream {
         let first = first.max(Sequence(1));
         turn.store.create_stream(id, first, RESTORING)?;
         turn.store.compress(id, config.compression == Compression::S2);
-        let stream = Stream::new(id, config.clone(), turn.now.wall);
+        let mut stream = Stream::new(id, config.clone(), turn.now.wall);
+        stream.load_places(turn.store, self.key)?;
         self.restores.insert(number, Restoring { stream, bytes: 0, last: Now::default() });
         Ok(Ok(()))
     }
@@ -260,11 +261,19 @@ impl JetStream {
             }
             Err(error) => return Err(error),
         }
+        if let Some(source) = wanted.source {
+            restoring.stream.places.note(source);
+        }
         restoring.last = stored;
         restoring.bytes += size;
         *(if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes }) += size;
         if let Some(millis) = lives {
             restoring.stream.ends_after(turn.store, turn.now, sequence, millis - since_millis)?;
+        } else if let Some(value) = wanted.time_to_live.filter(|value| value.eq_ignore_ascii_case(b"never")) {
+            restoring.stream.lives(turn.store, turn.now, sequence, value)?;
+        }
+        if wanted.is_scheduling {
+            restoring.stream.plan_again(turn.store, turn.now, (subject, headers), sequence)?;
         }
         Ok(Ok(()))
     }
@@ -302,6 +311,7 @@ impl JetStream {
         turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Create }));
         self.stream_names.insert(name.clone(), id);
         self.streams.insert(id, restoring.stream);
+        self.origins_restored(turn, id);
         for consumer in consumers {
             if let Err(error) = self.restore_consumer(turn, &name, consumer)? {
                 // Nobody has heard of it: nobody needs to hear that it is gone.
@@ -311,8 +321,7 @@ impl JetStream {
                 return Ok(Err(failed(text)));
             }
         }
-        let per_subject = self.streams.get(&id).map_or(-1, |stream| stream.config.max_messages_per_subject);
-        if per_subject > 0 {
+        if self.streams.get(&id).is_some_and(|stream| stream.config.max_messages_per_subject > 0) {
             self.trim_all_subjects(turn, id)?;
         }
         self.touch(id);

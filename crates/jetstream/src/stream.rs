@@ -239,6 +239,10 @@ impl Stream {
         let mut id_hash = None;
         let mut headers = PublishHeaders::default();
         if !message.headers.is_empty() {
+            // Whatever the headers ask for; without any it is looked at later.
+            if let Some(refusal) = self.size_refusal(message) {
+                return Ok(Verdict::Refused(refusal));
+            }
             headers = PublishHeaders::scan(message.headers);
             if let Some(refusal) = self.expectations(store, message, &headers, &state)? {
                 return Ok(Verdict::Refused(refusal));
@@ -274,6 +278,9 @@ impl Stream {
         }
         if self.has_no_interest(message.subject) {
             return self.pass(store, now, message, judged, removed);
+        }
+        if let Some(refusal) = headers.time_to_live.and_then(|value| self.refused_time_to_live(value)) {
+            return Ok(Verdict::Refused(refusal));
         }
         let on_subject = self.limited_subject(store, message.subject);
         if let Some(refusal) = self.limit_refusal(store, message, headers, &state, on_subject)? {
@@ -453,10 +460,9 @@ impl Stream {
         if headers.expected_stream.is_some_and(|wanted| wanted != self.config.name.as_bytes()) {
             return Ok(Some(api_error::STREAM_NOT_MATCH));
         }
-        if let Some(value) = headers.time_to_live
-            && let Some(refusal) = self.refused_time_to_live(value)
-        {
-            return Ok(Some(refusal));
+        let lives = headers.time_to_live.and_then(|value| TimeToLive::parse(value).ok());
+        if !self.config.allow_message_ttl && lives.is_some_and(|lives| lives != TimeToLive::Unlimited) {
+            return Ok(Some(api_error::MESSAGE_TTL_DISABLED));
         }
         match (headers.expected_subject_sequence, headers.expected_subject) {
             (Some(wanted), among) => {
