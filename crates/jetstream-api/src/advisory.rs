@@ -437,6 +437,34 @@ mod tests {
     }
 
     #[test]
+    fn snapshots_and_restores_are_told_as_stock_does() {
+        let client = Client { account: "$G".into(), kind: "Client".into(), ..Client::default() };
+        let stamp = Stamp { id: "I", time: Timestamp(1_500_000_000), account: "$G", domain: None };
+        let (start, end) = (Timestamp(1_000_000_000), Timestamp(2_000_000_000));
+        let told = |transfer: &Transfer<'_>| {
+            let mut into = Vec::new();
+            encode_transfer(transfer, "S", &client, stamp, &mut into);
+            let text = String::from_utf8(into).unwrap();
+            let common = r#""id":"I","timestamp":"1970-01-01T00:00:01.5Z","stream":"S""#;
+            let text = text.replace(common, "…").replace(r#""client":{"acc":"$G","kind":"Client"}"#, "…client");
+            (transfer_subject(transfer, "S").replace("$JS.EVENT.ADVISORY.STREAM.", ""), text)
+        };
+        let times = r#""start":"1970-01-01T00:00:01Z","end":"1970-01-01T00:00:02Z""#;
+        let expected = |subject: &str, kind: &str, rest: &str| {
+            (subject.to_owned(), format!(r#"{{"type":"io.nats.jetstream.advisory.v1.{kind}",…,{rest}}}"#))
+        };
+        assert_eq!(
+            told(&Transfer::RestoreComplete { start, end, bytes: 9 }),
+            expected("RESTORE_COMPLETE.S", "restore_complete", &format!("{times},\"bytes\":9,…client"))
+        );
+        assert_eq!(told(&Transfer::RestoreCreate), expected("RESTORE_CREATE.S", "restore_create", "…client"));
+        assert_eq!(
+            told(&Transfer::SnapshotComplete { start, end, error: "gone" }),
+            expected("SNAPSHOT_COMPLETE.S", "snapshot_complete", &format!("{times},…client,\"error\":\"gone\""))
+        );
+    }
+
+    #[test]
     fn advisories_are_those_of_stock() {
         check(
             &Advisory::Stream { stream: StreamId(16), action: Action::Modify },

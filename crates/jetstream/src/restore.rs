@@ -12,8 +12,9 @@
 
 use subject::Filter;
 
+use crate::advisory::{Action, Advisory};
 use crate::api_error::{self, ApiError};
-use crate::command::{Answer, Outcome, Span};
+use crate::command::{Answer, Event, Outcome, Span};
 use crate::config::{Compression, DeliverPolicy, Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::duplicates;
@@ -307,6 +308,7 @@ impl JetStream {
         let name = stream.config.name.clone();
         let before = turn.events.len();
         turn.events.push(stream_up(stream, turn.store));
+        turn.events.push(Event::Advisory(Advisory::Stream { stream: id, action: Action::Create }));
         self.stream_names.insert(name.clone(), id);
         self.streams.insert(id, restoring.stream);
         self.origins_restored(turn, id);
