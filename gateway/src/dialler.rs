@@ -39,6 +39,8 @@ use socket::{Dial, Progress, Socket, Wire};
 
 /// What a hub may send before its handshake is complete, bytes: its interest, and messages.
 const MAX_EARLY: usize = 1 << 20;
+/// A hub asks anew for what it is not sent every few seconds: what it has not asked for so long is no trouble any more, milliseconds.
+const WITHHELD_MS: u64 = 120_000;
 /// `max_payload` of a hub that does not say.
 const DEFAULT_MAX_PAYLOAD: usize = 1 << 20;
 
@@ -110,6 +112,8 @@ struct Dialler {
     /// What came before the handshake was complete.
     early: Vec<u8>,
     said: Option<String>,
+    /// What the hub of this link could not be sent last, and when.
+    withheld: Option<(String, u64)>,
 }
 
 impl Dialler {
@@ -162,6 +166,7 @@ impl Dialler {
             attached: None,
             early: Vec::new(),
             said: None,
+            withheld: None,
         })
     }
 
@@ -257,6 +262,12 @@ impl Dialler {
             Some(LinkNotice::Info(json)) => self.uplink.handle_info(now, &json),
             Some(LinkNotice::Error(text)) => self.uplink.handle_error_text(now, &text),
             Some(LinkNotice::Pong(round_trip_micros)) => self.uplink.handle_pong(now, round_trip_micros.into()),
+            Some(LinkNotice::Withheld(text)) => {
+                if self.withheld.as_ref().is_none_or(|(known, _)| *known != text) {
+                    tracing::warn!("a message can't go to the hub: {text}");
+                }
+                self.withheld = Some((text, now));
+            }
             Some(LinkNotice::Closed(reason)) => self.closed(now, reason),
             None => self.closed(now, "the link ended"),
         }
@@ -421,7 +432,7 @@ impl Dialler {
 
     /// Fills `status`, and tells the log what is new.
     fn show(&mut self) {
-        let shown = self.uplink.status();
+        let (shown, now) = (self.uplink.status(), millis(self.clock));
         if shown.last_error.is_some() && shown.last_error != self.said {
             let error = shown.last_error.as_deref().unwrap_or_default();
             tracing::warn!(address = %shown.address, "leafnode connection: {error}");
@@ -439,6 +450,7 @@ impl Dialler {
             peer_name: shown.peer_name,
             peer_version: shown.peer_version,
             peer_domain: shown.peer_domain,
+            withheld: self.withheld.as_ref().filter(|(_, at)| now < at + WITHHELD_MS).map(|(text, _)| text.clone()),
             rtt_micros: shown.round_trip_micros,
             connection: self.attached.as_ref().map(|attached| attached.id),
         };

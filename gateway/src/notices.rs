@@ -22,6 +22,8 @@ pub(crate) enum LinkNotice {
     Error(String),
     /// The hub answered a PING after so many microseconds.
     Pong(u32),
+    /// What the hub can't be sent, a sentence.
+    Withheld(String),
     /// Why the link is gone.
     Closed(&'static str),
 }
@@ -99,6 +101,9 @@ impl Notices {
                     forwards.interest_changed(id);
                 }
             }
+            Notice::TooLarge { id, ack_subject, size, largest } => {
+                self.tell(id, LinkNotice::Withheld(too_large(&ack_subject, size, largest)));
+            }
             Notice::Message { subscription, subject, headers, payload } => {
                 if let Some(forwards) = self.forwards() {
                     forwards.reply(subscription, &subject, &headers, &payload);
@@ -112,5 +117,27 @@ impl Notices {
             // A queue that is full holds what matters already; the end of the link shows in the end of the channel.
             let _ = sender.try_send(notice);
         }
+    }
+}
+
+/// What the owner of a stream has to know of a message that its hub does not take.
+fn too_large(ack_subject: &[u8], size: usize, largest: usize) -> String {
+    let text = String::from_utf8_lossy(ack_subject);
+    let mut tokens = text.split('.').skip(2);
+    let (stream, sequence) = (tokens.next().unwrap_or_default(), tokens.nth(2).unwrap_or_default());
+    format!(
+        "message {sequence} of stream {stream} has {size} bytes, the hub takes {largest}: its source or mirror waits there; raise max_payload at the hub, \
+         or delete the message"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::too_large;
+
+    #[test]
+    fn the_owner_is_told_which_message_it_is() {
+        let text = too_large(b"$JS.ACK.EV.JS_SRC_x-12345678.1.42.7.1767225600000000000.0", 2_000, 1_000);
+        assert!(text.starts_with("message 42 of stream EV has 2000 bytes, the hub takes 1000:"), "{text}");
     }
 }

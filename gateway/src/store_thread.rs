@@ -255,6 +255,7 @@ impl Opened {
     fn open_ledgers(&mut self, plan: &StorePlan, clock: Clock) -> anyhow::Result<()> {
         let is_forwarded = |name: &str| plan.forwarded.iter().any(|known| known == name);
         self.jetstream.keep_gaps(&mut self.store, plan.gaps.clone(), &is_forwarded)?;
+        self.jetstream.expect_forwards(plan.forwarded.iter().map(|name| name.as_str().into()));
         let mut batch = Batch::default();
         for event in &self.events {
             let Event::StreamUp { stream, name, .. } = event else { continue };

@@ -28,7 +28,11 @@ forward { TELEMETRY { to: FLEET, prefix: edge1, create { subjects: ["edge1.>"] }
 
     /// A gateway with these blocks beside what the link needs.
     pub(crate) fn with(blocks: &str) -> Result<Linked> {
-        let hub = StockHub::start(StockHub::PLAIN)?;
+        Linked::to(StockHub::start(StockHub::PLAIN)?, blocks)
+    }
+
+    /// The same before a hub that runs already.
+    pub(crate) fn to(hub: Server, blocks: &str) -> Result<Linked> {
         let link = Proxy::start(hub.address("leaf"))?;
         let link_blocks = format!(
             r#"

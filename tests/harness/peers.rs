@@ -34,11 +34,13 @@ pub enum Peer {
     Nsc,
     /// The mosquitto broker with `mosquitto_pub` and `mosquitto_sub`.
     Mosquitto,
+    /// The NATS server that Debian ships: 2.9.10 in bookworm, the oldest hub that we promise to work with.
+    DebianNatsServer,
 }
 
 impl Peer {
     /// All of them, in the order in which they are installed.
-    pub const ALL: [Peer; 8] = [
+    pub const ALL: [Peer; 9] = [
         Peer::NatsServer,
         Peer::NatsPy,
         Peer::PahoMqtt,
@@ -47,6 +49,7 @@ impl Peer {
         Peer::NatsCli,
         Peer::Nsc,
         Peer::Mosquitto,
+        Peer::DebianNatsServer,
     ];
 
     /// The name on command lines and in [`WITHOUT`].
@@ -60,6 +63,7 @@ impl Peer {
             Peer::NatsCli => "nats-cli",
             Peer::Nsc => "nsc",
             Peer::Mosquitto => "mosquitto",
+            Peer::DebianNatsServer => "nats-server-debian",
         }
     }
 
@@ -79,6 +83,7 @@ impl Peer {
             Peer::Nsc => vec![binaries().join("nsc"), self.stamp()],
             // The system's own will do, whatever put it there.
             Peer::Mosquitto => ["mosquitto", "mosquitto_pub", "mosquitto_sub"].map(debian_program).to_vec(),
+            Peer::DebianNatsServer => vec![debian_nats_server()],
         }
     }
 
@@ -140,6 +145,16 @@ pub fn debian_program(name: &str) -> PathBuf {
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
         .unwrap_or(unpacked)
+}
+
+/// Debian's NATS server: always unpacked by us, never the system's own, which would listen on 4222.
+pub fn debian_nats_server() -> PathBuf {
+    debian().join("usr/sbin/nats-server")
+}
+
+/// The folder into which packages of Debian are unpacked.
+pub fn debian() -> PathBuf {
+    location().join("debian")
 }
 
 /// Whether a peer was left out by whoever started the tests.

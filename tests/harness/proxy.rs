@@ -5,6 +5,7 @@
 //!   arrive after [`Proxy::restore`].
 //! - [`Proxy::cut_after`] cuts once a number of bytes has passed in one direction, in the middle of whatever that is.
 //! - [`Proxy::set_delay`] makes every byte late by the same time without making the link narrower.
+//! - [`Proxy::set_rate`] makes it narrow in each direction, with little room for what waits.
 //!
 //! Two threads per direction and connection: one reads and stamps, one waits for the stamp and writes. The queue between
 //! them is bounded, so a side that does not read slows the other as it would without a proxy.
@@ -17,12 +18,17 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use socket2::SockRef;
 
 use crate::ports;
 use crate::program::POLL;
 
 /// Bytes of one read.
 const CHUNK: usize = 16 * 1024;
+/// The same on a narrow link: 64 KiB in all are under way.
+const NARROW_CHUNK: usize = 1024;
+const NARROW_BUFFER: usize = 64 * 1024;
+const NARROW_SEGMENT: u32 = 1400;
 /// Chunks that may be under way in one direction of one connection: 1 MiB, which at 100 ms delay is still 10 MB/s.
 const QUEUE: usize = 64;
 /// How long the port is tried again after a cut: another socket may still be in its way for a moment.
@@ -57,6 +63,8 @@ struct Link {
 struct State {
     mode: Mode,
     delay: Duration,
+    /// Bytes a second in each direction.
+    rate: Option<u64>,
     /// Both ends of every connection that is open.
     open: Vec<[TcpStream; 2]>,
     /// Connections that were made since the start.
@@ -89,6 +97,7 @@ impl Proxy {
         let state = State {
             mode: Mode::Cut,
             delay: Duration::ZERO,
+            rate: None,
             open: Vec::new(),
             accepted: 0,
             up: Counter::default(),
@@ -154,6 +163,11 @@ impl Proxy {
         self.link.lock().delay = delay;
     }
 
+    /// Lets so many bytes a second pass in each direction. While it is cut, so that the kernel's room becomes small too.
+    pub fn set_rate(&self, rate: Option<u64>) {
+        self.link.lock().rate = rate;
+    }
+
     /// Whether the link is cut, by hand or by [`Proxy::cut_after`].
     pub fn is_cut(&self) -> bool {
         self.link.lock().mode == Mode::Cut
@@ -175,6 +189,12 @@ impl Proxy {
             match TcpListener::bind(self.address) {
                 Ok(listener) => {
                     listener.set_nonblocking(true)?;
+                    if self.link.lock().rate.is_some() {
+                        // Connections have what the listener has: else the kernel takes megabytes for the narrow link.
+                        let socket = SockRef::from(&listener);
+                        socket.set_recv_buffer_size(NARROW_BUFFER)?;
+                        socket.set_tcp_mss(NARROW_SEGMENT)?;
+                    }
                     return Ok(listener);
                 }
                 Err(error) if Instant::now() >= deadline => {
@@ -322,7 +342,9 @@ fn pump(from: TcpStream, to: TcpStream, link: &Arc<Link>, direction: Direction) 
 
 fn read(mut from: TcpStream, link: &Link, sender: &SyncSender<(Instant, Vec<u8>)>) {
     let mut chunk = vec![0; CHUNK];
-    while let Ok(count) = from.read(&mut chunk) {
+    loop {
+        let room = if link.lock().rate.is_some() { NARROW_CHUNK } else { CHUNK };
+        let Ok(count) = from.read(&mut chunk[..room]) else { break };
         let due = Instant::now() + link.lock().delay;
         if count == 0 || sender.send((due, chunk[..count].to_vec())).is_err() {
             break;
@@ -335,6 +357,9 @@ fn write(mut to: TcpStream, link: &Link, direction: Direction, receiver: &Receiv
         thread::sleep(due.saturating_duration_since(Instant::now()));
         if !link.wait_until_open() {
             return;
+        }
+        if let Some(rate) = link.lock().rate.filter(|rate| *rate > 0) {
+            thread::sleep(Duration::from_secs_f64(bytes.len() as f64 / rate as f64));
         }
         let admitted = link.admit(direction, bytes.len());
         if to.write_all(&bytes[..admitted]).is_err() {

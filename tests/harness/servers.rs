@@ -108,6 +108,15 @@ jetstream { store_dir: "<dir>/store", domain: hub }
         Server::start(nats_launch(peers::venv().join("bin/nats-server")), configuration, temporary()?)
     }
 
+    /// Starts the one that Debian ships.
+    ///
+    /// # Errors
+    /// As [`StockHub::start`].
+    pub fn start_debian(configuration: &str) -> Result<Server> {
+        peers::require(Peer::DebianNatsServer)?;
+        Server::start(nats_launch(peers::debian_nats_server()), configuration, temporary()?)
+    }
+
     /// Starts it in a folder that outlives the guard.
     ///
     /// # Errors

@@ -1,9 +1,14 @@
 //! Official clients against the real binaries.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the suite waits for real processes; the product's clock is `server::clock`"
+)]
 
 mod async_nats_buckets;
 mod async_nats_client;
 mod backups;
 mod consumers;
+mod differential;
 mod like_stock;
 mod like_stock_batches;
 mod like_stock_origins;
@@ -14,3 +19,4 @@ mod rumqttc_client;
 mod scripts;
 mod timed_like_stock;
 mod tls;
+mod transcripts;

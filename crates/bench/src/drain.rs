@@ -2,6 +2,9 @@
 //!
 //! Ours pushes it with `forward`; a stock edge has it pulled by a `source` of the hub's stream. The rate is the hub's: from
 //! the time it gave its first message to that of its last, so that no dialling and no polling of ours is in it.
+//!
+//! The other two rows have both drained by the hub alike, by a source or a mirror. A mirror's messages keep their times, so what is
+//! measured there is when the first of them was seen at the hub, and the last.
 
 use std::thread;
 use std::time::Duration;
@@ -45,6 +48,67 @@ pub(crate) fn run(side: Side, scale: f64) -> Result<Outcome> {
         (Figure::Rate, (backlog - 1) as f64 / seconds),
         (Figure::Memory, after.rss as f64 / 1024.0),
     ]))
+}
+
+/// How a hub draws.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Draws {
+    /// A stream that sources the edge's.
+    Source,
+    /// A stream that is a mirror of the edge's.
+    Mirror,
+}
+
+/// The same, drawn by the hub whoever the edge is.
+pub(crate) fn pulled(side: Side, draws: Draws, scale: f64) -> Result<Outcome> {
+    let backlog = ((BACKLOG * scale) as u64).max(2);
+    let mut hub = StockHub::start(StockHub::PLAIN)?;
+    let origin = json!({ "name": jetstream::STREAM, "external": { "api": "$JS.bench.API", "deliver": "" } });
+    let config = match draws {
+        Draws::Source => json!({ "name": "FLEET", "storage": "file", "sources": [origin] }),
+        Draws::Mirror => json!({ "name": "FLEET", "storage": "file", "mirror": origin }),
+    };
+    Wire::connect(hub.address("nats"))?.request("$JS.API.STREAM.CREATE.FLEET", &config.to_string())?;
+    let leaf = hub.address("leaf");
+    hub.terminate()?;
+    let link = format!(
+        "leafnodes {{ remotes: [ {{ url: \"nats-leaf://{leaf}\" }} ] }}\n{}",
+        if side == Side::Ours { "uplink { reconnect { min: \"1s\", max: \"2s\" } }\n" } else { "" }
+    );
+    let edge = side.start_with(&link)?;
+    jetstream::create_stream(&edge, &["bench.>"])?;
+    jetstream::fill(&edge, backlog, SUBJECTS)?;
+    let before = Usage::of(&edge)?;
+    hub.restart()?;
+    let rate = seen_at(&hub, backlog)?;
+    let after = Usage::of(&edge)?;
+    Ok(Outcome::from([
+        (Figure::Cpu, (after.cpu - before.cpu) * 1e6 / backlog as f64),
+        (Figure::Rate, rate),
+        (Figure::Memory, after.rss as f64 / 1024.0),
+    ]))
+}
+
+/// Messages a second, from those that were seen first to the last.
+fn seen_at(hub: &Server, backlog: u64) -> Result<f64> {
+    let mut wire = Wire::connect(hub.address("nats"))?;
+    let begin = stopwatch::now();
+    let mut first = None;
+    loop {
+        let state = wire.request("$JS.API.STREAM.INFO.FLEET", "")?["state"].clone();
+        let there = state["messages"].as_u64().unwrap_or(0);
+        ensure!(there <= backlog, "more arrived than {backlog}: {state}");
+        if there > 0 {
+            let (seen, since) = *first.get_or_insert_with(|| (there, stopwatch::now()));
+            if there == backlog {
+                return Ok((backlog - seen) as f64 / since.elapsed().as_secs_f64());
+            }
+        }
+        if begin.elapsed() > PATIENCE {
+            bail!("of {backlog} messages only {there} arrived in {PATIENCE:?}");
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 fn configuration(side: Side, leaf: &str) -> String {

@@ -184,7 +184,7 @@ fn pull_all(wire: &mut Wire, count: u64) -> Result<()> {
 }
 
 /// Waits until the server has applied the last acknowledgement.
-fn expect_acknowledged(server: &Server, count: u64) -> Result<()> {
+pub(crate) fn expect_acknowledged(server: &Server, count: u64) -> Result<()> {
     let mut wire = Wire::connect(server.address("nats"))?;
     for _ in 0..2_000 {
         let info = wire.request(&format!("$JS.API.CONSUMER.INFO.{STREAM}.C"), "")?;

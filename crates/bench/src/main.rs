@@ -5,18 +5,23 @@
 //! A run from which the host of a virtual machine took cores is done again. Every run starts a fresh server on an empty store, so nothing is left over from the run before. Tables go to standard output,
 //! what is being done to standard error; nothing else is written.
 
+mod buckets;
 mod connections;
 mod drain;
 mod fan_out;
+mod fleet;
 mod jetstream;
+mod many_subjects;
 mod mqtt;
 mod outcome;
 mod publish;
+mod push;
 mod report;
 mod requests;
 mod ring;
 mod sessions;
 mod side;
+mod stall;
 mod stolen;
 mod stopwatch;
 mod stored;

@@ -28,6 +28,12 @@ pub(crate) enum Figure {
     Connack,
     /// Milliseconds until the first answer about the stream.
     StreamInfo,
+    /// The longest wait of a publish beside it, milliseconds.
+    Stall,
+    /// How long it took, milliseconds.
+    Took,
+    /// Percent of a core while nothing happens.
+    Idle,
 }
 
 /// The figures of one run.

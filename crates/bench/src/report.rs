@@ -102,13 +102,16 @@ fn single(reports: &[&Report]) -> String {
     text + "\n"
 }
 
-const SINGLE: [(Figure, &str); 6] = [
+const SINGLE: [(Figure, &str); 9] = [
     (Figure::Memory, "RSS, MB"),
     (Figure::MemoryEach, "RSS each, KB"),
     (Figure::Cpu, "CPU to open one, µs"),
     (Figure::Pong, "first PONG, ms"),
     (Figure::Connack, "first CONNACK, ms"),
     (Figure::StreamInfo, "first stream info, ms"),
+    (Figure::Stall, "longest wait of a publish beside it, ms"),
+    (Figure::Took, "it took, ms"),
+    (Figure::Idle, "CPU while idle, % of a core"),
 ];
 
 /// Two significant digits below ten, three below a thousand, then k and M.

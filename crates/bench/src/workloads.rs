@@ -3,12 +3,18 @@
 use anyhow::Result;
 
 use crate::connections::Speaks;
+use crate::drain::Draws;
 use crate::mqtt::Receiver;
 use crate::outcome::Outcome;
+use crate::push::Acknowledges;
 use crate::report::Table;
 use crate::side::Side;
+use crate::stall::Removal;
 use crate::stored::End;
-use crate::{connections, drain, fan_out, jetstream, mqtt, publish, requests, sessions, stored};
+use crate::{
+    buckets, connections, drain, fan_out, fleet, jetstream, many_subjects, mqtt, publish, push, requests, sessions,
+    stall, stored,
+};
 
 /// One row, or one for each peer.
 pub(crate) struct Workload {
@@ -37,7 +43,7 @@ const fn single(name: &'static str, sides: &'static [Side], run: fn(Side, f64) -
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const WORKLOADS: [Workload; 27] = [
+pub(crate) const WORKLOADS: [Workload; 37] = [
     work("publish only, 128 B", NATS, |side, scale| publish::run(side, 128, scale)),
     work("1 → 1, 16 B", NATS, |side, scale| fan_out::run(side, 1, 16, scale)),
     work("1 → 1, 128 B", NATS, |side, scale| fan_out::run(side, 1, 128, scale)),
@@ -51,12 +57,19 @@ pub(crate) const WORKLOADS: [Workload; 27] = [
     }),
     work("JetStream publish, file, 256 B, 1 in flight", DURABLE, |side, scale| jetstream::publish(side, 1, scale)),
     work("JetStream pull, 256 B, batch 100, explicit ack", NATS, jetstream::consume),
+    work("JetStream push, 256 B, explicit ack", NATS, |side, scale| push::run(side, Acknowledges::Explicitly, scale)),
+    work("JetStream ordered, 256 B", NATS, |side, scale| push::run(side, Acknowledges::Nothing, scale)),
+    work("bucket, put, 128 B, 10 k keys, history 5", DURABLE, buckets::put),
+    work("bucket, get, 128 B, 10 k keys, history 5", NATS, buckets::get),
+    work("1 M subjects, read 1,000 by a wildcard", NATS, many_subjects::run),
     work("MQTT QoS 0, 1 → 1, 128 B", MQTT, |side, scale| mqtt::run(side, 0, Receiver::Clean, scale)),
     work("MQTT QoS 1, 1 → 1, 128 B", MQTT, |side, scale| mqtt::run(side, 1, Receiver::Clean, scale)),
     work("MQTT QoS 1, 1 → 1 persistent session", MQTT, |side, scale| mqtt::run(side, 1, Receiver::Persistent, scale)),
     work("MQTT QoS 1, publish only", MQTT, |side, scale| mqtt::run(side, 1, Receiver::Nobody, scale)),
     work("MQTT QoS 1, publish into a stream", NATS, |side, scale| mqtt::run(side, 1, Receiver::Stream, scale)),
     work("backlog drain to a stock hub, 256 B", NATS, drain::run),
+    work("backlog drain by a stock hub's source, 256 B", NATS, |side, scale| drain::pulled(side, Draws::Source, scale)),
+    work("backlog drain by a stock hub's mirror, 256 B", NATS, |side, scale| drain::pulled(side, Draws::Mirror, scale)),
     single("idle, all listeners, store open", NATS, |side, _| connections::nobody(side)),
     single("idle NATS connection", NATS, |side, scale| connections::run(side, Speaks::Nats, scale)),
     single("idle MQTT connection", MQTT, |side, scale| connections::run(side, Speaks::Mqtt, scale)),
@@ -69,4 +82,7 @@ pub(crate) const WORKLOADS: [Workload; 27] = [
     single("1 M messages, 100 k subjects stored", NATS, stored::memory),
     single("start with 1 M messages after TERM", NATS, |side, scale| stored::start_up(side, End::Terminated, scale)),
     single("start with 1 M messages after kill -9", NATS, |side, scale| stored::start_up(side, End::Killed, scale)),
+    single("1,000 streams, 10,000 consumers", NATS, fleet::run),
+    single("purge of 1 M messages by a filter", NATS, |side, scale| stall::run(side, Removal::Purge, scale)),
+    single("delete of a stream with 1 M messages", NATS, |side, scale| stall::run(side, Removal::Delete, scale)),
 ];

@@ -12,7 +12,7 @@
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
 //! and API calls have a quarter more.
 
-use ::jetstream_api::{batch_answer, counter_ack, publish_ack, publish_refused};
+use ::jetstream_api::{Client, batch_answer, counter_ack, publish_ack, publish_refused};
 use jetstream::api_error;
 use jetstream::batching::BatchAnswer;
 use jetstream::command::{
@@ -27,6 +27,7 @@ use crate::account::{GLOBAL, Service, Target};
 use crate::advisories::Audited;
 use crate::broker::Broker;
 use crate::connection::Kind;
+use crate::credit::{Owed, Promises};
 use crate::effect::Effect;
 use crate::identity::{ConnectionId, Now};
 use crate::mqtt_client::is_for_sessions;
@@ -48,13 +49,11 @@ const COMMAND_BYTES: usize = 64;
 const MAX_SPARE: usize = 4;
 /// A batch that grew beyond this is not kept.
 const MAX_SPARE_BYTES: usize = 1024 * 1024;
-/// A consumer's credit returns when no more than this is pending at the connection it went to.
-const CREDIT_PENDING: usize = 64 * 1024;
 
 /// Commands that wait, and what the broker knows of streams and consumers.
 #[derive(Debug, Default)]
 pub(crate) struct StoreSide {
-    batch: Batch,
+    pub(crate) batch: Batch,
     spare: Vec<Batch>,
     /// Bytes of batches that were taken and are not back.
     in_flight: usize,
@@ -75,21 +74,9 @@ pub(crate) struct StoreSide {
     /// Clients that wait for room, by the time their patience ends: an MQTT client has more of it than others.
     waiters: std::collections::BTreeSet<(u64, ConnectionId)>,
     /// Bytes delivered and not credited back yet, and the connection that must drain first.
-    credits: Vec<Owed>,
-}
-
-/// Credit that returns when a connection has drained.
-#[derive(Clone, Copy, Debug)]
-struct Owed {
-    to: Recipient,
-    bytes: u32,
-    connection: Option<ConnectionId>,
-}
-
-impl Owed {
-    fn waits(&self, out: &Outbox) -> bool {
-        self.connection.is_some_and(|id| out.pending_bytes(id) > CREDIT_PENDING)
-    }
+    pub(crate) credits: Vec<Owed>,
+    /// What was given back to those behind links.
+    pub(crate) promises: Promises,
 }
 
 /// What [`Broker::capture`] found.
@@ -109,7 +96,9 @@ pub(crate) enum Asked {
     /// A message is wanted as it is.
     Direct { stream: Box<str>, headers: bool, reply: Box<[u8]> },
     /// A snapshot is wanted.
-    Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]> },
+    Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]>, client: Box<Client> },
+    /// A restore is wanted.
+    Restore { reply: Box<[u8]>, client: Box<Client> },
     /// The shell, which has seen the answer.
     Shell,
 }
@@ -234,7 +223,7 @@ impl Broker {
     /// Would [`Broker::take_batch`] give something?
     #[must_use]
     pub fn has_batch(&self, out: &Outbox) -> bool {
-        let may_return = |owed: &Owed| !owed.waits(out);
+        let may_return = |owed: &Owed| !owed.waits(out, &self.store.promises);
         !self.store.batch.commands.is_empty() || self.store.credits.iter().any(may_return)
     }
 
@@ -262,6 +251,7 @@ impl Broker {
 
     /// The store thread finished a turn: answers and deliveries leave now. Empties `turn`.
     pub fn committed(&mut self, now: Now, turn: &mut Turn, out: &mut Outbox) {
+        self.store.promises.turned();
         self.origins.note_time(now);
         // First what exists: who is told of a stream may publish to it in the next moment.
         let mut answered = Vec::new();
@@ -587,7 +577,15 @@ impl Broker {
                 self.store.templates.insert(id, filters);
             }
             Event::TemplateDown { id } => self.template_down(id),
-            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source, is_acknowledged } => {
+            Event::ConsumerUp {
+                consumer,
+                stream,
+                name,
+                deliver_subject,
+                deliver_group,
+                is_source,
+                is_acknowledged,
+            } => {
                 self.consumer_down(consumer);
                 if is_source {
                     self.pullers.up(consumer);
@@ -602,7 +600,7 @@ impl Broker {
                 }
                 self.store.consumers.insert(consumer, ConsumerRow { stream, name, filters });
                 if let Some(subject) = deliver_subject {
-                    self.watch_audience(consumer, &subject);
+                    self.watch_audience(consumer, &subject, &deliver_group);
                 }
             }
             Event::ConsumerDown { consumer } => self.consumer_down(consumer),
@@ -675,10 +673,15 @@ impl Broker {
             tail: Some(delivery.tail.of(arena)),
             ..Message::new(to, body_of(delivery).of(arena))
         };
+        if let Some(to @ Recipient::Consumer(consumer)) = delivery.from
+            && self.pullers.is_withheld(consumer, message.reply)
+        {
+            return self.owe_credit(to, delivery.cost(), None);
+        }
         let published = self.publish(now, Origin::server(GLOBAL), &message, out);
         let Some(recipient) = delivery.from else { return };
-        if published.reached == 0
-            && let Recipient::Consumer(consumer) = recipient
+        if let Recipient::Consumer(consumer) = recipient
+            && (self.withhold(consumer, message.reply) || published.reached == 0)
         {
             let reply = message.reply;
             self.store.push(|batch| Command::Unreachable { consumer, inbox: batch.add(to), reply: batch.add(reply) });
@@ -686,26 +689,6 @@ impl Broker {
         let connection =
             published.last.and_then(|slot| self.connections.at(slot as usize)).map(|connection| connection.id);
         self.owe_credit(recipient, delivery.cost(), connection);
-    }
-
-    /// Notes bytes that are credited back once `connection` has drained.
-    pub(crate) fn owe_credit(&mut self, to: Recipient, bytes: u32, connection: Option<ConnectionId>) {
-        let same = |owed: &&mut Owed| owed.to == to && owed.connection == connection;
-        match self.store.credits.iter_mut().rev().take(8).find(same) {
-            Some(owed) => owed.bytes = owed.bytes.saturating_add(bytes),
-            None => self.store.credits.push(Owed { to, bytes, connection }),
-        }
-    }
-
-    fn return_credits(&mut self, out: &Outbox) {
-        let StoreSide { credits, batch, .. } = &mut self.store;
-        credits.retain(|owed| {
-            let waits = owed.waits(out);
-            if !waits {
-                batch.commands.push(Command::Credit { to: owed.to, bytes: owed.bytes });
-            }
-            waits
-        });
     }
 }
 

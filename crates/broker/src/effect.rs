@@ -85,6 +85,17 @@ pub enum Notice {
         /// Which link.
         id: ConnectionId,
     },
+    /// A message for a hub's source or mirror is larger than the hub takes: it is not sent, and nothing behind it.
+    TooLarge {
+        /// Which link.
+        id: ConnectionId,
+        /// The message's `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.…`.
+        ack_subject: Box<[u8]>,
+        /// Bytes of headers and body.
+        size: usize,
+        /// How many the hub takes.
+        largest: usize,
+    },
     /// A message for an internal subscription.
     Message {
         /// The number it was made with.

@@ -11,6 +11,7 @@ pub mod broker;
 mod capture;
 mod connect;
 mod connection;
+mod credit;
 mod effect;
 mod identity;
 mod jetstream_api;

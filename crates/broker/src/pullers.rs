@@ -5,6 +5,9 @@
 //! subject, `$JSC.R.<x>`, which the hub announces when the link is back. The error "API level too high" on that subject makes it repeat the
 //! request at once, on a lower level.
 //!
+//! A message larger than the hub takes never passes: the hub would cut the link for it, again and again (a stock edge's link does flap so). It stays here,
+//! with everything behind it, and the owner is told; it is tried again every few seconds, and goes once the hub takes more, or when it is gone.
+//!
 //! The reply subject does not say whom was asked, and all gateways of an account hear of it. So it is answered only while a consumer of ours
 //! has lost its hub, no more often than there are such, only when it came with what a hub announces as the link comes up, and when no request with
 //! it follows. The price of answering another gateway's is one consumer without the newest features until it is next made.
@@ -17,6 +20,7 @@ use jetstream::identity::ConsumerId;
 
 use crate::account::GLOBAL;
 use crate::broker::Broker;
+use crate::effect::Notice;
 use crate::identity::{ConnectionId, Now};
 use crate::outbox::Outbox;
 use crate::routing::{Message, Origin};
@@ -40,6 +44,19 @@ pub(crate) struct Pullers {
     waiting: BTreeMap<(ConnectionId, Box<[u8]>), u64>,
     /// Answers since the link came up, by link.
     answered: BTreeMap<ConnectionId, usize>,
+    /// The message that was just not sent over a link, which its hub would have cut for it.
+    too_large: Option<TooLarge>,
+    /// Consumers with such a message, and the number it was sent under: what comes behind it would be a gap at the hub.
+    withheld: BTreeMap<ConsumerId, u64>,
+}
+
+/// A message that a hub does not take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TooLarge {
+    pub(crate) link: ConnectionId,
+    /// Bytes of headers and body, and how many the hub takes.
+    pub(crate) size: usize,
+    pub(crate) largest: usize,
 }
 
 impl Pullers {
@@ -52,6 +69,30 @@ impl Pullers {
     pub(crate) fn down(&mut self, consumer: ConsumerId) {
         self.consumers.remove(&consumer);
         self.heard.remove(&consumer);
+        self.withheld.remove(&consumer);
+    }
+
+    /// A consumer's message is too large for a hub.
+    pub(crate) fn too_large(&mut self, found: TooLarge) {
+        self.too_large = Some(found);
+    }
+
+    /// Was the message of this consumer that was just delivered too large for a hub that sources? Then none that was numbered behind it goes.
+    pub(crate) fn withhold(&mut self, consumer: ConsumerId, ack_subject: &[u8]) -> Option<TooLarge> {
+        let found = self.too_large.take()?;
+        let number = consumer_sequence(ack_subject).filter(|_| self.consumers.contains(&consumer))?;
+        self.withheld.insert(consumer, number);
+        Some(found)
+    }
+
+    /// A message that did not go lies before this one. What is numbered as that one was, or lower, is a new attempt.
+    pub(crate) fn is_withheld(&mut self, consumer: ConsumerId, ack_subject: &[u8]) -> bool {
+        let Some(number) = self.withheld.get(&consumer) else { return false };
+        let is_behind = consumer_sequence(ack_subject).is_some_and(|behind| behind > *number);
+        if !is_behind {
+            self.withheld.remove(&consumer);
+        }
+        is_behind
     }
 
     /// Somebody listens to a consumer, or nobody does any more.
@@ -113,6 +154,14 @@ impl Pullers {
 }
 
 impl Broker {
+    /// Was the message that a consumer just sent with this ack subject too large for its hub? The owner is told.
+    pub(crate) fn withhold(&mut self, consumer: ConsumerId, ack_subject: &[u8]) -> bool {
+        let found = self.pullers.withhold(consumer, ack_subject);
+        let Some(TooLarge { link: id, size, largest }) = found else { return false };
+        self.notices.push_back(Notice::TooLarge { id, ack_subject: ack_subject.into(), size, largest });
+        true
+    }
+
     /// Answers the requests of hubs that were lost.
     pub(crate) fn tick_pullers(&mut self, now: Now, out: &mut Outbox) {
         let may = self.settings.leafnodes.as_ref().is_some_and(|settings| settings.answer_lost_requests);
@@ -125,6 +174,11 @@ impl Broker {
             self.publish(now, Origin::server(GLOBAL), &Message::new(&reply, &json), out);
         }
     }
+}
+
+/// `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<consumer sequence>.…`, as we send it.
+fn consumer_sequence(ack_subject: &[u8]) -> Option<u64> {
+    std::str::from_utf8(ack_subject.split(|byte| *byte == b'.').nth(6)?).ok()?.parse().ok()
 }
 
 #[cfg(test)]

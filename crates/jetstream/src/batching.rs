@@ -88,7 +88,7 @@ pub(crate) struct Batches {
     pub(crate) are_allowed: bool,
     atomic: Open<Atomic>,
     fast: Open<Fast>,
-    /// Bytes of messages that wait for a commit.
+    /// Memory of messages that wait for a commit, bytes.
     staged_bytes: usize,
     /// Atomic ones that were given up and nobody was told of yet.
     abandoned: Vec<(StreamId, Box<[u8]>, Abandoned)>,
@@ -144,7 +144,7 @@ impl Batches {
         let has_atomic = atomic.drop_where(|stream, id, batch| {
             let is_over = batch.deadline <= now;
             if is_over {
-                *staged_bytes -= batch.bytes();
+                *staged_bytes -= batch.held();
                 abandoned.push((stream, id.into(), Abandoned::Timeout));
             }
             is_over
@@ -163,7 +163,7 @@ impl Batches {
         let Batches { atomic, fast, staged_bytes, .. } = self;
         if !keeps_atomic {
             atomic.drop_where(|of, _, batch| {
-                *staged_bytes -= if of == stream { batch.bytes() } else { 0 };
+                *staged_bytes -= if of == stream { batch.held() } else { 0 };
                 of == stream
             });
         }

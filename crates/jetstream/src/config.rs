@@ -367,6 +367,12 @@ pub enum PriorityPolicy {
 }
 
 impl ConsumerConfig {
+    /// Another server made it for a stream of its own that sources or mirrors this one.
+    #[must_use]
+    pub fn is_source(&self) -> bool {
+        self.direct || self.sourcing
+    }
+
     /// A durable pull consumer with the API's defaults; ephemeral, and named by the server, if the name is empty.
     #[must_use]
     pub fn named(name: &str) -> ConsumerConfig {

@@ -192,6 +192,11 @@ impl Consumer {
         self.recount.get_or_insert(AgeMillis(0));
     }
 
+    /// What is left has to be counted anew, when it is next looked at and was not counted just now.
+    pub(crate) fn recount_later(&mut self) {
+        self.recount.get_or_insert(AgeMillis(self.delivering.recounted.0 + RECOUNTED_EVERY_MILLIS));
+    }
+
     /// Counts what is left, if that is uncertain and was not done just now.
     pub(crate) fn recount(&mut self, store: &mut dyn Store, stream: &Stream, now: Now) -> Result<(), StoreError> {
         if self.recount.is_some_and(|at| at <= now.age) { self.recount_now(store, stream, now) } else { Ok(()) }
@@ -239,10 +244,7 @@ impl Consumer {
         };
         match counted {
             Some(messages) => self.count_taken(messages),
-            None => {
-                let earliest = AgeMillis(self.delivering.recounted.0 + RECOUNTED_EVERY_MILLIS);
-                self.recount.get_or_insert(earliest);
-            }
+            None => self.recount_later(),
         }
     }
 
@@ -260,7 +262,7 @@ impl Consumer {
 
     /// A delivery reached nobody: the message is as good as not sent. `false`: it was sent again since, or is acknowledged.
     pub(crate) fn give_back(&mut self, place: &AckPlace, now: Now) -> bool {
-        if self.config.direct {
+        if self.config.is_source() {
             return self.take_back(place);
         }
         if self.config.ack_policy != AckPolicy::None {
@@ -434,7 +436,7 @@ pub(crate) fn config_key(key: &[u8]) -> Option<ConsumerId> {
     }
 }
 
-fn before(sequence: Sequence) -> Sequence {
+pub(crate) fn before(sequence: Sequence) -> Sequence {
     Sequence(sequence.0.saturating_sub(1))
 }
 

@@ -3,9 +3,9 @@
 use crate::ack_subject::AckPlace;
 use crate::api_error;
 use crate::command::{Ack, Deliveries, Outcome, Pull, PullGroup, Span};
-use crate::config::AckPolicy;
+use crate::config::{AckPolicy, Retention};
 use crate::consumer::Consumer;
-use crate::delivery::{CREDIT, Stop, Waiting, send_status};
+use crate::delivery::{CREDIT, FIRST_CREDIT, Stop, Waiting, send_status};
 use crate::flat_json::{self, Value};
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence};
 use crate::jetstream::{Context, JetStream, Timer};
@@ -13,6 +13,8 @@ use crate::sources::{KEPT_NS, base_name};
 use crate::store::{Store, StoreError};
 use crate::stream::Stream;
 
+/// What could not be sent to a hub is tried again after so long.
+const TRY_AGAIN_MILLIS: u64 = 5_000;
 /// Requests waiting at a consumer, whatever its configuration says.
 const MOST_WAITING: i64 = 1 << 16;
 /// Memory of all waiting requests together, bytes: some 50,000 of usual clients.
@@ -120,6 +122,10 @@ impl JetStream {
             consumer.delivering.last_active = now.age;
             if is_there {
                 consumer.delivering.waiting.push_back(Waiting::for_push(push, now));
+                consumer.delivering.was_bound = true;
+                if consumer.config.is_source() {
+                    consumer.delivering.credit = FIRST_CREDIT;
+                }
                 consumer.say_where_it_stands(turn.deliveries);
             } else {
                 consumer.delivering.unbind();
@@ -166,8 +172,13 @@ impl JetStream {
         consumer.delivering.waiting.retain(|waiting| waiting.is_push || *waiting.inbox != *inbox);
         consumer.unpin_unreachable(inbox);
         if AckPlace::parse(reply).is_some_and(|place| consumer.give_back(&place, now)) {
+            if consumer.config.is_source() {
+                // What comes behind it would be a gap there. Whoever listens anew gets it at once.
+                consumer.delivering.not_before = Some(AgeMillis(now.age.0 + TRY_AGAIN_MILLIS));
+            }
             self.list_dirty(id, now);
             self.serve_soon(id);
+            self.schedule(id);
         }
         Outcome::Done
     }
@@ -198,6 +209,8 @@ impl JetStream {
             let stop = consumer.deliver(turn.store, stream, &mut self.buffer, turn.now, turn.deliveries)?;
             match stop {
                 Stop::NothingToSend => consumer.end_one_shots(turn.deliveries),
+                // While it is paused there is nothing for who does not wait.
+                Stop::NotYet if consumer.config.pause_until.is_some() => consumer.end_one_shots(turn.deliveries),
                 Stop::NobodyWaits | Stop::NoCredit | Stop::NotYet => {}
                 Stop::Fetching => self.serve_soon(id),
                 Stop::TurnIsFull => {
@@ -217,7 +230,7 @@ impl JetStream {
     pub(crate) fn list_dirty(&mut self, id: ConsumerId, now: Now) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         // What a source or mirror is sent leaves when it is on disk that it was: numbers are never given twice.
-        self.sync |= consumer.dirty && consumer.is_stored() && consumer.config.direct;
+        self.sync |= consumer.dirty && consumer.is_stored() && consumer.config.is_source();
         if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {
             consumer.delivering.listed = true;
             self.dirty.push(id);
@@ -377,7 +390,10 @@ impl Consumer {
     /// When it is removed if nobody uses it. While messages are outstanding somebody may be working on them, so the threshold counts from when
     /// the last of them was due.
     fn inactive_at(&self) -> Option<AgeMillis> {
-        let kept = if base_name(&self.config).is_some() { KEPT_NS } else { 0 };
+        // What a hub was sent and has not confirmed, and what an interest stream stores for it, is for its next consumer.
+        let is_missed = self.held.len() > 0 || self.retention == Retention::Interest;
+        let is_expected = base_name(&self.config).is_some() || (self.config.is_source() && is_missed);
+        let kept = if is_expected { KEPT_NS } else { 0 };
         let threshold = self.config.inactive_threshold_ns.max(kept);
         let longest = self.config.backoff_ns.iter().max().unwrap_or(&self.config.ack_wait_ns);
         let work = if self.pending.len() > 0 { *longest } else { 0 };

@@ -19,6 +19,8 @@ use crate::stream::Stream;
 
 /// Bytes on their way to one consumer's subscribers, until their connections have drained.
 pub(crate) const CREDIT: i64 = 256 << 10;
+/// What a hub's consumer begins with: many of them may share a slow link, and a fast one soon gives more.
+pub(crate) const FIRST_CREDIT: i64 = CREDIT / 8;
 /// One look into the store.
 const SLICE: usize = 64 << 10;
 /// Deliveries of one turn, all consumers together; what is left goes in the next.
@@ -157,6 +159,8 @@ pub(crate) struct Delivering {
     pub(crate) not_before: Option<AgeMillis>,
     /// It was read from the store, and nobody has listened since.
     pub(crate) was_stored: bool,
+    /// Somebody has listened to it since.
+    pub(crate) was_bound: bool,
     /// The client that gets everything.
     pub(crate) pin: Option<Box<Pin>>,
     /// Pins given so far.
@@ -185,6 +189,7 @@ impl Delivering {
             told_stalled: false,
             not_before: None,
             was_stored: false,
+            was_bound: false,
             pin: None,
             pins: 0,
             declined: false,
@@ -203,6 +208,7 @@ impl Delivering {
         self.waiting.clear();
         self.replayed = None;
         self.told_stalled = false;
+        self.not_before = None;
         self.credit = CREDIT;
         if let Some(pushing) = &mut self.pushing {
             pushing.forget();
@@ -338,7 +344,7 @@ impl Consumer {
             return Ok(());
         };
         buffer.clear();
-        if !undamaged(store, self.stream, sequence, buffer)? {
+        if stream.owed.contains(sequence) || !undamaged(store, self.stream, sequence, buffer)? {
             self.recount_soon();
             return Ok(());
         }
@@ -373,6 +379,10 @@ impl Consumer {
             Read::Ready { next } => {
                 self.delivering.fetching = None;
                 for message in buffer.iter() {
+                    if !stream.owed.is_empty() && stream.owed.contains(message.sequence) {
+                        self.count_taken(1);
+                        continue;
+                    }
                     if self.room() == 0
                         || self.must_wait(&message, now)
                         || !self.deliver_new(stream, &message, now, deliveries)
@@ -484,7 +494,7 @@ impl Consumer {
         place.write(&mut deliveries.arena);
         let reply = span(start, deliveries.arena.len());
         deliveries.arena.push(b' ');
-        let mut headers = if self.config.direct { no_control(message.headers) } else { message.headers.into() };
+        let mut headers = if self.config.is_source() { no_control(message.headers) } else { message.headers.into() };
         if policy == PriorityPolicy::PinnedClient
             && let Some(pin) = self.delivering.pin.as_deref()
         {

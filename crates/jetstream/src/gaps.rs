@@ -53,6 +53,8 @@ impl JetStream {
     pub(crate) fn forwarded(&mut self, turn: &mut Context<'_>, told: &Forwarded) -> Result<Outcome, StoreError> {
         let Some(stream) = self.streams.get_mut(&told.stream) else { return Ok(Outcome::Done) };
         stream.forwarded = *told;
+        self.debts_confirmed(told.stream);
+        let Some(stream) = self.streams.get_mut(&told.stream) else { return Ok(Outcome::Done) };
         if self.gaps.as_ref().is_none_or(|gaps| gaps.name == stream.config.name) {
             return Ok(Outcome::Done);
         }

@@ -16,6 +16,7 @@ use crate::consumer::Consumer;
 use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::message_id::IdKey;
+use crate::owed::Debts;
 use crate::purging::Purging;
 use crate::queue::Queues;
 use crate::record::{Reader, put};
@@ -168,6 +169,8 @@ pub struct JetStream {
     pub(crate) books: Vec<StreamId>,
     /// Those that are to be saved with the next commit.
     pub(crate) unsaved_books: Vec<StreamId>,
+    /// What waits for hubs before it goes.
+    pub(crate) debts: Debts,
     /// Streams whose positions in their origins are to be saved with the next commit.
     pub(crate) unsaved_places: Vec<StreamId>,
     pub(crate) batches: Batches,
@@ -227,6 +230,7 @@ impl JetStream {
             gaps: None,
             books: Vec::new(),
             unsaved_books: Vec::new(),
+            debts: Debts::default(),
             unsaved_places: Vec::new(),
             batches: Batches::default(),
             full: false,
@@ -243,6 +247,7 @@ impl JetStream {
         jetstream.find_forgotten(store)?;
         jetstream.load_consumers(store, now, &mut events)?;
         jetstream.load_sweeps(store)?;
+        jetstream.load_owed(store)?;
         jetstream.load_trims(store)?;
         jetstream.queues = Queues::load(store)?;
         Ok((jetstream, events))
@@ -370,6 +375,7 @@ impl JetStream {
         self.continue_trim(turn)?;
         self.forget(turn)?;
         self.sweep(turn)?;
+        self.remove_confirmed(turn)?;
         for stream in std::mem::take(&mut self.touched) {
             self.settle(turn, stream)?;
         }
@@ -399,6 +405,7 @@ impl JetStream {
     pub fn before_commit(&mut self, store: &mut dyn Store, now: Now) -> Result<(), StoreError> {
         self.save_consumers(store)?;
         self.save_books(store)?;
+        self.save_owed(store)?;
         self.save_places(store)?;
         self.queues.save(store)?;
         self.clock.save(store, now)
@@ -476,6 +483,7 @@ impl JetStream {
         let mut more = self.act_in_time(turn, id)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.touched = false;
+        let owes = stream.owed.is_changed();
         let unfinished = std::mem::take(&mut stream.unfinished);
         more |= stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
         more |= stream.end_messages(turn.store, turn.now, &mut self.removed)?;
@@ -490,6 +498,9 @@ impl JetStream {
         }
         unfinished.into_iter().for_each(|excess| self.trim_later(id, excess));
         self.count_bytes(turn.store, id);
+        if owes {
+            self.owed_changed(turn, id);
+        }
         if more {
             self.again = true;
             self.touch(id);

@@ -45,6 +45,7 @@ mod message_id;
 mod message_ttl;
 mod number;
 pub mod origin;
+mod owed;
 mod own_messages;
 mod pending;
 mod priority;
@@ -83,11 +84,15 @@ mod batch_properties;
 #[cfg(test)]
 mod ledger_properties;
 #[cfg(test)]
+mod owed_properties;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod queue_properties;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod stream_model;
 #[cfg(test)]
 mod stream_properties;
 #[cfg(test)]

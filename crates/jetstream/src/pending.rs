@@ -248,6 +248,18 @@ impl Pending {
         before - self.count
     }
 
+    /// Everything from here on is not outstanding any more.
+    pub(crate) fn remove_from(&mut self, sequence: Sequence) {
+        let mut gone = Vec::new();
+        for (number, chunk) in self.chunks.range(sequence.0 / CHUNK..) {
+            let live = chunk.entries.iter().filter(|entry| entry.deliveries > 0);
+            gone.extend(live.map(|entry| Sequence(number * CHUNK + u64::from(entry.offset))));
+        }
+        for gone in gone.into_iter().filter(|gone| *gone >= sequence) {
+            self.remove(gone);
+        }
+    }
+
     fn drop_chunk(&mut self, number: u64) {
         let Some(mut chunk) = self.chunks.remove(&number) else { return };
         if chunk.stored {

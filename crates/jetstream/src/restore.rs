@@ -268,6 +268,11 @@ impl JetStream {
         *(if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes }) += size;
         if let Some(millis) = lives {
             restoring.stream.ends_after(turn.store, turn.now, sequence, millis - since_millis)?;
+        } else if let Some(value) = wanted.time_to_live.filter(|value| value.eq_ignore_ascii_case(b"never")) {
+            restoring.stream.lives(turn.store, turn.now, sequence, value)?;
+        }
+        if wanted.is_scheduling {
+            restoring.stream.plan_again(turn.store, turn.now, (subject, headers), sequence)?;
         }
         Ok(Ok(()))
     }
@@ -314,8 +319,7 @@ impl JetStream {
                 return Ok(Err(failed(text)));
             }
         }
-        let per_subject = self.streams.get(&id).map_or(-1, |stream| stream.config.max_messages_per_subject);
-        if per_subject > 0 {
+        if self.streams.get(&id).is_some_and(|stream| stream.config.max_messages_per_subject > 0) {
             self.trim_all_subjects(turn, id)?;
         }
         self.touch(id);

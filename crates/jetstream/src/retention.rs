@@ -5,7 +5,7 @@
 //! are applied, looked at together, and removed in the transaction that also stores the acknowledgements: a crash leaves both or neither.
 //!
 //! Not here: interest that is lost without an acknowledgement ([`crate::sweep`]), which consumers a work queue allows ([`crate::retention_check`]), and
-//! limits, which hold beside all this.
+//! limits, which hold beside all this. Of a stream that is forwarded nothing goes that the hub has not confirmed ([`crate::owed`]).
 
 use crate::config::{AckPolicy, ConsumerConfig, Retention};
 use crate::consumer::Consumer;
@@ -72,7 +72,7 @@ impl Consumer {
     /// A hub that sources this stream, and acknowledges nothing by itself: its answers to flow control say what it has.
     fn confirms_by_flow(&self) -> bool {
         let flow_control = self.config.push.as_ref().is_some_and(|push| push.flow_control);
-        self.config.ack_policy == AckPolicy::None && flow_control && (self.config.direct || self.config.sourcing)
+        self.config.ack_policy == AckPolicy::None && flow_control && self.config.is_source()
     }
 
     /// The receiver has everything up to a message: what it said, else the last one sent before it was asked.
@@ -124,8 +124,13 @@ impl Consumer {
 }
 
 impl Stream {
-    /// An interest stream without a consumer for this subject: the message need not be stored.
+    /// An interest stream without a consumer for this subject: the message need not be stored, unless it is to be forwarded.
     pub(crate) fn has_no_interest(&self, subject: &[u8]) -> bool {
+        !self.is_forwarded && self.is_unwanted(subject)
+    }
+
+    /// An interest stream without a consumer for this subject.
+    pub(crate) fn is_unwanted(&self, subject: &[u8]) -> bool {
         if self.config.retention != Retention::Interest {
             return false;
         }
@@ -161,7 +166,7 @@ impl JetStream {
         released.sort_unstable();
         let mut run: Option<(StreamId, Sequence, Sequence)> = None;
         for (stream, sequence, by) in released.drain(..) {
-            if self.is_needed(turn.store, stream, sequence, by)? {
+            if self.is_needed(turn.store, stream, sequence, by)? || self.owe(turn, stream, sequence) {
                 continue;
             }
             match &mut run {

@@ -43,7 +43,7 @@ pub(crate) fn check(config: &ConsumerConfig, retention: Retention) -> Result<(),
 impl JetStream {
     /// May a work queue have this consumer beside the others?
     pub(crate) fn may_join(&self, stream: &Stream, config: &ConsumerConfig) -> Result<(), ApiError> {
-        if stream.config.retention != Retention::WorkQueue || is_source(config) {
+        if stream.config.retention != Retention::WorkQueue || config.is_source() {
             return Ok(());
         }
         if !matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::FlowControl) {
@@ -84,10 +84,6 @@ impl JetStream {
     ) -> impl Iterator<Item = &'a ConsumerConfig> + 'a {
         let others = stream.consumers.values().filter(move |id| Some(**id) != but);
         let configs = others.filter_map(|id| self.consumers.get(id)).map(|consumer| &consumer.config);
-        configs.filter(|config| !is_source(config))
+        configs.filter(|config| !config.is_source())
     }
-}
-
-fn is_source(config: &ConsumerConfig) -> bool {
-    config.direct || config.sourcing
 }

@@ -3,17 +3,18 @@
 //! That server calls its consumer the same each time it asks. Ours gets a suffix, as stock's: two hubs may choose one name. Promises: a new
 //! request of the same requester ends its earlier consumer, and begins where it says; where such a consumer stands is on disk before what it
 //! sent leaves (see [`JetStream::list_dirty`]), so that it goes on after a restart of either side; one that is resumed first says how far it
-//! has come, so that a requester who knows otherwise asks anew instead of waiting. Nobody sees it in lists, it takes no consumer's place.
+//! has come, so that a requester who knows otherwise asks anew instead of waiting. Nobody sees it in lists, it takes no consumer's place; on a
+//! stream whose messages leave by acknowledgement it is durable, and seen.
 
 use std::borrow::Cow;
 
 use crate::ack_subject::AckPlace;
 use crate::api_error;
 use crate::command::{Answer, ConsumerAction, Deliveries};
-use crate::config::{ConsumerConfig, Retention};
-use crate::consumer::Consumer;
+use crate::config::{ConsumerConfig, DeliverPolicy, Retention};
+use crate::consumer::{Consumer, before};
 use crate::delivery::{heartbeat, send_status};
-use crate::identity::{ConsumerId, StreamId, Timestamp};
+use crate::identity::{ConsumerId, Sequence, StreamId, Timestamp};
 use crate::jetstream::{Context, JetStream};
 use crate::stream::Stream;
 use crate::stream_requests::Answered;
@@ -51,8 +52,14 @@ impl JetStream {
         let mut answer = self.create_consumer(turn, stream, &config, action)?;
         if let Ok(Answer::Consumer(info)) = &mut answer {
             info.stream_identity = own;
-            for earlier in self.earlier_of(stream, info.id, &info.config) {
+            let start = start_of(&info.config);
+            for earlier in self.earlier_of(stream, info.id, &info.config, start) {
                 self.compare_start(earlier, info.id);
+                // Who begins there has what lies before.
+                if let Some(consumer) = self.consumers.get_mut(&earlier) {
+                    consumer.finish_up_to(before(start.min(consumer.next)));
+                }
+                self.collect_finished(turn.store, earlier)?;
                 self.remove_consumer(turn, earlier)?;
             }
         }
@@ -60,13 +67,16 @@ impl JetStream {
     }
 
     /// Consumers of the same requester, which does not know them any more.
-    fn earlier_of(&self, stream: &str, id: ConsumerId, config: &ConsumerConfig) -> Vec<ConsumerId> {
-        let Some(base) = base_name(config) else { return Vec::new() };
+    fn earlier_of(&self, stream: &str, id: ConsumerId, config: &ConsumerConfig, start: Sequence) -> Vec<ConsumerId> {
+        let requester = requester(config);
         let same = |other: &&ConsumerId| {
-            let other = self.consumers.get(other).map(|consumer| &consumer.config);
-            other.is_some_and(|other| base_name(other) == Some(base) && other.metadata == config.metadata)
+            let other = self.consumers.get(other).filter(|other| other.config.is_source());
+            other.is_some_and(|other| match requester {
+                Some(_) => self::requester(&other.config) == requester && other.config.metadata == config.metadata,
+                None => other.may_have_been(config, start),
+            })
         };
-        let others = self.stream_named(stream).into_iter().flat_map(|stream| &stream.hubs);
+        let others = self.stream_named(stream).into_iter().flat_map(|stream| stream.consumers.values());
         others.filter(|other| **other != id).filter(same).copied().collect()
     }
 
@@ -90,6 +100,12 @@ impl JetStream {
         found.next().copied().filter(|_| found.next().is_none())
     }
 
+    /// Consumers that a stream's limit counts: all but those of sources.
+    pub(crate) fn counted_consumers(&self, stream: &Stream) -> u64 {
+        let consumers = stream.consumers.values().filter_map(|id| self.consumers.get(id));
+        consumers.filter(|consumer| !consumer.config.is_source()).count() as u64
+    }
+
     /// What tells this instance of a stream from one that is made again under its name.
     pub(crate) fn stream_identity(&self, stream: StreamId, created: Timestamp) -> Box<str> {
         let mut input = stream.0.to_be_bytes().to_vec();
@@ -104,10 +120,28 @@ impl JetStream {
 }
 
 impl Consumer {
+    /// A hub before 2.14 calls its consumers nothing. One that nobody listens to any more, of the same kind and filters, that was sent up to where the new
+    /// one begins or beyond, and was not confirmed further, was its earlier one.
+    fn may_have_been(&self, config: &ConsumerConfig, start: Sequence) -> bool {
+        let kind = |config: &ConsumerConfig| {
+            let subject = config.push.as_ref().and_then(|push| push.subject.rsplit_once('.'));
+            subject.map(|(kind, _)| kind.to_owned())
+        };
+        let unconfirmed = self.held.first().map_or(self.next, |(sequence, _)| sequence);
+        let delivering = &self.delivering;
+        let is_left = !delivering.is_bound() && (delivering.was_bound || delivering.was_stored);
+        let is_possible = start <= self.next && (self.retention == Retention::Limits || unconfirmed <= start);
+        requester(&self.config).is_none()
+            && is_left
+            && is_possible
+            && self.config.filters == config.filters
+            && kind(&self.config) == kind(config)
+    }
+
     /// A source or mirror that comes back is told at once how far it was sent: one that has got less, or more, asks anew.
     pub(crate) fn say_where_it_stands(&mut self, deliveries: &mut Deliveries) {
         let was_stored = std::mem::take(&mut self.delivering.was_stored);
-        let Some(waiting) = self.delivering.waiting.front().filter(|_| self.config.direct) else { return };
+        let Some(waiting) = self.delivering.waiting.front().filter(|_| self.config.is_source()) else { return };
         if self.delivered > 0 {
             send_status(deliveries, &waiting.inbox, &heartbeat(self.delivered, self.next, ""));
         } else if was_stored {
@@ -125,9 +159,19 @@ impl Consumer {
         }
         self.delivered = place.consumer_sequence - 1;
         self.next = place.sequence;
+        self.pending.remove_from(place.sequence);
+        self.held.remove_from(place.sequence);
         self.dirty = true;
         self.recount_soon();
         true
+    }
+}
+
+/// Where a consumer begins, as far as it says so by a sequence.
+fn start_of(config: &ConsumerConfig) -> Sequence {
+    match config.deliver_policy {
+        DeliverPolicy::FromSequence(sequence) => sequence,
+        _ => Sequence(1),
     }
 }
 
@@ -136,6 +180,11 @@ pub(crate) fn base_name(config: &ConsumerConfig) -> Option<&str> {
     let (base, suffix) = config.name.rsplit_once(if config.sourcing { '-' } else { '_' })?;
     let is_known = config.sourcing || base.starts_with("JS_SRC_") || base.starts_with("JS_MIRROR_");
     (config.direct && suffix.len() == NAME && is_known).then_some(base)
+}
+
+/// Who asks: the same name each time, whether its consumer is durable or not. `None`: it does not say.
+fn requester(config: &ConsumerConfig) -> Option<&str> {
+    base_name(config).or_else(|| (config.sourcing && config.durable).then_some(&*config.name))
 }
 
 /// Headers without a status line that a source or mirror would take for a server's word: it would never get beyond that message.

@@ -529,6 +529,8 @@ pub mod record_space {
     pub const SCHEDULE: u8 = b'd';
     /// Ledgers of forwarded streams.
     pub const LEDGER: u8 = b'l';
+    /// What consumers of forwarded streams are done with, and hubs have not confirmed.
+    pub const OWED: u8 = b'w';
     /// How far streams have come with their origins.
     pub const ORIGIN: u8 = b'o';
     /// The age clock and other single values.

@@ -13,7 +13,7 @@ use subject::Filter;
 use crate::aging::Aging;
 use crate::api_error::{self, ApiError};
 use crate::command::Forwarded;
-use crate::config::{Discard, StreamConfig};
+use crate::config::{Discard, Retention, StreamConfig};
 use crate::duplicates::Duplicates;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
 use crate::ledger::{Book, Cause};
@@ -21,6 +21,7 @@ use crate::mapping::Mapping;
 use crate::message_id::IdKey;
 use crate::message_ttl::TimeToLive;
 use crate::origin::{Places, Taken};
+use crate::owed::Owed;
 use crate::publish_header::{PublishHeaders, sequence};
 use crate::room::room_needed;
 use crate::scheduling::Planned;
@@ -156,6 +157,10 @@ pub(crate) struct Stream {
     pub(crate) unfinished: Vec<Excess>,
     /// How far it is forwarded.
     pub(crate) forwarded: Forwarded,
+    /// What consumers are done with leaves only when a hub has confirmed it.
+    pub(crate) is_forwarded: bool,
+    /// What waits for that.
+    pub(crate) owed: Owed,
     /// What became of its messages, if it is forwarded.
     pub(crate) book: Option<Box<Book>>,
     /// How far it has come with its origins.
@@ -186,6 +191,8 @@ impl Stream {
             planned: Planned::default(),
             unfinished: Vec::new(),
             forwarded: Forwarded::default(),
+            is_forwarded: false,
+            owed: Owed::default(),
             book: None,
             places: Places::default(),
             duplicates: Duplicates::default(),
@@ -239,6 +246,10 @@ impl Stream {
         let mut id_hash = None;
         let mut headers = PublishHeaders::default();
         if !message.headers.is_empty() {
+            // Whatever the headers ask for; without any it is looked at later.
+            if let Some(refusal) = self.size_refusal(message) {
+                return Ok(Verdict::Refused(refusal));
+            }
             headers = PublishHeaders::scan(message.headers);
             if let Some(refusal) = self.expectations(store, message, &headers, &state)? {
                 return Ok(Verdict::Refused(refusal));
@@ -274,6 +285,9 @@ impl Stream {
         }
         if self.has_no_interest(message.subject) {
             return self.pass(store, now, message, judged, removed);
+        }
+        if let Some(refusal) = headers.time_to_live.and_then(|value| self.refused_time_to_live(value)) {
+            return Ok(Verdict::Refused(refusal));
         }
         let on_subject = self.limited_subject(store, message.subject);
         if let Some(refusal) = self.limit_refusal(store, message, headers, &state, on_subject)? {
@@ -329,6 +343,9 @@ impl Stream {
             Err(error) => return Err(error),
         }
         self.count(&new);
+        if self.is_forwarded {
+            self.owe_unwanted(message.subject, new.sequence);
+        }
         self.remember(id_hash, headers, new.sequence, now.age, most_ids);
         if let Some(value) = headers.time_to_live {
             self.lives(store, now, new.sequence, value)?;
@@ -408,9 +425,11 @@ impl Stream {
         Ok(true)
     }
 
-    /// Up to where it may be shortened for others, if it may. `discard: new` never gives up what was accepted.
+    /// Up to where it may be shortened for others, if it may. `discard: new` never gives up what was accepted, and what leaves by acknowledgement is
+    /// somebody's.
     pub(crate) fn gives_up_to(&self, bound: fn(&Forwarded) -> Sequence) -> Option<Sequence> {
-        let may = !self.config.sealed && self.config.discard == Discard::Old;
+        let may =
+            !self.config.sealed && self.config.discard == Discard::Old && self.config.retention == Retention::Limits;
         may.then(|| bound(&self.forwarded)).filter(|bound| bound.0 > 0)
     }
 
@@ -453,10 +472,9 @@ impl Stream {
         if headers.expected_stream.is_some_and(|wanted| wanted != self.config.name.as_bytes()) {
             return Ok(Some(api_error::STREAM_NOT_MATCH));
         }
-        if let Some(value) = headers.time_to_live
-            && let Some(refusal) = self.refused_time_to_live(value)
-        {
-            return Ok(Some(refusal));
+        let lives = headers.time_to_live.and_then(|value| TimeToLive::parse(value).ok());
+        if !self.config.allow_message_ttl && lives.is_some_and(|lives| lives != TimeToLive::Unlimited) {
+            return Ok(Some(api_error::MESSAGE_TTL_DISABLED));
         }
         match (headers.expected_subject_sequence, headers.expected_subject) {
             (Some(wanted), among) => {

@@ -1,6 +1,6 @@
-//! Sweeps: who loses interest in much at once (a consumer is deleted or changed, a stream begins to care for interest) leaves it to a stretch of the
-//! stream that is looked through in small steps, one a turn. A sweep is stored until it is done, and begins anew after a restart: what it looks at
-//! is decided by what consumers need then.
+//! Sweeps: who loses interest in much at once (a consumer is deleted or changed, or done with thousands of messages; a stream begins to care for
+//! interest) leaves it to a stretch of the stream that is looked through in small steps, one a turn. A sweep is stored until it is done, and begins
+//! anew after a restart: what it looks at is decided by what consumers need then.
 
 use std::collections::BTreeMap;
 
@@ -41,14 +41,15 @@ impl JetStream {
         if stream.config.retention != Retention::Interest || stream.config.sealed || is_going {
             return Ok(());
         }
-        if stream.consumers.is_empty() {
+        if stream.consumers.is_empty() && !stream.is_forwarded {
             turn.store.clear(id)?;
             self.lazy_since.get_or_insert(turn.now.age);
             self.count_bytes(turn.store, id);
             return self.end_sweep(turn.store, id);
         }
-        let last = turn.store.state(id).last;
-        self.sweep_later(turn.store, id, Sweep { next: floor, last, only_matched: false })
+        let (nobody, state) = (stream.consumers.is_empty(), turn.store.state(id));
+        let next = if nobody { state.first } else { floor };
+        self.sweep_later(turn.store, id, Sweep { next, last: state.last, only_matched: false })
     }
 
     /// A stream begins to care for interest, and what its consumers are done with goes; or it does not care any more.
@@ -62,13 +63,19 @@ impl JetStream {
                 consumer.dirty |= consumer.held.remove_up_to(Sequence(u64::MAX)) > 0;
             }
         }
-        for consumer in stream.consumers.values().copied().collect::<Vec<_>>() {
-            self.list_dirty(consumer, turn.now);
+        let consumers: Vec<_> = stream.consumers.values().copied().collect();
+        for consumer in &consumers {
+            self.list_dirty(*consumer, turn.now);
         }
         let state = turn.store.state(id);
+        if retention == Retention::Limits {
+            self.forget_owed(turn, id);
+        }
         match retention {
             Retention::Interest => {
-                self.sweep_later(turn.store, id, Sweep { next: state.first, last: state.last, only_matched: true })?;
+                // What no consumer matches stays until somebody changes something; where there is none, nothing does.
+                let only_matched = !consumers.is_empty();
+                self.sweep_later(turn.store, id, Sweep { next: state.first, last: state.last, only_matched })?;
                 // The answer shows what a first step has made of it.
                 self.sweep(turn)
             }
@@ -109,8 +116,8 @@ impl JetStream {
             return Ok(());
         };
         self.lazy_since.get_or_insert(turn.now.age);
-        let interest = |stream: &&Stream| stream.config.retention == Retention::Interest && !stream.config.sealed;
-        if self.streams.get(&id).filter(interest).is_none() {
+        let releases = |stream: &&Stream| stream.config.retention != Retention::Limits && !stream.config.sealed;
+        if self.streams.get(&id).filter(releases).is_none() {
             return self.end_sweep(turn.store, id);
         }
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -150,7 +157,7 @@ impl JetStream {
                 matched = true;
                 needed |= consumer.awaits(message.sequence);
             }
-            if needed || (sweep.only_matched && !matched) {
+            if needed || (sweep.only_matched && !matched) || self.owe(turn, id, message.sequence) {
                 continue;
             }
             match &mut run {

@@ -61,6 +61,8 @@ struct Runner {
     drains: bool,
     /// Where gap records go, if ledgers are kept.
     gaps: Option<StreamConfig>,
+    /// Streams that are forwarded.
+    forwards: Vec<Box<str>>,
     /// Ids of streams' origins.
     origins: BTreeMap<String, Vec<OriginId>>,
 }
@@ -88,6 +90,7 @@ impl Runner {
             advisories: false,
             drains: true,
             gaps: None,
+            forwards: Vec::new(),
             origins: BTreeMap::new(),
         }
     }
@@ -146,6 +149,7 @@ impl Runner {
         if let Some(gaps) = self.gaps.clone() {
             self.jetstream.keep_gaps(&mut self.store, Some(gaps), &|_| true)?;
         }
+        self.jetstream.expect_forwards(self.forwards.clone());
         self.streams.clear();
         self.consumers.clear();
         let mut out = String::new();
@@ -699,6 +703,11 @@ impl goldenscript::Runner for Runner {
                 self.gaps = Some(gaps);
                 self.jetstream.keep_gaps(&mut self.store, self.gaps.clone(), &|_| true)?;
                 Ok(String::new())
+            }
+            "forwards" => {
+                self.forwards = std::iter::from_fn(|| args.next_pos().map(Into::into)).collect();
+                self.jetstream.expect_forwards(self.forwards.clone());
+                self.turn(&Batch::default())
             }
             "limits" => self.limits(&mut args),
             "statistics" => self.statistics(),

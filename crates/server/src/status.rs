@@ -132,6 +132,9 @@ pub struct LinkStatus {
     pub peer_version: Option<String>,
     /// JetStream domain of the hub, while up.
     pub peer_domain: Option<String>,
+    /// A message for a source or mirror at the hub that the hub would not take, the last one since the start: a sentence.
+    #[serde(default)]
+    pub withheld: Option<String>,
     /// Round trip, microseconds, when known.
     pub rtt_micros: Option<u64>,
     /// The broker's connection, while up.

@@ -40,7 +40,7 @@ fn source(peer: Peer) -> Source {
         Peer::NatsServer | Peer::NatsPy | Peer::PahoMqtt => Source::Python,
         Peer::NatsJs | Peer::MqttJs => Source::Node,
         Peer::NatsCli | Peer::Nsc => Source::Go,
-        Peer::Mosquitto => Source::Debian,
+        Peer::Mosquitto | Peer::DebianNatsServer => Source::Debian,
     }
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let wanted: Vec<Peer> = Peer::ALL.into_iter().filter(|peer| !options.without.contains(peer)).collect();
     ensure(&wanted)?;
     for peer in wanted {
-        println!("{:12} {}", peer.name(), peer.files()[0].display());
+        println!("{:18} {}", peer.name(), peer.files()[0].display());
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ fn install(from: Source, missing: &[Peer]) -> Result<()> {
         Source::Python => python::install(missing)?,
         Source::Node => node::install()?,
         Source::Go => go::install()?,
-        Source::Debian => debian::install()?,
+        Source::Debian => debian::install(missing)?,
     }
     for peer in missing {
         fs::write(peer.stamp(), pin(*peer)?)?;

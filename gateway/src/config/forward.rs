@@ -9,7 +9,7 @@ use subject::{Filter, Transform};
 
 use super::jetstream::read_domain;
 use super::limits::{positive, set};
-use super::streams::{self, Retention, Storage};
+use super::streams::{self, Storage};
 
 /// A local stream that goes up.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,8 +85,8 @@ pub(super) fn read(field: &Field<'_>, declared: &[streams::Stream], report: &mut
 
 fn read_forward(field: &Field<'_>, declared: &[streams::Stream], report: &mut Report) -> Option<Forward> {
     let stream = declared.iter().find(|stream| stream.name == field.name);
-    if stream.is_some_and(|stream| stream.retention != Retention::Limits || stream.storage != Storage::File) {
-        let text = "a stream that is forwarded keeps its messages: \"retention: limits\" and \"storage: file\"";
+    if stream.is_some_and(|stream| stream.storage != Storage::File) {
+        let text = "a stream that is forwarded is kept on disk: \"storage: file\"";
         report.error(field.position, format!("forward: stream {:?}: {text}", field.name));
     }
     if stream.is_none() {

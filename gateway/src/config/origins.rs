@@ -40,7 +40,9 @@ pub(super) fn read(block: &mut Block<'_>, name: &str, has_subjects: bool, report
         sources: origins.sources.clone(),
         ..StreamConfig::named(name)
     };
-    if let (Some(place), Err(error)) = (place, origin::check(&config, has_subjects)) {
+    // Without a name it was said already what is missing.
+    let are_named = origins.mirror.iter().chain(&origins.sources).all(|source| !source.name.is_empty());
+    if are_named && let (Some(place), Err(error)) = (place, origin::check(&config, has_subjects)) {
         report.error(place, error.description.into_owned());
     }
     origins

@@ -320,10 +320,10 @@ fn streams_and_consumers() {
         "F:1:15: field \"retention\": expected limits or interest or workqueue, but got the string \"odd\"",
     );
     check_refused(
-        "streams { S { retention: workqueue } }
+        "streams { Q { retention: workqueue }, S { storage: memory } }
         leafnodes { remotes [ { url: \"hub:7422\" } ] }
-        forward { S { to: T, prefix: p } }",
-        "F:3:19: forward: stream \"S\": a stream that is forwarded keeps its messages: \"retention: limits\" and \"storage: file\"",
+        forward { Q { to: U, prefix: q }, S { to: T, prefix: p } }",
+        "F:3:39: forward: stream \"S\": a stream that is forwarded is kept on disk: \"storage: file\"",
     );
     check_refused("streams { S { mirror { domain: hub } } }", "F:1:15: expected the \"name\" of a stream");
     check_refused(

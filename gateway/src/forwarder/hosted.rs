@@ -165,6 +165,13 @@ impl Hosted {
         self.adopt_stream(stream, state);
         self.incarnations = None;
         self.ages.clear();
+        if stream.is_volatile() {
+            let name = &self.config.stream;
+            self.phase = Phase::Failed(format!(
+                "the local stream {name} is in memory, where a restart loses what is not forwarded yet: make it anew with storage \"file\""
+            ));
+            return;
+        }
         let Ok(id) = getrandom::u64() else {
             self.phase = Phase::Failed("the system has no random numbers".to_owned());
             return;

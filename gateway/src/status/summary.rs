@@ -25,6 +25,9 @@ pub fn summary(report: &Report) -> String {
     listeners(&mut text, report);
     for link in &status.links {
         row(&mut text, "link", &describe_link(link, report.now_micros));
+        if let Some(withheld) = &link.withheld {
+            row(&mut text, "", withheld);
+        }
     }
     if status.links.is_empty() {
         row(&mut text, "link", "none configured: nothing leaves this box");

@@ -3,16 +3,17 @@
 //! `settings KEY=VALUE…` comes first (`domain`, `loop_token`, `forwarded`, `max_payload`, `max_control_line`). `NAME: client` is a NATS client that has
 //! said CONNECT; `NAME: link KEY=VALUE…` a link whose handshake is done, with what the hub said (`domain`, `headers`, `max_payload`, `import_allow` and so
 //! on); `NAME: refreshed KEY=VALUE…` an INFO that changes that. `NAME: send BYTES…` are bytes of the peer. `NAME: ping`, `check`, `withdraw`, `gone` and
-//! `state` do what they say; `NAME: wants SUBJECT` asks what the hub wants, `NAME: engine SUBJECT REPLY HEADERS PAYLOAD` sends as forwards do.
-//! `stream`, `no-stream`, `consumer`, `source` (a hub's consumer) are events of the store; `deliver INBOX REPLY SUBJECT PAYLOAD` is a consumer's delivery. `after DURATION_MS`
-//! moves the clock. After each command come everything that was sent, what became of connections, and what the gateway is told.
+//! `state` do what they say, `NAME: store` shows what the store is told; `NAME: wants SUBJECT` asks what the hub wants, `NAME: engine SUBJECT REPLY HEADERS PAYLOAD` sends as forwards do.
+//! `stream`, `no-stream`, `consumer`, `source` (a hub's consumer) are events of the store; `deliver INBOX REPLY SUBJECT PAYLOAD` is a consumer's delivery,
+//! `sources INBOX [REPLY PAYLOAD]…` a turn of the store with several of a hub's consumer, and what the store is told then. `after DURATION_MS` moves the clock. After each
+//! command come everything that was sent, what became of connections, and what the gateway is told.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Command, Context};
-use jetstream::command::{Event, Turn};
+use jetstream::command::{Batch, Deliveries, Delivery, Event, Recipient, Span, Turn};
 use jetstream::identity::{ConsumerId, StreamId};
 use subject::Filter;
 
@@ -105,6 +106,10 @@ impl Runner {
                 Notice::LeafPong { id, round_trip_micros } => {
                     writeln!(output, "told: {} answered after {round_trip_micros} µs", name(&id))
                 }
+                Notice::TooLarge { id, ack_subject, size, largest } => {
+                    let subject = ack_subject.escape_ascii();
+                    writeln!(output, "told: {} takes {largest} bytes, {subject} has {size}", name(&id))
+                }
                 Notice::HubInterest { .. } | Notice::Message { .. } => Ok(()),
             };
         }
@@ -173,6 +178,12 @@ impl Runner {
                 self.names.remove(name);
             }
             "state" => output += &self.state(self.id(name)?)?,
+            "store" => {
+                let batch = self.broker.take_batch(&self.out).unwrap_or_default();
+                for command in &batch.commands {
+                    writeln!(output, "{}", told(command, &batch))?;
+                }
+            }
             other => return Err(format!("unknown command {other}").into()),
         }
         Ok(output)
@@ -207,6 +218,7 @@ impl Runner {
                     stream,
                     name,
                     deliver_subject: None,
+                    deliver_group: "".into(),
                     is_source: false,
                     is_acknowledged: true,
                 });
@@ -218,6 +230,7 @@ impl Runner {
                     stream,
                     name,
                     deliver_subject: Some(subject),
+                    deliver_group: "".into(),
                     is_source: true,
                     is_acknowledged: true,
                 });
@@ -230,6 +243,14 @@ impl Runner {
                     ..Message::new(inbox.as_bytes(), payload.as_bytes())
                 };
                 self.broker.publish(self.now, Origin::server(crate::account::GLOBAL), &message, &mut self.out);
+            }
+            "sources" => {
+                let (inbox, mut deliveries) = (next()?, Deliveries::default());
+                while let Ok(reply) = next() {
+                    add_delivery(&mut deliveries, &inbox, &reply, &next()?);
+                }
+                let mut turn = Turn { deliveries, ..Turn::default() };
+                self.broker.committed(self.now, &mut turn, &mut self.out);
             }
             "after" => {
                 self.now.micros += next()?.parse::<u64>()? * 1000;
@@ -255,6 +276,42 @@ impl goldenscript::Runner for Runner {
         arguments.reject_next()?;
         Ok(output + &self.drain())
     }
+}
+
+/// A command for the store, as far as scripts ask.
+fn told(command: &jetstream::command::Command, batch: &Batch) -> String {
+    use jetstream::command::Command as Told;
+    match command {
+        Told::Unreachable { reply, .. } => format!("unreachable: {}", reply.of(&batch.arena).escape_ascii()),
+        Told::Credit { bytes, .. } => format!("credit: {bytes}"),
+        Told::Interest { is_there, .. } => format!("interest: {is_there}"),
+        _ => "another command".to_owned(),
+    }
+}
+
+/// A message that the store sends to a hub's consumer, number 2.
+fn add_delivery(deliveries: &mut Deliveries, inbox: &str, reply: &str, payload: &str) {
+    let mut put = |text: &str| {
+        let start = deliveries.arena.len() as u32;
+        deliveries.arena.extend_from_slice(text.as_bytes());
+        Span { start, len: text.len() as u32 }
+    };
+    let (to, subject, reply) = (put(inbox), put("subject"), put(reply));
+    put(&format!(" {}\r\n", payload.len()));
+    let payload = put(payload);
+    let end = put("\r\n");
+    let tail = Span { start: reply.start, len: end.start + end.len - reply.start };
+    let from = Some(Recipient::Consumer(ConsumerId(2)));
+    deliveries.entries.push(Delivery {
+        from,
+        to,
+        subject,
+        tail,
+        reply,
+        headers: Span::default(),
+        payload,
+        queue: None,
+    });
 }
 
 fn settings(arguments: &mut ArgumentConsumer<'_>) -> Result<Settings, Box<dyn Error>> {

@@ -8,6 +8,7 @@ use super::deny::{is_api_of, is_own_business};
 use crate::broker::Broker;
 use crate::identity::ConnectionId;
 use crate::outbox::Outbox;
+use crate::pullers::TooLarge;
 use crate::routing::{Message, non_empty};
 use crate::subscription::SubscriptionId;
 
@@ -73,8 +74,12 @@ impl Broker {
             link.counters.denied += 1;
             return false;
         }
-        if message.body.len() > link.facts.max_payload {
+        let (size, largest) = (message.body.len(), link.facts.max_payload);
+        if size > largest {
             link.counters.too_large += 1;
+            if message.shown.is_some() {
+                self.pullers.too_large(TooLarge { link: id, size, largest });
+            }
             return false;
         }
         true

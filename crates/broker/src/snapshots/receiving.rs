@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use ::jetstream_api::{
-    ArchiveState, Kind, encode, encode_error, read_archive_consumer, read_archive_state, read_older_consumer,
-    read_older_stream, restore_begins,
+    ArchiveState, Client, Kind, Transfer, encode, encode_error, read_archive_consumer, read_archive_state,
+    read_older_consumer, read_older_stream, restore_begins,
 };
 use archive::{ArchiveError, Entry, OlderEntry, OlderPosition, OlderReader, Reader};
 use jetstream::api_error::{self, ApiError};
-use jetstream::command::{Batch, Command, Outcome, Span};
+use jetstream::command::{Answer, Batch, Command, Outcome, Span};
 use jetstream::config::StreamConfig;
 use jetstream::identity::{Sequence, Timestamp};
 use jetstream::restore::{Restorable, RestoreStep, RestoredMessage};
@@ -81,6 +81,10 @@ pub(crate) struct Receiving {
     phase: Phase,
     claimed: (Sequence, Sequence, u64),
     contents: Contents,
+    client: Client,
+    start: Timestamp,
+    /// Bytes that came.
+    bytes: u64,
     /// The store may know of it.
     begun: bool,
     /// A step is at the store.
@@ -336,8 +340,25 @@ fn read_consumer(entry: &Entry<'_>) -> Result<ConsumerSnapshot, ApiError> {
 }
 
 impl Broker {
-    /// The store said that a stream may be restored: pieces may come.
-    pub(crate) fn begin_restore(&mut self, now: Now, wanted: &Restorable, reply: &[u8], out: &mut Outbox) {
+    /// The store said that a stream may be restored, or that it may not.
+    pub(crate) fn restore_answer(
+        &mut self,
+        now: Now,
+        client: &Client,
+        reply: &[u8],
+        answer: &Answer,
+        out: &mut Outbox,
+    ) {
+        if let Answer::Restorable(wanted) = answer {
+            return self.begin_restore(now, wanted, client, reply, out);
+        }
+        let mut json = Vec::with_capacity(256);
+        encode(Kind::StreamRestore, answer, &self.api_server(), &mut json);
+        self.send_from_server(now, &Message::new(reply, &json), out);
+    }
+
+    /// Pieces may come.
+    fn begin_restore(&mut self, now: Now, wanted: &Restorable, client: &Client, reply: &[u8], out: &mut Outbox) {
         let config = &wanted.config;
         let mut json = Vec::with_capacity(256);
         let subject = format!("$JS.SNAPSHOT.RESTORE.{}.{}", config.name, self.snapshot_id());
@@ -352,6 +373,9 @@ impl Broker {
                     phase: Phase::State,
                     claimed: wanted.claimed,
                     contents: Contents::default(),
+                    client: client.clone(),
+                    start: Timestamp(now.wall_ns),
+                    bytes: 0,
                     begun: false,
                     busy: false,
                     replies: Vec::new(),
@@ -360,6 +384,7 @@ impl Broker {
                     deadline: now.micros + PATIENCE,
                 };
                 self.snapshots.receiving.insert(number, receiving);
+                self.advise_transfer(now, &config.name, &Transfer::RestoreCreate, client, out);
                 restore_begins(&subject, &mut json);
             }
             _ => {
@@ -384,6 +409,7 @@ impl Broker {
             receiving.ended = Some(message.reply.into());
         } else {
             receiving.replies.push(message.reply.into());
+            receiving.bytes += payload.len() as u64;
             let waiting = receiving.reader.waiting() + payload.len();
             if receiving.replies.len() > MOST_REPLIES || waiting > MOST_WAITING {
                 self.end_restore(number);
@@ -408,7 +434,11 @@ impl Broker {
             Outcome::Answer(answer) => {
                 if let Some(reply) = receiving.ended.take() {
                     receiving.begun = false;
-                    self.end_restore(number);
+                    let done = self.snapshots.receiving.remove(&number);
+                    if let Some(done) = done {
+                        self.snapshot_row(&done.row, number, false);
+                        self.advise_restored(now, &done, out);
+                    }
                     let mut json = Vec::with_capacity(1024);
                     encode(Kind::StreamRestored, answer, &self.api_server(), &mut json);
                     self.send_from_server(now, &Message::new(&reply, &json), out);
@@ -440,6 +470,12 @@ impl Broker {
         }
     }
 
+    fn advise_restored(&mut self, now: Now, done: &Receiving, out: &mut Outbox) {
+        let (start, end) = (done.start, Timestamp(now.wall_ns));
+        let transfer = Transfer::RestoreComplete { start, end, bytes: done.bytes };
+        self.advise_transfer(now, &done.config.name, &transfer, &done.client, out);
+    }
+
     fn restore_step(&mut self, number: u32, step: impl FnOnce(&mut Batch) -> RestoreStep) {
         self.store.push(|batch| Command::Restore { number, step: Box::new(step(batch)) });
     }
@@ -469,6 +505,7 @@ impl Broker {
                 self.snapshot_row(&receiving.row, number, false);
                 let mut json = Vec::with_capacity(256);
                 encode_error(Kind::StreamRestored, error, &mut json);
+                self.advise_restored(now, &receiving, out);
                 self.send_from_server(now, &Message::new(&reply, &json), out);
                 return;
             }

@@ -5,7 +5,7 @@ use crate::api_error::{self, ApiError};
 use crate::api_level;
 use crate::batching::place::number;
 use crate::batching::{BatchAnswer, Batches, LONGEST_ID, MOST_ATOMIC, MOST_ATOMIC_OF_STREAM, deadline};
-use crate::command::{Append, Batch, Outcome};
+use crate::command::{Append, Batch, Outcome, QueueFor};
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
 use crate::publish_header::{PublishHeaders, with_header, without_header};
@@ -16,7 +16,7 @@ use crate::stream::{Fit, Incoming, SoFar, Unfit};
 const MOST_MESSAGES: u64 = 1_000;
 /// Bytes of messages that wait, in one batch: it is one transaction.
 const MOST_BATCH_BYTES: usize = 8 << 20;
-/// The same, all batches together.
+/// Memory that all batches together take.
 const MOST_STAGED_BYTES: usize = 16 << 20;
 
 const REQUIRED_LEVEL: &[u8] = b"Nats-Required-Api-Level";
@@ -58,10 +58,10 @@ pub(super) struct Atomic {
 }
 
 impl Atomic {
-    /// What it takes in memory, about.
-    pub(super) fn bytes(&self) -> usize {
+    /// What it takes in memory, with what was allocated ahead.
+    pub(super) fn held(&self) -> usize {
         let Batch { arena, queues, .. } = &self.staged;
-        arena.len() + size_of_val(&self.appends[..]) + size_of_val(&queues[..])
+        arena.capacity() + self.appends.capacity() * size_of::<Append>() + queues.capacity() * size_of::<QueueFor>()
     }
 
     /// Copies a message in.
@@ -130,15 +130,16 @@ impl Batches {
                 None => batch.push(turn, append, headers),
             }
         }
-        let bytes = batch.bytes();
-        if bytes > MOST_BATCH_BYTES || self.staged_bytes + bytes > MOST_STAGED_BYTES {
+        let held = batch.held();
+        let stays = step.commit == Commit::No;
+        if batch.staged.arena.len() > MOST_BATCH_BYTES || (stays && self.staged_bytes + held > MOST_STAGED_BYTES) {
             return Err(self.abandon(append.stream, id, Abandoned::Large, api_error::INSUFFICIENT_RESOURCES));
         }
-        if step.commit != Commit::No {
+        if !stays {
             return Ok(Some(batch));
         }
         batch.deadline = deadline(turn.now.age);
-        self.staged_bytes += bytes;
+        self.staged_bytes += held;
         self.atomic.put(append.stream, id, batch);
         Ok(None)
     }
@@ -155,7 +156,7 @@ impl Batches {
         now: AgeMillis,
     ) -> Result<(Box<[u8]>, Atomic), ApiError> {
         if let Some((id, batch)) = self.atomic.take(stream, step.id) {
-            self.staged_bytes -= batch.bytes();
+            self.staged_bytes -= batch.held();
             if batch.deadline > now {
                 return Ok((id, batch));
             }

@@ -1,4 +1,5 @@
-//! mosquitto and its clients from the Debian archive: by apt where that is allowed, else unpacked beside the other peers.
+//! From the Debian archive: mosquitto and its clients, by apt where that is allowed, else unpacked beside the other peers; and the NATS server that
+//! Debian ships, always unpacked: installed it would start, and be in the way of the newer one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,19 +7,35 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::peers;
+use harness::peers::{self, Peer};
 
 use crate::shell;
 
 const PACKAGES: [&str; 2] = ["mosquitto", "mosquitto-clients"];
+const NATS_SERVER: &str = "nats-server";
 const PROGRAMS: [&str; 3] = ["mosquitto", "mosquitto_pub", "mosquitto_sub"];
 
-/// Installs or unpacks the packages.
-pub(super) fn install() -> Result<()> {
+/// Installs or unpacks the packages of those that are missing.
+pub(super) fn install(missing: &[Peer]) -> Result<()> {
     ensure!(shell::exists("apt-get"), "no apt-get here: install mosquitto and its clients with the system's own tools");
+    if missing.contains(&Peer::Mosquitto) {
+        install_mosquitto()?;
+    }
+    if missing.contains(&Peer::DebianNatsServer) {
+        unpack(&[NATS_SERVER.to_owned()]).context("apt knows no nats-server: run `apt-get update` as root")?;
+    }
+    Ok(())
+}
+
+fn install_mosquitto() -> Result<()> {
     match privilege() {
         Some(prefix) => install_by_apt(&prefix),
-        None => unpack(),
+        None => {
+            let folder = peers::debian();
+            unpack(&needed()?)?;
+            let libraries = library_path(&folder)?;
+            PROGRAMS.iter().try_for_each(|program| wrap(&folder, program, &libraries))
+        }
     }
 }
 
@@ -57,27 +74,22 @@ fn privileged(prefix: &[&str], words: &[&str]) -> Command {
     command
 }
 
-/// Downloads the packages with what they need beyond the installed, and unpacks them without installing.
-fn unpack() -> Result<()> {
-    let folder = peers::location().join("debian");
+/// Downloads packages, and unpacks them without installing.
+fn unpack(names: &[String]) -> Result<()> {
+    let folder = peers::debian();
     fs::create_dir_all(&folder)?;
-    let names = needed()?;
     println!("unpacking {} under {}", names.join(", "), folder.display());
-    shell::run_patiently(Command::new("apt-get").current_dir(&folder).args(["-q", "download"]).args(&names))?;
+    shell::run_patiently(Command::new("apt-get").current_dir(&folder).args(["-q", "download"]).args(names))?;
     for entry in fs::read_dir(&folder)? {
         let archive = entry?.path();
         if archive.extension().is_some_and(|end| end == "deb") {
             shell::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&folder))?;
         }
     }
-    let libraries = library_path(&folder)?;
-    for program in PROGRAMS {
-        wrap(&folder, program, &libraries)?;
-    }
     Ok(())
 }
 
-/// The packages that apt would install.
+/// The packages that apt would install for mosquitto and its clients.
 fn needed() -> Result<Vec<String>> {
     let mut simulate = Command::new("apt-get");
     simulate.args(["--simulate", "--no-install-recommends", "install"]).args(PACKAGES);
