@@ -14,10 +14,10 @@ mod story;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ::jetstream_api::{OriginInfo, OriginInfos, decode_origin_answer, encode_origin_request};
-use jetstream::command::{Begin, Command, Outcome, Take, Ticket};
+use jetstream::command::{Command, Outcome, Ticket};
 use jetstream::config::Source;
 use jetstream::identity::StreamId;
-use jetstream::origin::{Ask, Asked, OriginFacts, OriginId, Origins, Puller, Step, Taking, short_hash};
+use jetstream::origin::{Ask, Asked, Begin, OriginFacts, OriginId, Origins, Puller, Step, Take, Taking, short_hash};
 use nats_proto::header::Headers;
 use subject::Filter;
 

@@ -12,7 +12,7 @@ use crate::config::{ConsumerConfig, StreamConfig};
 use crate::direct_get::{DirectGet, DirectPiece};
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
 use crate::ledger::Ledger;
-use crate::origin::{OriginId, Origins};
+use crate::origin::{Begin, Origins, Take};
 use crate::restore::{Restorable, RestoreStep};
 use crate::snapshot::Snapshot;
 use crate::store::{MessageBuffer, Space, StreamState};
@@ -102,44 +102,6 @@ pub struct Append {
     pub payload: Span,
     /// Range in [`Batch::queues`].
     pub queues: (u32, u32),
-}
-
-/// A message of a stream's origin, as it is to be stored: see [`crate::origin`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Take {
-    /// The stream.
-    pub stream: StreamId,
-    /// Which of its origins.
-    pub origin: OriginId,
-    /// Whom the outcome is for.
-    pub ticket: Ticket,
-    /// Its sequence at the origin.
-    pub sequence: Sequence,
-    /// The sequence of the one that the origin sent before it: it is stored only if that one was taken last.
-    pub previous: Sequence,
-    /// When it was stored there.
-    pub time: Timestamp,
-    /// Literal subject.
-    pub subject: Span,
-    /// Header block or empty.
-    pub headers: Span,
-    /// Body.
-    pub payload: Span,
-}
-
-/// What is known of an origin that begins to deliver.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Begin {
-    /// The stream.
-    pub stream: StreamId,
-    /// Which of its origins.
-    pub origin: OriginId,
-    /// What tells the origin from one that is made again under its name; empty: not known.
-    pub identity: Span,
-    /// It is another one than before: its first message comes next.
-    pub is_anew: bool,
-    /// For a mirror: nothing up to here will come.
-    pub skip_to: Sequence,
 }
 
 /// Everything that can be asked of the store thread. Hot ones are small and `Copy`; the others are boxed.

@@ -20,9 +20,9 @@ mod request;
 #[cfg(test)]
 mod simulation;
 
-use crate::command::Event;
+use crate::command::{Event, Span, Ticket};
 use crate::config::{Source, StreamConfig};
-use crate::identity::{Sequence, Timestamp};
+use crate::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
 
 pub use check::check;
 pub use index::{Index, short_hash};
@@ -40,6 +40,44 @@ pub struct OriginId(pub u64);
 impl OriginId {
     /// A mirror has one.
     pub(crate) const MIRROR: OriginId = OriginId(0);
+}
+
+/// A message of a stream's origin, as it is to be stored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Take {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which of its origins.
+    pub origin: OriginId,
+    /// Whom the outcome is for.
+    pub ticket: Ticket,
+    /// Its sequence at the origin.
+    pub sequence: Sequence,
+    /// The sequence of the one that the origin sent before it: it is stored only if that one was taken last.
+    pub previous: Sequence,
+    /// When it was stored there.
+    pub time: Timestamp,
+    /// Literal subject.
+    pub subject: Span,
+    /// Header block or empty.
+    pub headers: Span,
+    /// Body.
+    pub payload: Span,
+}
+
+/// What is known of an origin that begins to deliver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Begin {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which of its origins.
+    pub origin: OriginId,
+    /// What tells the origin from one that is made again under its name; empty: not known.
+    pub identity: Span,
+    /// It is another one than before: its first message comes next.
+    pub is_anew: bool,
+    /// For a mirror: nothing up to here will come.
+    pub skip_to: Sequence,
 }
 
 /// An origin, and how far the stream has come with it.
@@ -107,13 +145,13 @@ pub(crate) fn filters(source: &Source) -> Vec<subject::Filter> {
 
 impl Event {
     /// The origins of a stream, to be told with it.
-    pub(crate) fn origins(stream: crate::identity::StreamId, origins: Origins) -> Event {
+    pub(crate) fn origins(stream: StreamId, origins: Origins) -> Event {
         Event::Origins { stream, origins: Box::new(origins) }
     }
 }
 
 /// When a message was stored, by both clocks: the origin's time of it, as far as it is in the past.
-pub(crate) fn age_at(now: crate::identity::Now, time: Timestamp) -> crate::identity::AgeMillis {
+pub(crate) fn age_at(now: Now, time: Timestamp) -> AgeMillis {
     let passed = u64::try_from(now.wall.0.saturating_sub(time.0)).unwrap_or(0) / 1_000_000;
-    crate::identity::AgeMillis(now.age.0.saturating_sub(passed))
+    AgeMillis(now.age.0.saturating_sub(passed))
 }

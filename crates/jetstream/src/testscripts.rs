@@ -10,15 +10,15 @@ use goldenscript::{ArgumentConsumer, Context};
 
 use crate::clock::AgeClock;
 use crate::command::{
-    Ack, Answer, Append, Batch, Begin, Command, ConsumerAction, Deliveries, Event, Forwarded, MessageGet, Outcome,
-    Pull, QueueFor, Recipient, Request, Span, Take,
+    Ack, Answer, Append, Batch, Command, ConsumerAction, Deliveries, Event, Forwarded, MessageGet, Outcome, Pull,
+    QueueFor, Recipient, Request, Span,
 };
 use crate::config::{Discard, ExternalStream, Retention, Source, Storage, StreamConfig, SubjectTransform};
 use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectStart, DirectWanted};
 use crate::gaps::gap_stream;
 use crate::identity::{ConsumerId, Now, Sequence, SessionId, StreamId, Timestamp};
 use crate::ledger::Cause;
-use crate::origin::OriginId;
+use crate::origin::{Begin, OriginId, Take};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::testscript_consumers::{consumer_config, group};

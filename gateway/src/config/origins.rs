@@ -54,11 +54,8 @@ fn read_source(field: &Field<'_>, report: &mut Report) -> Option<Source> {
         let name = field.text(report)?;
         Some(checked_name(&field, &name, "stream", report))
     });
-    if name.is_none() {
-        report.error(field.position, "expected the \"name\" of a stream");
-    }
     let source = Source {
-        name: name.unwrap_or_default().into(),
+        name: name.as_deref().unwrap_or_default().into(),
         start_sequence: block.field(&["opt_start_seq"]).and_then(|field| field.size(1..=u64::MAX, report)).unwrap_or(0),
         start_time: start_time(&mut block, report),
         filter: text(&mut block, "filter_subject", report).unwrap_or_default().into(),
@@ -68,6 +65,10 @@ fn read_source(field: &Field<'_>, report: &mut Report) -> Option<Source> {
     };
     block.refuse(&["consumer"], report);
     block.finish(report);
+    if name.is_none() {
+        report.error(field.position, "expected the \"name\" of a stream");
+        return None;
+    }
     Some(source)
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::command::{Append, Begin, Event, Outcome, Take};
+use crate::command::{Append, Event, Outcome};
 use crate::config::StreamConfig;
 use crate::identity::{Now, Sequence, StreamId, Timestamp};
 use crate::jetstream::{Context, JetStream};
 use crate::message_id::IdKey;
-use crate::origin::{Index, OriginFacts, OriginId, Origins, has_origins, identity_of};
+use crate::origin::{Begin, Index, OriginFacts, OriginId, Origins, Take, has_origins, identity_of};
 use crate::record::{Reader, put, put_text};
 use crate::sources::letters;
 use crate::store::{Store, StoreError, record_space};

@@ -75,11 +75,11 @@ pub enum Step {
 /// What the store is to know of an origin that begins to deliver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
-    /// See [`crate::command::Begin`].
+    /// See [`crate::origin::Begin`].
     pub identity: Box<str>,
-    /// See [`crate::command::Begin`].
+    /// See [`crate::origin::Begin`].
     pub is_anew: bool,
-    /// See [`crate::command::Begin`].
+    /// See [`crate::origin::Begin`].
     pub skip_to: Sequence,
 }
 

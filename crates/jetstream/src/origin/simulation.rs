@@ -5,10 +5,10 @@
 use std::collections::VecDeque;
 
 use crate::api_error;
-use crate::command::{Batch, Begin, Command, Deliveries, Event, Outcome, Request, Take, Ticket};
+use crate::command::{Batch, Command, Deliveries, Event, Outcome, Request, Ticket};
 use crate::config::{DeliverPolicy, ExternalStream, Source, StreamConfig};
 use crate::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
-use crate::origin::{Asked, Created, Origins, Puller, Step};
+use crate::origin::{Asked, Begin, Created, Origins, Puller, Step, Take};
 use crate::store::memory::MemoryStore;
 use crate::store::{MessageBuffer, Store};
 use crate::{JetStream, Limits};
