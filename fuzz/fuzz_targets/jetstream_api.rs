@@ -4,7 +4,7 @@
 use jetstream_api::{Parsed, encode_error, parse};
 use libfuzzer_sys::fuzz_target;
 
-const SUBJECTS: [&str; 14] = [
+const SUBJECTS: [&str; 17] = [
     "STREAM.CREATE.S",
     "STREAM.UPDATE.S",
     "STREAM.INFO.S",
@@ -19,6 +19,9 @@ const SUBJECTS: [&str; 14] = [
     "CONSUMER.MSG.NEXT.S.C",
     "DIRECT.GET.S",
     "DIRECT.GET.S.s.a",
+    "STREAM.SNAPSHOT.S",
+    "STREAM.RESTORE.S",
+    "STREAM.TEMPLATE.CREATE.T",
 ];
 
 fuzz_target!(|data: &[u8]| {

@@ -84,3 +84,39 @@ fn batches_are_whole_after_kills() -> Result<()> {
     }
     Ok(())
 }
+
+/// What a stream with `persist_mode: async` acknowledges may be lost by a kill, but not what stands before something that was synced, and never from its
+/// middle.
+#[test]
+fn what_is_acknowledged_early_is_a_front_after_kills() -> Result<()> {
+    let streams = "streams { LAZY { subjects: [lazy], persist_mode: async }, SYNCED { subjects: [synced] } }\n";
+    let mut gateway = Gateway::start(&format!("{}{streams}", Gateway::PLAIN))?;
+    let mut next: u64 = 0;
+    for round in 0..4 {
+        let (mut client, _) = RawNats::connect(gateway.address("nats"))?;
+        let mut publish = |subject: &str, payload: &str| -> Result<()> {
+            let answer: Value = serde_json::from_slice(&client.request(subject, payload.as_bytes())?.payload)?;
+            ensure!(answer["seq"].is_u64() && answer["error"].is_null(), "{answer}");
+            Ok(())
+        };
+        for _ in 0..50 {
+            publish("lazy", &next.to_string())?;
+            next += 1;
+        }
+        let synced = next;
+        publish("synced", "x")?;
+        for _ in 0..50 {
+            publish("lazy", &next.to_string())?;
+            next += 1;
+        }
+        gateway.kill9()?;
+        gateway.restart()?;
+        let stored = load::read_stream(gateway.address("nats"), "$JS.API", "LAZY")?;
+        let expected: Vec<Vec<u8>> = (0..stored.len()).map(|number| number.to_string().into_bytes()).collect();
+        ensure!(stored.iter().map(|stored| &stored.payload).eq(&expected), "round {round}: not a front");
+        let left = stored.len() as u64;
+        ensure!((synced..=next).contains(&left), "round {round}: {left} are left, {synced} were synced");
+        next = left;
+    }
+    Ok(())
+}

@@ -177,3 +177,37 @@ fn a_work_queue_of_a_stock_hub_loses_nothing() -> Result<()> {
         Ok(ask(&run.linked.hub, "$JS.API.STREAM.INFO.EV", "")?["state"]["messages"] == 0)
     })
 }
+
+/// A consumer that was made at the hub beforehand: it is begun again behind what it has confirmed, after each cut, and loses nothing.
+#[test]
+fn a_consumer_made_at_the_hub_is_used() -> Result<()> {
+    if !peers::available(Peer::NatsServer) {
+        return Ok(());
+    }
+    let mut run = Run { linked: Linked::with("")?, published: 0 };
+    run.make(r#"{"name":"EV","subjects":["ev.>"],"storage":"file"}"#)?;
+    let consumer = r#"{"stream_name":"EV","config":{"durable_name":"EDGE","deliver_subject":"to.edge","ack_policy":"flow_control",
+        "flow_control":true,"idle_heartbeat":1000000000,"max_ack_pending":1000}}"#;
+    let answer = ask(&run.linked.hub, "$JS.API.CONSUMER.DURABLE.CREATE.EV.EDGE", consumer)?;
+    ensure!(answer["error"].is_null(), "{answer}");
+    let source = r#"{"name":"EV","external":{"api":"$JS.hub.API","deliver":""},"consumer":{"name":"EDGE","deliver_subject":"to.edge"}}"#;
+    let config = format!(r#"{{"name":"AGG","sources":[{source}]}}"#);
+    let answer = ask(&run.linked.gateway, "$JS.API.STREAM.CREATE.AGG", &config)?;
+    ensure!(answer["error"].is_null(), "{answer}");
+    for after in ["at first", "after a cut"] {
+        run.publish(300)?;
+        run.linked.wait(&format!("{after}: everything is here"), || {
+            Ok(run.info("AGG")?["state"]["messages"].as_u64() >= Some(run.published))
+        })?;
+        run.linked.link.cut();
+        run.publish(100)?;
+        run.linked.link.restore()?;
+    }
+    run.linked.wait("everything is here at last", || {
+        Ok(run.info("AGG")?["state"]["messages"].as_u64() >= Some(run.published))
+    })?;
+    let stored = load::read_stream(run.linked.gateway.address("nats"), "$JS.API", "AGG")?;
+    let numbers: Vec<u64> = stored.iter().map(|one| load::number_of(&one.payload)).collect::<Result<_>>()?;
+    ensure!(numbers == (0..run.published).collect::<Vec<_>>(), "{numbers:?}");
+    Ok(())
+}

@@ -148,6 +148,26 @@ impl RawNats {
         }
     }
 
+    /// The next message, an `-ERR` or a PONG, if it is there already. PINGs are answered, INFOs passed over.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub fn poll(&mut self) -> Result<Option<RawMessage>> {
+        while let Some(bytes) = self.wire.poll(whole)? {
+            let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+            let line = String::from_utf8_lossy(&bytes[..end]).trim_end().to_owned();
+            match line.split(' ').next().unwrap_or_default() {
+                "PING" => self.send("PONG\r\n")?,
+                "INFO" => {}
+                _ => {
+                    let payload = bytes.get(end + 1..).and_then(|rest| rest.strip_suffix(b"\r\n"));
+                    return Ok(Some(RawMessage { line, payload: payload.unwrap_or_default().to_vec() }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Sends PING and waits for its PONG: everything sent before has been handled then.
     ///
     /// # Errors
@@ -204,6 +224,16 @@ impl RawNats {
         payload.truncate(size);
         Ok(RawMessage { line, payload })
     }
+}
+
+/// How long the first line is together with the payload that it announces, once all of it is there.
+fn whole(received: &[u8]) -> Option<usize> {
+    let end = received.iter().position(|byte| *byte == b'\n')? + 1;
+    let line = String::from_utf8_lossy(&received[..end]);
+    let mut words = line.trim_end().split(' ');
+    let announces = matches!(words.next(), Some("MSG" | "HMSG" | "RMSG" | "LMSG"));
+    let size: usize = if announces { words.next_back()?.parse().ok()? } else { return Some(end) };
+    (received.len() >= end + size + 2).then_some(end + size + 2)
 }
 
 /// Accepts connections as a scripted server: a hub that misbehaves, or a leaf's other end.

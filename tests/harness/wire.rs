@@ -69,6 +69,24 @@ impl Wire {
         }
     }
 
+    /// The same without waiting; `None` when it is not there yet: nothing is lost then.
+    pub(crate) fn poll(&mut self, found: impl Fn(&[u8]) -> Option<usize>) -> Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(count) = found(&self.received) {
+                return Ok(Some(self.received.drain(..count).collect()));
+            }
+            if self.ended {
+                bail!("the connection was closed; received: {}", printable(&self.received));
+            }
+            self.stream.set_nonblocking(true)?;
+            let is_there = self.read_once();
+            self.stream.set_nonblocking(false)?;
+            if !is_there? {
+                return Ok(None);
+            }
+        }
+    }
+
     /// Waits for the peer to close, and hands back what it said before.
     pub(crate) fn wait_for_close(&mut self) -> Result<Vec<u8>> {
         let deadline = Instant::now() + self.limit;
@@ -95,6 +113,10 @@ impl Wire {
             return Ok(false);
         }
         self.stream.set_read_timeout(Some(left))?;
+        self.read_once()
+    }
+
+    fn read_once(&mut self) -> Result<bool> {
         let mut chunk = [0; 16 * 1024];
         match self.stream.read(&mut chunk) {
             Ok(0) => self.ended = true,

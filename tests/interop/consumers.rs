@@ -108,3 +108,27 @@ async fn async_nats_is_served_by_priority() -> Result<()> {
     ensure!(tokio::time::timeout(Duration::from_millis(300), low.next()).await.is_err(), "the others get some too");
     Ok(())
 }
+
+/// A consumer that the configuration file declares sends by itself.
+#[tokio::test]
+async fn a_declared_consumer_pushes() -> Result<()> {
+    let declared = r#"jetstream { store_dir: "<dir>/store" }
+        streams { D { subjects: [ "d.>" ], consumers {
+            c { deliver_subject: "to", filter_subject: "d.a", sample_freq: "100%" }
+            g { priority_policy: overflow, priority_groups: [ jobs ] }
+        } } }"#;
+    let gateway = Gateway::start(&format!("{LISTEN}{declared}"))?;
+    let client = async_nats::connect(gateway.url()).await?;
+    let (mut pushed, mut told) = (client.subscribe("to").await?, client.subscribe("$JS.EVENT.METRIC.>").await?);
+    let jetstream = jetstream::new(client.clone());
+    jetstream.publish("d.b", "not this".into()).await?.await?;
+    jetstream.publish("d.a", "this".into()).await?.await?;
+    let message = tokio::time::timeout(LIMIT, pushed.next()).await?.context("the end")?;
+    ensure!(&message.payload[..] == b"this" && &*message.subject == "d.a", "{message:?}");
+    client.publish(message.reply.context("no reply subject")?, "".into()).await?;
+    let metric = tokio::time::timeout(LIMIT, told.next()).await?.context("the end")?;
+    ensure!(&*metric.subject == "$JS.EVENT.METRIC.CONSUMER.ACK.D.c", "{metric:?}");
+    let info = jetstream.get_stream("D").await?.consumer_info("g").await?;
+    ensure!(info.config.priority_groups == ["jobs"], "{info:?}");
+    Ok(())
+}

@@ -167,6 +167,87 @@ fn limits_of_atomic_batches() -> Result<()> {
 }
 
 #[test]
+fn counters_and_schedules_in_batches() -> Result<()> {
+    let Some(mut both) = Both::start()? else { return Ok(()) };
+    let config = r#"{"name":"S","subjects":["s.>"],"allow_msg_counter":true,"allow_atomic":true,"allow_batched":true}"#;
+    both.api("STREAM.CREATE.S", config)?;
+    let headers = [
+        atomic("A", "1", "", "Nats-Incr: 5|"),
+        atomic("A", "2", "1", "Nats-Incr: -7|"),
+        atomic("A", "1", "", "Nats-Incr: 1|"),
+        atomic("A", "2", "1", ""),
+        atomic("A", "1", "1", "Nats-Incr: x|"),
+        atomic("A", "1", "1", "Nats-Incr: 1|Nats-Expected-Stream: S|"),
+        atomic("A", "1", "", "Nats-Incr: 1|"),
+        atomic("A", "2", "", "Nats-Incr: 1|"),
+        atomic("A", "3", "eob", ""),
+    ];
+    let mut story: Vec<Message<'_>> = headers.iter().map(|headers| ("a", headers.as_str(), "")).collect();
+    story.push(("a", "Nats-Incr: 1|", ""));
+    story.push(("F.1.fail.1.0.$FI", "Nats-Incr: 1|", ""));
+    story.push(("F.1.fail.2.1.$FI", "Nats-Incr: 1|", "payload"));
+    story.push(("G.1.fail.1.2.$FI", "Nats-Incr: 2|", ""));
+    tell(&mut both, "s.1", &story)?;
+    both.api("STREAM.DELETE.S", "")?;
+    let config =
+        r#"{"name":"S","subjects":["s.>"],"allow_msg_schedules":true,"allow_atomic":true,"allow_rollup_hdrs":true}"#;
+    both.api("STREAM.CREATE.S", config)?;
+    let at = "Nats-Schedule: @at 2200-01-01T00:00:00Z|Nats-Schedule-Target: s.t|";
+    tell_atomic(
+        &mut both,
+        &[
+            ("A", "1", "", at),
+            ("A", "2", "1", ""),
+            ("A", "1", "", ""),
+            ("A", "2", "1", at),
+            ("A", "1", "1", at),
+            ("A", "1", "1", "Nats-Schedule: soon|Nats-Schedule-Target: s.t|"),
+        ],
+    )
+}
+
+/// What is told of batches that were given up.
+#[test]
+fn advisories_of_batches() -> Result<()> {
+    let Some(mut both) = Both::start()? else { return Ok(()) };
+    both.api("STREAM.CREATE.S", r#"{"name":"S","subjects":["s.>"],"allow_atomic":true}"#)?;
+    let mut heard = Vec::new();
+    for client in [&mut both.ours, &mut both.stock] {
+        client.send("SUB $JS.EVENT.ADVISORY.STREAM.BATCH_ABANDONED.> 8\r\n")?;
+        for headers in [
+            atomic("A", "1", "", ""),
+            atomic("A", "3", "", ""),
+            atomic("B", "1", "eob", ""),
+            atomic("C", "1", "", "Nats-Required-Api-Level: 9|"),
+            atomic("D", "7", "", ""),
+            atomic("E", "1", "2", ""),
+            atomic("F", "1", "", ""),
+            atomic("F", "2", "1", "Nats-Expected-Last-Sequence: 9|"),
+            atomic("G", "2000", "", ""),
+            atomic("H", "1", "eob", ""),
+        ] {
+            let headers: String = headers.split_terminator('|').map(|line| format!("{line}\r\n")).collect();
+            publish(client, "s.1", "none", &headers, "x")?;
+        }
+        let mut all = Vec::new();
+        for _ in 0..4 {
+            let message = client.message()?;
+            let mut told: Value = serde_json::from_slice(&message.payload)?;
+            ensure!(told["id"].is_string() && told["timestamp"].is_string(), "{told}");
+            let subject = message.line.split(' ').nth(1).unwrap_or_default().to_owned();
+            told["id"] = Value::Null;
+            told["timestamp"] = Value::Null;
+            all.push(format!("{subject} {told}"));
+        }
+        client.send("UNSUB 8\r\n")?;
+        client.flush()?;
+        heard.push(all);
+    }
+    ensure!(heard[0] == heard[1], "ours:  {:#?}\nstock: {:#?}", heard[0], heard[1]);
+    Ok(())
+}
+
+#[test]
 fn fast_batches() -> Result<()> {
     let Some(mut both) = Both::start()? else { return Ok(()) };
     both.api("STREAM.CREATE.S", r#"{"name":"S","subjects":["s.>"],"allow_batched":true}"#)?;

@@ -13,14 +13,21 @@
 //! is believed of an input, what is kept of it is bounded, and a frame is decompressed only when all before it was taken: an archive that
 //! is small and unpacks to terabytes costs its reader one block at a time.
 //!
-//! Not here: what the entries mean, and the archives of older servers (a tar of their block files).
+//! [`OlderReader`] goes on where a [`Reader`] has found an archive of a server before 2.15, a tar of its files.
+//!
+//! Not here: what the entries mean.
 
 mod entry;
 mod frame;
+mod older;
+mod position;
 mod reader;
+mod tar;
 mod writer;
 
 pub use entry::Entry;
+pub use older::{OlderEntry, OlderReader};
+pub use position::OlderPosition;
 pub use reader::Reader;
 pub use writer::Writer;
 
@@ -44,9 +51,18 @@ pub enum ArchiveError {
     /// The frames are fine; what they hold is not.
     #[error("archive: invalid archive stream")]
     Invalid,
-    /// It is an archive of a server before 2.15.
-    #[error("archives of nats-server before 2.15 are not supported by this server")]
+    /// If it is an archive at all, it is one of a server before 2.15: [`OlderReader`] goes on.
+    #[error("archive: invalid archive stream")]
     Older,
+    /// In an older archive: no head of a file.
+    #[error("archive/tar: invalid tar header")]
+    Tar,
+    /// In an older archive: something else than a file.
+    #[error("unexpected content (account=$G)")]
+    Unexpected,
+    /// In an older archive: a record is not what its hash says, or reaches beyond its file.
+    #[error("invalid checksum")]
+    Record,
     /// An entry is larger than its reader takes.
     #[error("entry {sequence} exceeds maximum size")]
     TooLarge {

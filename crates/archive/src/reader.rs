@@ -59,14 +59,17 @@ impl Reader {
         Ok(Some(Entry { name, time: head.time, sequence: head.sequence, headers, body }))
     }
 
+    /// For who can read what this can't.
+    pub(crate) fn into_parts(self) -> (Frames, Vec<u8>) {
+        (self.frames, self.plain)
+    }
+
     /// The head of the next entry, if all of the entry is unpacked.
     fn whole(&mut self, largest: usize) -> Result<Option<(Head, usize)>, ArchiveError> {
         if !self.begun {
             let Some(magic) = self.plain.first_chunk::<8>() else { return Ok(None) };
             if magic != MAGIC {
-                // Those are a tar, whose first file is this one.
-                let older = magic == b"meta.inf";
-                return Err(if older { ArchiveError::Older } else { ArchiveError::Invalid });
+                return Err(ArchiveError::Older);
             }
             self.begun = true;
             self.used = MAGIC.len();
@@ -161,8 +164,7 @@ mod tests {
             crate::frame::write(plain, &mut out);
             out
         };
-        assert_eq!(read(&frames(b"NATSARC2"), 99, 9), Err(ArchiveError::Invalid));
-        assert_eq!(read(&frames(b"meta.inf\0\0\0"), 99, 9), Err(ArchiveError::Older));
+        assert_eq!(read(&frames(b"NATSARC2"), 99, 9), Err(ArchiveError::Older));
         let huge = [&b"NATSARC1"[..], &[0xff; 9], &[1, 0, 0, 0, 0]].concat();
         assert_eq!(read(&frames(&huge), 99, 9), Err(ArchiveError::Invalid), "a name of 2^64 bytes");
         let endless = [&b"NATSARC1"[..], &[0xff; 11]].concat();

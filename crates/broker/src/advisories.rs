@@ -51,7 +51,6 @@ impl Broker {
     }
 
     /// Tells that a snapshot or restore of a stream begins or ends.
-    #[allow(dead_code)] // said by the side that makes snapshots
     pub(crate) fn advise_transfer(
         &mut self,
         now: Now,

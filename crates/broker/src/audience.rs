@@ -3,7 +3,7 @@
 //! Interest comes and goes on the core thread, consumers live on the store thread: each change that concerns a deliver subject becomes one
 //! [`Command::Interest`]. A wildcard subscription counts like a literal one; whether it is a client's, an MQTT session's or a link's does not matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jetstream::command::Command;
 use jetstream::identity::ConsumerId;
@@ -16,22 +16,30 @@ use crate::broker::Broker;
 #[derive(Debug, Default)]
 pub(crate) struct Audiences {
     by_subject: BTreeMap<Box<[u8]>, Vec<ConsumerId>>,
-    /// Its subject, and whether the store was told that somebody listens.
-    consumers: BTreeMap<ConsumerId, (Box<[u8]>, bool)>,
+    consumers: BTreeMap<ConsumerId, Audience>,
+}
+
+#[derive(Debug)]
+struct Audience {
+    subject: Box<[u8]>,
+    /// Who counts: members of this queue group. Empty: anybody.
+    group: Box<[u8]>,
+    /// The store was told that somebody listens.
+    told: bool,
 }
 
 impl Broker {
     /// A push consumer exists: the store is told at once if somebody listens already.
-    pub(crate) fn watch_audience(&mut self, consumer: ConsumerId, subject: &str) {
-        let subject: Box<[u8]> = subject.as_bytes().into();
+    pub(crate) fn watch_audience(&mut self, consumer: ConsumerId, subject: &str, group: &str) {
+        let (subject, group): (Box<[u8]>, Box<[u8]>) = (subject.as_bytes().into(), group.as_bytes().into());
         self.audiences.by_subject.entry(subject.clone()).or_default().push(consumer);
-        self.audiences.consumers.insert(consumer, (subject.clone(), false));
+        self.audiences.consumers.insert(consumer, Audience { subject: subject.clone(), group, told: false });
         self.compare_audience(&subject);
     }
 
     /// It is gone.
     pub(crate) fn forget_audience(&mut self, consumer: ConsumerId) {
-        let Some((subject, _)) = self.audiences.consumers.remove(&consumer) else { return };
+        let Some(Audience { subject, .. }) = self.audiences.consumers.remove(&consumer) else { return };
         if let Some(others) = self.audiences.by_subject.get_mut(&subject) {
             others.retain(|other| *other != consumer);
             if others.is_empty() {
@@ -58,13 +66,18 @@ impl Broker {
 
     fn compare_audience(&mut self, subject: &[u8]) {
         let Some(consumers) = self.audiences.by_subject.get(subject) else { return };
-        let mut is_there = false;
+        let (mut anybody, mut groups) = (false, BTreeSet::new());
         self.accounts[GLOBAL as usize].index.for_each_match(subject, |target| {
-            is_there |= !matches!(target, Target::Ack(_) | Target::Mapping(_));
+            anybody |= !matches!(target, Target::Ack(_) | Target::Mapping(_));
+            if let Target::Subscription(id) = target {
+                groups.extend(self.subscriptions.entry(*id).and_then(|subscription| subscription.queue.as_deref()));
+            }
         });
         for consumer in consumers {
-            if let Some((_, told)) = self.audiences.consumers.get_mut(consumer).filter(|(_, told)| *told != is_there) {
-                *told = is_there;
+            let Some(audience) = self.audiences.consumers.get_mut(consumer) else { continue };
+            let is_there = if audience.group.is_empty() { anybody } else { groups.contains(&*audience.group) };
+            if audience.told != is_there {
+                audience.told = is_there;
                 let consumer = *consumer;
                 self.pullers.heard(consumer, is_there);
                 self.store.push(|_| Command::Interest { consumer, is_there });

@@ -12,7 +12,7 @@
 //! `store_queue` a client that publishes into a stream is not read for `store_patience`, then refused with 10167; acknowledgements, pulls
 //! and API calls have a quarter more.
 
-use ::jetstream_api::{batch_answer, counter_ack, publish_ack, publish_refused};
+use ::jetstream_api::{Client, batch_answer, counter_ack, publish_ack, publish_refused};
 use jetstream::api_error;
 use jetstream::batching::BatchAnswer;
 use jetstream::command::{
@@ -96,7 +96,9 @@ pub(crate) enum Asked {
     /// A message is wanted as it is.
     Direct { stream: Box<str>, headers: bool, reply: Box<[u8]> },
     /// A snapshot is wanted.
-    Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]> },
+    Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]>, client: Box<Client> },
+    /// A restore is wanted.
+    Restore { reply: Box<[u8]>, client: Box<Client> },
     /// The shell, which has seen the answer.
     Shell,
 }
@@ -575,7 +577,15 @@ impl Broker {
                 self.store.templates.insert(id, filters);
             }
             Event::TemplateDown { id } => self.template_down(id),
-            Event::ConsumerUp { consumer, stream, name, deliver_subject, is_source, is_acknowledged } => {
+            Event::ConsumerUp {
+                consumer,
+                stream,
+                name,
+                deliver_subject,
+                deliver_group,
+                is_source,
+                is_acknowledged,
+            } => {
                 self.consumer_down(consumer);
                 if is_source {
                     self.pullers.up(consumer);
@@ -590,7 +600,7 @@ impl Broker {
                 }
                 self.store.consumers.insert(consumer, ConsumerRow { stream, name, filters });
                 if let Some(subject) = deliver_subject {
-                    self.watch_audience(consumer, &subject);
+                    self.watch_audience(consumer, &subject, &deliver_group);
                 }
             }
             Event::ConsumerDown { consumer } => self.consumer_down(consumer),

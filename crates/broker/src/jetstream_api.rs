@@ -1,7 +1,8 @@
 //! `$JS.API.>`: requests to commands, answers to replies. The JSON is `jetstream-api`'s.
 
 use ::jetstream_api::{
-    Demands, DirectRequest, Kind, Parsed, Server, direct_end, direct_message, encode, encode_error, parse_demanding,
+    Client, Demands, DirectRequest, Kind, Parsed, Server, direct_end, direct_message, encode, encode_error,
+    parse_demanding,
 };
 use jetstream::api_error::{self, ApiError};
 use jetstream::command::{Answer, Pull, Request};
@@ -20,8 +21,6 @@ use crate::routing::{Message, Origin};
 
 /// Which instance of a stream a source knows, and is to know.
 const IDENTITY: &str = "Nats-Stream-Identity";
-/// What a client's own server says when nobody hears.
-const NO_RESPONDERS: &str = "503";
 const NOT_FOUND: &str = "404 Message Not Found";
 
 /// Who asked for messages as they are, and how.
@@ -92,6 +91,11 @@ impl Broker {
             Parsed::Request(kind, _) if self.store.is_overloaded(&self.settings) => {
                 self.refuse_request(now, origin, kind, (subject, message), &api_error::CLUSTER_NOT_AVAIL, out);
             }
+            Parsed::Request(Kind::StreamRestore, request) => {
+                let client = Box::new(self.client_info(origin));
+                let size = message.payload().len() + reply.len() + size_of::<Client>();
+                self.store.ask(request, Asked::Restore { reply: reply.into(), client }, size);
+            }
             Parsed::Request(kind, request) => {
                 let audited = self.audited(origin, subject, message.payload());
                 let size = message.payload().len() + reply.len() + audited.as_ref().map_or(0, |audited| audited.size());
@@ -104,9 +108,10 @@ impl Broker {
             }
             Parsed::Snapshot { stream, request } => match request {
                 Ok(request) => {
-                    let size = request.deliver_subject.len() + reply.len();
+                    let size = request.deliver_subject.len() + reply.len() + size_of::<Client>();
                     let asked = Request::StreamSnapshot { name: stream, consumers: request.consumers };
-                    self.store.ask(asked, Asked::Snapshot { request: Box::new(request), reply: reply.into() }, size);
+                    let (request, client) = (Box::new(request), Box::new(self.client_info(origin)));
+                    self.store.ask(asked, Asked::Snapshot { request, reply: reply.into(), client }, size);
                 }
                 Err(error) => {
                     self.refuse_request(now, origin, Kind::StreamSnapshot, (subject, message), &error, out);
@@ -126,14 +131,14 @@ impl Broker {
                 self.store.pull(pull);
             }
             Parsed::DirectGet { .. } if self.store.is_overloaded(&self.settings) => {
-                self.publish_status(now, reply, NO_RESPONDERS, out);
+                self.publish_no_responders(now, reply, subject, out);
             }
             Parsed::DirectGet { stream, get, headers } => match self.who_answers_for(&stream) {
                 Some(stream) => self.ask_direct(stream, get, headers, message),
-                None => self.publish_status(now, reply, NO_RESPONDERS, out),
+                None => self.publish_no_responders(now, reply, subject, out),
             },
-            Parsed::Status { stream, consumer: Some(consumer), .. } if !self.store.has_consumer(&stream, &consumer) => {
-                self.publish_status(now, reply, NO_RESPONDERS, out);
+            Parsed::Status { stream, consumer, .. } if !self.answers(&stream, consumer.as_deref()) => {
+                self.publish_no_responders(now, reply, subject, out);
             }
             Parsed::Status { line, .. } => self.publish_status(now, reply, &line, out),
             Parsed::Refused(kind, error) => self.refuse_request(now, origin, kind, (subject, message), &error, out),
@@ -174,14 +179,17 @@ impl Broker {
     pub(crate) fn jetstream_answer(&mut self, now: Now, asked: &Asked, answer: &Answer, out: &mut Outbox) {
         match asked {
             Asked::Api { kind, .. } if is_absent(*kind, answer) => {}
-            Asked::Snapshot { request, reply } => self.snapshot_answer(now, request, reply, answer, out),
+            Asked::Snapshot { request, reply, client } => {
+                self.snapshot_answer(now, (request, client), reply, answer, out);
+            }
+            Asked::Restore { reply, client } => self.restore_answer(now, client, reply, answer, out),
             Asked::Api { kind, reply, audited } => {
-                if let Answer::Restorable(config) = answer {
-                    return self.begin_restore(now, config, reply, out);
-                }
                 let mut json = Vec::with_capacity(512);
-                let shows_origins = matches!(answer, Answer::Stream(_) | Answer::StreamList { .. });
-                let origins = shows_origins.then(|| self.origins.infos(now));
+                let origins = match answer {
+                    Answer::Stream(info) => Some(self.origin_infos(now, Some(info.id))),
+                    Answer::StreamList { .. } => Some(self.origin_infos(now, None)),
+                    _ => None,
+                };
                 let server = Server { origins: origins.as_ref(), ..self.api_server() };
                 // Headers first, if there are any.
                 if let Answer::Consumer(info) | Answer::Reset { info, .. } = answer
@@ -252,7 +260,14 @@ impl Broker {
 
     /// There is no such consumer: the same as if nobody had heard the pull.
     pub(crate) fn refuse_pull(&mut self, now: Now, pull: &Pull, out: &mut Outbox) {
-        self.publish_status(now, &pull.inbox, NO_RESPONDERS, out);
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", pull.stream, pull.consumer);
+        self.publish_no_responders(now, &pull.inbox, subject.as_bytes(), out);
+    }
+
+    /// What a client's own server says when nobody hears.
+    pub(crate) fn publish_no_responders(&mut self, now: Now, reply: &[u8], subject: &[u8], out: &mut Outbox) {
+        let line = format!("503\r\nNats-Subject: {}", String::from_utf8_lossy(subject));
+        self.publish_status(now, reply, &line, out);
     }
 
     fn refuse_request(
@@ -282,5 +297,13 @@ impl Broker {
         let headers = format!("NATS/1.0 {line}\r\n\r\n");
         let message = Message { header_len: headers.len(), ..Message::new(reply, headers.as_bytes()) };
         self.publish(now, Origin::server(GLOBAL), &message, out);
+    }
+
+    /// Is there somebody who hears a pull from this consumer, or else a direct get from this stream?
+    fn answers(&self, stream: &str, consumer: Option<&str>) -> bool {
+        match consumer {
+            Some(consumer) => self.store.has_consumer(stream, consumer),
+            None => self.who_answers_for(stream).is_some(),
+        }
     }
 }

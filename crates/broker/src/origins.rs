@@ -17,7 +17,7 @@ use ::jetstream_api::{OriginInfo, OriginInfos, decode_origin_answer, encode_orig
 use jetstream::command::{Begin, Command, Outcome, Take, Ticket};
 use jetstream::config::Source;
 use jetstream::identity::StreamId;
-use jetstream::origin::{Ask, Asked, OriginFacts, OriginId, Origins, Puller, Step, Taking};
+use jetstream::origin::{Ask, Asked, OriginFacts, OriginId, Origins, Puller, Step, Taking, short_hash};
 use nats_proto::header::Headers;
 use subject::Filter;
 
@@ -29,7 +29,7 @@ use crate::outbox::Outbox;
 use crate::routing::{Message, Origin};
 use crate::subscription::{Interest, NewSubscription, SubscriptionId};
 
-use shape::{Shape, short_hash};
+use shape::Shape;
 
 const IDENTITY: &str = "Nats-Stream-Identity";
 /// Bytes of messages that are at the store at a time: others who publish wait for these, not for a whole window.
@@ -150,19 +150,28 @@ impl OriginSide {
         }
     }
 
-    /// How all of them are doing, for answers.
-    pub(crate) fn infos(&self, now: Now) -> OriginInfos {
+    /// How they are doing, for answers: those of one stream, or all.
+    fn infos(&self, now: Now, only: Option<StreamId>) -> OriginInfos {
         let info = |number: &u32| {
             let state = self.pullers.get(number)?.puller.state();
             let active_ns = state.heard.map(|heard| now.micros.saturating_sub(heard).saturating_mul(1000));
             Some(OriginInfo { lag: state.lag, sequence: state.sequence, active_ns, error: state.error })
         };
         let infos = |row: &Row| row.pullers.iter().filter_map(|(_, number)| info(number)).collect();
-        self.streams.iter().map(|(stream, row)| (*stream, infos(row))).collect()
+        match only {
+            Some(stream) => self.streams.get(&stream).map(|row| (stream, infos(row))).into_iter().collect(),
+            None => self.streams.iter().map(|(stream, row)| (*stream, infos(row))).collect(),
+        }
     }
 }
 
 impl Broker {
+    /// How the origins of a stream are doing, or those of all streams, as answers show it.
+    #[must_use]
+    pub fn origin_infos(&self, now: Now, only: Option<StreamId>) -> OriginInfos {
+        self.origins.infos(now, only)
+    }
+
     /// The store says where a stream takes messages from.
     pub(crate) fn origins_changed(&mut self, now: Now, stream: StreamId, origins: &Origins) {
         self.origins.note_time(now);

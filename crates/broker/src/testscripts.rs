@@ -279,6 +279,7 @@ impl goldenscript::Runner for Runner {
                     stream,
                     name,
                     deliver_subject: None,
+                    deliver_group: "".into(),
                     is_source: false,
                     is_acknowledged: true,
                 });

@@ -2,7 +2,7 @@
 
 use crate::json::Object;
 use crate::stream_check::{MAX_DESCRIPTION, MAX_METADATA, MAX_NAME, is_token, metadata_size};
-use crate::stream_config::{metadata, without_servers_own};
+use crate::stream_config::{OF_THE_SERVER, metadata, without_servers_own};
 use crate::wire::{Time, is_zero};
 use jetstream::api_error::{self, ApiError};
 use jetstream::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Priority, PriorityPolicy, Push};
@@ -10,8 +10,6 @@ use jetstream::identity::{Sequence, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use subject::Filter;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// How often a consumer that a source acknowledges by flow control tells that it lives, nanoseconds.
 const SOURCE_HEARTBEAT: u64 = 1_000_000_000;
@@ -38,14 +36,13 @@ pub(crate) struct Draft {
     config: ConsumerConfig,
     deliver: Deliver,
     start_sequence: u64,
-    start_time: Option<String>,
+    start_time: Option<Timestamp>,
     ack_wait: i64,
     backoff: Vec<i64>,
     max_expires: i64,
     inactive_threshold: i64,
     replicas: i64,
     push: Push,
-    pause_until: Option<String>,
 }
 
 /// Reads `config` of a create request: types and fields, no meaning yet.
@@ -66,7 +63,7 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
         ],
     )?;
     let start_sequence = body.unsigned("opt_start_seq")?;
-    let start_time = body.text("opt_start_time")?;
+    let start_time = body.time("opt_start_time")?;
     let ack_policy = body.word(
         "ack_policy",
         &[
@@ -96,7 +93,7 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.direct = body.flag("direct")?;
     config.sourcing = body.flag("sourcing")?;
     config.replay_original = body.word("replay_policy", &[("instant", false), ("original", true)])?;
-    let pause_until = body.text("pause_until")?;
+    config.pause_until = pause_until(body.time("pause_until")?);
     config.sample_frequency = body.text_or_empty("sample_freq")?.into();
     config.priority = read_priority(&mut body)?;
     body.finish()?;
@@ -115,7 +112,6 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
         inactive_threshold,
         replicas,
         push,
-        pause_until,
     })
 }
 
@@ -143,78 +139,74 @@ fn read_priority(body: &mut Object) -> Result<Priority, ApiError> {
     Ok(Priority { groups, policy, pinned_ttl_ns })
 }
 
-/// For whom a hub's consumer is: its own stream, account and domain.
-fn is_of_requester(key: &str) -> bool {
-    key.starts_with("_nats.src.") || key.starts_with("_nats.mirror.")
-}
-
 /// 0 and everything below means "no limit".
 fn unlimited(value: i64) -> i64 {
     if value > 0 { value } else { -1 }
 }
 
 /// Could it be a consumer's name?
-pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
-    if name.contains(['/', '\\']) {
-        return Err(api_error::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS);
-    }
-    if !is_token(name) {
-        return Err(api_error::stream_invalid_config("consumer name can not contain '.', '*', '>', '\\', '/'"));
-    }
-    if name.len() > MAX_NAME {
-        return Err(api_error::consumer_name_too_long(MAX_NAME));
-    }
-    Ok(())
+fn is_name(name: &str) -> bool {
+    is_token(name) && !name.contains(['/', '\\'])
 }
 
 impl Draft {
-    /// Judges what needs no state, and fills in the defaults. Its name has been settled by the request.
+    /// What is said before the stream is looked for.
+    pub(crate) fn check_replicas(&self) -> Result<(), ApiError> {
+        if self.replicas > 1 { Err(api_error::STREAM_REPLICAS_NOT_SUPPORTED) } else { Ok(()) }
+    }
+
+    /// A work queue has no consumers of that kind.
+    pub(crate) fn pulls_unacknowledged(&self) -> bool {
+        self.replicas >= 0 && self.push.subject.is_empty() && self.config.ack_policy == AckPolicy::None
+    }
+
+    /// Judges what needs no state, in stock's order, and fills in the defaults. Its name has been settled by the request.
     pub(crate) fn finish(mut self) -> Result<ConsumerConfig, ApiError> {
-        if !self.name.is_empty() {
-            check_name(&self.name)?;
-        }
+        self.check_names()?;
         self.config.durable = !self.durable_name.is_empty();
         self.config.name = std::mem::take(&mut self.name).into();
-        self.check_texts()?;
-        self.finish_push()?;
+        if self.replicas < 0 {
+            return Err(api_error::REPLICAS_COUNT_CANNOT_BE_NEGATIVE);
+        }
         self.finish_acknowledgements()?;
+        if self.config.description.len() > MAX_DESCRIPTION {
+            return Err(api_error::consumer_description_too_long(MAX_DESCRIPTION));
+        }
+        self.finish_push()?;
         self.finish_requests()?;
         self.config.filters = self.filters()?;
         self.config.lists_filter = self.filter_subjects.len() == 1;
         self.config.deliver_policy = self.deliver_policy()?;
-        // Those are the server's, and told anew in each answer.
-        self.config.metadata.retain(|key, _| !key.starts_with("_nats.") || is_of_requester(key));
-        Ok(self.config)
-    }
-
-    fn check_texts(&self) -> Result<(), ApiError> {
-        if self.config.description.len() > MAX_DESCRIPTION {
-            return Err(api_error::consumer_description_too_long(MAX_DESCRIPTION));
+        if self.config.push.as_ref().is_some_and(|push| push.flow_control && push.heartbeat_ns == 0) {
+            return Err(api_error::CONSUMER_WITH_FLOW_CONTROL_NEEDS_HEARTBEATS);
         }
         if metadata_size(&self.config.metadata) > MAX_METADATA {
             return Err(api_error::consumer_metadata_length("128KB"));
         }
-        if self.replicas < 0 {
-            return Err(api_error::REPLICAS_COUNT_CANNOT_BE_NEGATIVE);
+        // Those are the server's, and told anew in each answer.
+        self.config.metadata.retain(|key, _| !OF_THE_SERVER.contains(&key.as_str()));
+        Ok(self.config)
+    }
+
+    fn check_names(&self) -> Result<(), ApiError> {
+        let invalid = |text: &str| Err(api_error::stream_invalid_config(text));
+        if !self.name.is_empty() && !is_name(&self.name) {
+            return invalid("consumer name can not contain '.', '*', '>', '\\', '/'");
         }
-        if self.replicas > 1 {
-            return Err(api_error::STREAM_REPLICAS_NOT_SUPPORTED);
+        if !self.durable_name.is_empty() && !is_name(&self.durable_name) {
+            return invalid("consumer durable name can not contain '.', '*', '>', '\\', '/'");
+        }
+        if self.name.len() > MAX_NAME {
+            return Err(api_error::consumer_name_too_long(MAX_NAME));
         }
         Ok(())
     }
 
     /// Push or pull, and what goes with either.
     fn finish_push(&mut self) -> Result<(), ApiError> {
-        self.config.pause_until = self.pause_until.as_deref().map(pause_until).transpose()?.flatten();
-        let by_flow_control = self.config.ack_policy == AckPolicy::FlowControl;
-        if by_flow_control {
-            self.push.flow_control = true;
-            self.push.heartbeat_ns = SOURCE_HEARTBEAT;
-        }
         let push = std::mem::take(&mut self.push);
         if push.subject.is_empty() {
             let rules = [
-                (by_flow_control, api_error::CONSUMER_ACK_FC_REQUIRES_PUSH),
                 (push.rate_limit > 0, api_error::CONSUMER_PULL_WITH_RATE_LIMIT),
                 (push.heartbeat_ns > 0, api_error::CONSUMER_HB_REQUIRES_PUSH),
                 (push.flow_control, api_error::CONSUMER_FC_REQUIRES_PUSH),
@@ -229,35 +221,46 @@ impl Draft {
 
     fn check_push(&self, push: &Push) -> Result<(), ApiError> {
         let config = &self.config;
-        let filter = Filter::parse(&push.subject).map_err(|_| api_error::CONSUMER_INVALID_DELIVER_SUBJECT)?;
-        let unlimited = config.max_ack_pending <= 0;
+        if push.subject.split('.').any(|token| matches!(token, "*" | ">")) {
+            return Err(api_error::CONSUMER_DELIVER_TO_WILDCARDS);
+        }
+        let acknowledged = config.max_ack_pending <= 0 || config.ack_policy != AckPolicy::None;
         let rules = [
-            (!filter.is_literal(), api_error::CONSUMER_DELIVER_TO_WILDCARDS),
+            (Filter::parse(&push.subject).is_err(), api_error::CONSUMER_INVALID_DELIVER_SUBJECT),
             (config.max_waiting > 0, api_error::CONSUMER_PUSH_MAX_WAITING),
-            (!unlimited && config.ack_policy == AckPolicy::None, api_error::CONSUMER_MAX_PENDING_ACK_POLICY_REQUIRED),
+            (!acknowledged, api_error::CONSUMER_MAX_PENDING_ACK_POLICY_REQUIRED),
             ((1..100_000_000).contains(&push.heartbeat_ns), api_error::CONSUMER_SMALL_HEARTBEAT),
             (config.direct && !self.durable_name.is_empty(), api_error::CONSUMER_DIRECT_REQUIRES_EPHEMERAL),
-            (push.flow_control && push.heartbeat_ns == 0, api_error::CONSUMER_WITH_FLOW_CONTROL_NEEDS_HEARTBEATS),
         ];
-        let by_flow_control = config.ack_policy == AckPolicy::FlowControl;
-        let more = [
-            (config.max_ack_pending < 0, api_error::CONSUMER_ACK_FC_REQUIRES_MAX_ACK_PENDING),
+        rules.into_iter().find(|(set, _)| *set).map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// What a consumer that is acknowledged by flow control must be; the rest of it is set.
+    fn finish_flow_control(&mut self) -> Result<(), ApiError> {
+        if self.config.ack_policy != AckPolicy::FlowControl {
+            return Ok(());
+        }
+        self.push.flow_control = true;
+        self.push.heartbeat_ns = SOURCE_HEARTBEAT;
+        let rules = [
+            (self.push.subject.is_empty(), api_error::CONSUMER_ACK_FC_REQUIRES_PUSH),
+            (self.config.max_ack_pending < 0, api_error::CONSUMER_ACK_FC_REQUIRES_MAX_ACK_PENDING),
             (self.ack_wait != 0 || !self.backoff.is_empty(), api_error::CONSUMER_ACK_FC_REQUIRES_NO_ACK_WAIT),
-            (config.max_deliver > 0, api_error::CONSUMER_ACK_FC_REQUIRES_NO_MAX_DELIVER),
+            (self.config.max_deliver > 0, api_error::CONSUMER_ACK_FC_REQUIRES_NO_MAX_DELIVER),
         ];
-        let all = more.into_iter().map(|(set, error)| (set && by_flow_control, error)).chain(rules);
-        all.into_iter().find(|(set, _)| *set).map_or(Ok(()), |(_, error)| Err(error))
+        rules.into_iter().find(|(set, _)| *set).map_or(Ok(()), |(_, error)| Err(error))
     }
 
     fn finish_acknowledgements(&mut self) -> Result<(), ApiError> {
         let defaults = ConsumerConfig::named("");
-        let config = &mut self.config;
-        if self.ack_wait < 0 {
-            return Err(api_error::CONSUMER_ACK_WAIT_NEGATIVE);
-        }
         if self.backoff.iter().any(|wait| *wait < 0) {
             return Err(api_error::CONSUMER_BACK_OFF_NEGATIVE);
         }
+        if self.ack_wait < 0 {
+            return Err(api_error::CONSUMER_ACK_WAIT_NEGATIVE);
+        }
+        self.finish_flow_control()?;
+        let config = &mut self.config;
         if config.max_deliver > 0 && (config.max_deliver as usize) < self.backoff.len() {
             return Err(api_error::CONSUMER_MAX_DELIVER_BACKOFF);
         }
@@ -316,7 +319,7 @@ impl Draft {
             let text = format_args!("consumer delivery policy is deliver {policy}, but optional {what}");
             Err(api_error::consumer_invalid_policy(text))
         };
-        let (sequence, time) = (self.start_sequence, self.start_time.as_deref());
+        let (sequence, time) = (self.start_sequence, self.start_time);
         let without_start = |name: &str, policy| match (sequence, time) {
             (0, None) => Ok(policy),
             (0, Some(_)) => wrong(name, "start time is also set"),
@@ -339,30 +342,15 @@ impl Draft {
                 (_, None) => wrong("by start time", "start time is not set"),
                 // Stock's text stutters, and it is its text that tools know.
                 (1.., Some(_)) => wrong("by start time", "start start sequence is also set"),
-                (0, Some(text)) => Ok(DeliverPolicy::FromTime(time_of(text)?)),
+                (0, Some(time)) => Ok(DeliverPolicy::FromTime(time)),
             },
         }
     }
 }
 
-/// A time as the API writes it (RFC 3339); `None` when it is none.
-#[must_use]
-pub fn parse_time(text: &str) -> Option<Timestamp> {
-    let nanos = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
-    Some(Timestamp(nanos.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64))
-}
-
 /// The end of a pause; the zero time stands for none.
-pub(crate) fn pause_until(text: &str) -> Result<Option<Timestamp>, ApiError> {
-    Ok(Some(time_of(text)?).filter(|until| *until > ZERO_TIME))
-}
-
-/// A time in a request.
-pub(crate) fn time_of(text: &str) -> Result<Timestamp, ApiError> {
-    parse_time(text).ok_or_else(|| {
-        let text = format_args!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse it");
-        api_error::invalid_json(text)
-    })
+pub(crate) fn pause_until(time: Option<Timestamp>) -> Option<Timestamp> {
+    time.filter(|until| *until > ZERO_TIME)
 }
 
 /// A configuration as it stands in an answer, in stock's order of keys.

@@ -2,9 +2,8 @@
 //!
 //! The request is read leniently, as stock does: unknown fields are ignored. `STREAM.MSG.GET` asks with the same fields for one message.
 
-use crate::consumer_config::parse_time;
 use crate::json::{self, Object};
-use jetstream::api_error::{self, ApiError};
+use jetstream::api_error::ApiError;
 use jetstream::command::MessageGet;
 use jetstream::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectStart, DirectWanted};
 use jetstream::identity::{Sequence, Timestamp};
@@ -75,20 +74,16 @@ impl GetFields {
     }
 
     pub(crate) fn read(body: &mut Object) -> Result<GetFields, ApiError> {
-        let time = |text: Option<String>| {
-            let wrong = || api_error::invalid_json("parsing time: cannot parse it as RFC 3339");
-            text.map(|text| parse_time(&text).ok_or_else(wrong)).transpose()
-        };
         Ok(GetFields {
             sequence: body.unsigned("seq")?,
             last: body.text_or_empty("last_by_subj")?,
             next: body.text_or_empty("next_by_subj")?,
-            start_time: time(body.text("start_time")?)?,
+            start_time: body.time("start_time")?,
             batch: body.count("batch")?,
             max_bytes: body.count("max_bytes")?,
             newest: body.texts("multi_last")?,
             up_to_sequence: body.unsigned("up_to_seq")?,
-            up_to_time: time(body.text("up_to_time")?)?,
+            up_to_time: body.time("up_to_time")?,
             no_headers: body.flag("no_hdr")?,
         })
     }

@@ -1,6 +1,8 @@
 //! Strict reading of request bodies, with the error texts of Go's decoder: people search the web for them, and some tools match them.
 
+use crate::moment::{parse_time, time_problem};
 use jetstream::api_error::{self, ApiError};
+use jetstream::identity::Timestamp;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -14,6 +16,8 @@ pub(crate) struct Object {
     fields: Map<String, Value>,
     /// The first field with a value that is not built.
     unsupported: Option<&'static str>,
+    /// What is wrong with what stands behind the object: said when nothing is wrong inside.
+    behind: Option<ApiError>,
 }
 
 /// Parses a body. An empty one is an empty object, as for stock.
@@ -24,9 +28,20 @@ pub(crate) fn parse(payload: &[u8], go_type: &str) -> Result<Object, ApiError> {
     if payload.trim_ascii().is_empty() {
         return Object::new(Value::Null, go_type.to_owned(), go_type);
     }
-    let value = serde_json::from_slice(payload).map_err(|error| api_error::invalid_json(syntax(payload, &error)))?;
+    let refusal = |error: serde_json::Error| api_error::invalid_json(syntax(payload, &error));
+    let (value, behind) = match serde_json::from_slice(payload) {
+        Ok(value) => (value, None),
+        Err(error) => {
+            // A whole object may stand before the mistake.
+            let mut values = serde_json::Deserializer::from_slice(payload).into_iter();
+            match values.next() {
+                Some(Ok(value)) => (value, Some(refusal(error))),
+                _ => return Err(refusal(error)),
+            }
+        }
+    };
     match value {
-        Value::Null | Value::Object(_) => Object::new(value, go_type.to_owned(), go_type),
+        Value::Null | Value::Object(_) => Ok(Object { behind, ..Object::new(value, go_type.to_owned(), go_type)? }),
         other => Err(mismatch(&other, &format!("Go value of type server.{go_type}"))),
     }
 }
@@ -41,7 +56,9 @@ pub(crate) fn parse_lenient(payload: &[u8], go_type: &str) -> Result<Object, Str
         text.split_once(" at offset ").map_or(text.clone(), |(text, _)| text.to_owned())
     })?;
     match value {
-        Value::Object(_) => Ok(Object { path: go_type.to_owned(), fields: into_map(value), unsupported: None }),
+        Value::Null | Value::Object(_) => {
+            Ok(Object { path: go_type.to_owned(), fields: into_map(value), unsupported: None, behind: None })
+        }
         _ => Err("json: not an object".to_owned()),
     }
 }
@@ -62,6 +79,9 @@ fn syntax(payload: &[u8], error: &serde_json::Error) -> String {
     let offset = before + error.column();
     let found = offset.checked_sub(1).and_then(|at| payload.get(at)).map_or('?', |byte| char::from(*byte));
     let text = error.to_string();
+    if let Some((literal, expected)) = literal_at(payload, offset.saturating_sub(1)) {
+        return format!("invalid character '{found}' in literal {literal} (expecting '{expected}') at offset {offset}");
+    }
     let place = [
         ("expected value", "looking for beginning of value"),
         ("trailing characters", "looking for beginning of value"),
@@ -75,6 +95,18 @@ fn syntax(payload: &[u8], error: &serde_json::Error) -> String {
         Some((_, place)) => format!("invalid character '{found}' {place} at offset {offset}"),
         None => text,
     }
+}
+
+/// Which literal breaks off at this byte, and what should stand there.
+fn literal_at(payload: &[u8], at: usize) -> Option<(&'static str, char)> {
+    let broken = |literal: &&'static str, length: usize| {
+        let begin = at.checked_sub(length)?;
+        let (had, found) = (payload.get(begin..at)?, payload.get(at)?);
+        let expected = literal.as_bytes()[length];
+        (had == &literal.as_bytes()[..length] && *found != expected).then_some((*literal, char::from(expected)))
+    };
+    let literals = ["null", "true", "false"];
+    literals.iter().find_map(|literal| (1..literal.len()).rev().find_map(|length| broken(literal, length)))
 }
 
 /// `json: cannot unmarshal …` of Go. Numbers are only shown when it is their value that does not fit.
@@ -98,19 +130,25 @@ impl Object {
 
     fn new(value: Value, path: String, go_type: &str) -> Result<Object, ApiError> {
         match value {
-            Value::Null | Value::Object(_) => Ok(Object { path, fields: into_map(value), unsupported: None }),
+            Value::Null | Value::Object(_) => {
+                Ok(Object { path, fields: into_map(value), unsupported: None, behind: None })
+            }
             other => Err(mismatch(&other, &format!("Go struct field {path} of type server.{go_type}"))),
         }
     }
 
     /// Takes a field; `null` is as good as none. Names are compared as Go does, without regard to case.
     fn take(&mut self, key: &str) -> Option<Value> {
+        self.take_even_null(key).filter(|value| !value.is_null())
+    }
+
+    fn take_even_null(&mut self, key: &str) -> Option<Value> {
         let name = if self.fields.contains_key(key) {
             key.to_owned()
         } else {
             self.fields.keys().find(|name| name.eq_ignore_ascii_case(key))?.clone()
         };
-        self.fields.remove(&name).filter(|value| !value.is_null())
+        self.fields.remove(&name)
     }
 
     fn wrong<T>(&self, key: &str, value: &Value, go_type: &str) -> Result<T, ApiError> {
@@ -177,6 +215,18 @@ impl Object {
     /// Nanoseconds, perhaps negative; 0 when it is not there.
     pub(crate) fn duration(&mut self, key: &str) -> Result<i64, ApiError> {
         self.integer(key, "time.Duration")
+    }
+
+    /// A moment, if it is there (RFC 3339).
+    pub(crate) fn time(&mut self, key: &str) -> Result<Option<Timestamp>, ApiError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => match parse_time(&text) {
+                Some(time) => Ok(Some(time)),
+                None => Err(api_error::invalid_json(time_problem(&text))),
+            },
+            Some(other) => self.wrong(key, &other, "time.Time"),
+        }
     }
 
     /// A sequence; 0 when it is not there.
@@ -275,13 +325,14 @@ impl Object {
         words: &[(&str, T)],
         unknown: impl Fn(&str) -> String,
     ) -> Result<T, ApiError> {
-        let value = self.take(key);
+        // Where Go has a word, `null` is none of them.
+        let value = self.take_even_null(key);
         let found = match &value {
             None => words.first(),
             Some(Value::String(text)) => words.iter().find(|(word, _)| word == text),
             Some(_) => None,
         };
-        let refused = || api_error::invalid_json(unknown(&value_text(value.as_ref())));
+        let refused = || api_error::invalid_json(unknown(&value.as_ref().map(Value::to_string).unwrap_or_default()));
         found.map(|(_, value)| *value).ok_or_else(refused)
     }
 
@@ -296,13 +347,9 @@ impl Object {
     pub(crate) fn finish(self) -> Result<Option<&'static str>, ApiError> {
         match self.fields.keys().next() {
             Some(name) => Err(api_error::invalid_json(format_args!("json: unknown field {name:?}"))),
-            None => Ok(self.unsupported),
+            None => self.behind.map_or(Ok(self.unsupported), Err),
         }
     }
-}
-
-fn value_text(value: Option<&Value>) -> String {
-    value.map(Value::to_string).unwrap_or_default()
 }
 
 /// Zero, false, empty, or an object with nothing but such values. The depth is bounded by the parser.

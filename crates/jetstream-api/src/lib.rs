@@ -12,6 +12,7 @@ mod consumer_config;
 mod demands;
 mod direct_get;
 mod json;
+mod moment;
 mod origin;
 mod publish_ack;
 mod pull;
@@ -28,16 +29,16 @@ pub use advisory::{
     encode_transfer, transfer_subject,
 };
 pub use batch_answer::batch_answer;
-pub use consumer_config::parse_time;
 pub use demands::{Demands, parse_demanding};
 pub use direct_get::{DirectRequest, direct_end, direct_message};
+pub use moment::parse_time;
 pub use origin::{OriginInfo, OriginInfos, decode_origin_answer, encode_origin_request};
 pub use publish_ack::{counter_ack, publish_ack, publish_refused};
 pub use request::{Kind, Parsed, parse};
 pub use response::{Server, encode, encode_error};
 pub use snapshot::{
     ArchiveState, SnapshotRequest, archive_consumer, archive_state, read_archive_consumer, read_archive_state,
-    restore_begins,
+    read_older_consumer, read_older_stream, restore_begins,
 };
 
 pub use jetstream::api_level::API_LEVEL;

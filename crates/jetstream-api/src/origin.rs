@@ -1,6 +1,5 @@
 //! Where a stream takes messages from: in its configuration, in its info, and in what a puller asks an origin for and is answered.
 
-use crate::consumer_config::time_of;
 use crate::json::Object;
 use crate::wire::{Time, is_zero, write};
 use jetstream::api_error::{self, ApiError};
@@ -40,11 +39,10 @@ pub(crate) fn read(body: &mut Object, config: &mut StreamConfig) -> Result<(), A
 }
 
 fn read_source(mut body: Object) -> Result<Source, ApiError> {
-    let start_time = body.text("opt_start_time")?;
     let source = Source {
         name: body.text_or_empty("name")?.into(),
         start_sequence: body.unsigned("opt_start_seq")?,
-        start_time: start_time.as_deref().map(time_of).transpose()?,
+        start_time: body.time("opt_start_time")?,
         filter: body.text_or_empty("filter_subject")?.into(),
         transforms: body
             .objects("subject_transforms", "SubjectTransformConfig")?

@@ -142,14 +142,8 @@ fn stream(rest: &str, payload: &[u8]) -> Parsed {
 
 fn stream_by_name(verb: &str, name: &str, payload: &[u8]) -> Parsed {
     match verb {
-        "CREATE" => {
-            let request = stream_request(name, payload, Purpose::Create);
-            settle(Kind::StreamCreate, request.map(|config| Request::StreamCreate { config }))
-        }
-        "UPDATE" => {
-            let request = stream_request(name, payload, Purpose::Update);
-            settle(Kind::StreamUpdate, request.map(|config| Request::StreamUpdate { config }))
-        }
+        "CREATE" => settle(Kind::StreamCreate, stream_request(name, payload, Purpose::Create)),
+        "UPDATE" => settle(Kind::StreamUpdate, stream_request(name, payload, Purpose::Update)),
         "INFO" => stream_info(name, payload),
         "DELETE" => settle(Kind::StreamDelete, no_body(payload).map(|()| Request::StreamDelete { name: name.into() })),
         "PURGE" => settle(Kind::StreamPurge, stream_purge(name, payload)),
@@ -180,16 +174,23 @@ pub(crate) fn offset(body: &mut json::Object) -> Result<u64, ApiError> {
     Ok(u64::try_from(body.count("offset")?).unwrap_or(0))
 }
 
-fn stream_request(
-    name: &str,
-    payload: &[u8],
-    purpose: Purpose,
-) -> Result<Box<jetstream::config::StreamConfig>, ApiError> {
+fn stream_request(name: &str, payload: &[u8], purpose: Purpose) -> Result<Request, ApiError> {
     let draft = stream_config::read(json::parse(payload, "StreamConfigRequest")?)?;
-    if draft.name() != name {
+    let (other_name, replicated) = (draft.name() != name, draft.is_replicated());
+    if other_name && purpose == Purpose::Create {
         return Err(api_error::STREAM_MISMATCH);
     }
-    draft.finish(purpose).map(Box::new)
+    let config = Box::new(draft.finish(purpose)?);
+    if other_name {
+        Err(api_error::STREAM_MISMATCH)
+    } else if purpose != Purpose::Update {
+        Ok(Request::StreamCreate { config })
+    } else if replicated {
+        let error = api_error::STREAM_REPLICAS_NOT_SUPPORTED;
+        Ok(Request::Impossible { stream: name.into(), error, unacknowledged: false })
+    } else {
+        Ok(Request::StreamUpdate { config })
+    }
 }
 
 fn stream_info(name: &str, payload: &[u8]) -> Parsed {
@@ -248,13 +249,13 @@ fn message_get(name: &str, payload: &[u8]) -> Parsed {
 }
 
 fn message_delete(name: &str, payload: &[u8]) -> Result<Request, ApiError> {
+    if no_body(payload).is_ok() {
+        return Err(api_error::BAD_REQUEST);
+    }
     let mut body = json::parse(payload, "JSApiMsgDeleteRequest")?;
     let sequence = Sequence(body.unsigned("seq")?);
     let erase = !body.flag("no_erase")?;
     body.finish()?;
-    if sequence == Sequence(0) {
-        return Err(api_error::BAD_REQUEST);
-    }
     Ok(Request::MessageDelete { name: name.into(), sequence, erase })
 }
 
@@ -312,9 +313,9 @@ fn consumer_by_name(verb: &str, stream: &str, name: &str, payload: &[u8]) -> Par
 /// Until when; an empty body ends the pause.
 fn pause(payload: &[u8]) -> Result<Option<Timestamp>, ApiError> {
     let mut body = optional(payload, "JSApiConsumerPauseRequest")?;
-    let until = body.text("pause_until")?;
+    let until = body.time("pause_until")?;
     body.finish()?;
-    until.as_deref().map(consumer_config::pause_until).transpose().map(Option::flatten)
+    Ok(consumer_config::pause_until(until))
 }
 
 /// Where to begin; 0, and an empty body: at the ack floor.
@@ -360,12 +361,19 @@ fn consumer_request(
     let mut body = json::parse(payload, "CreateConsumerRequest")?;
     let stream_name = body.text_or_empty("stream_name")?;
     let mut draft = consumer_config::read(body.object("config", "ConsumerConfig")?)?;
-    let action = action(body.text("action")?.as_deref())?;
+    let action = body.word_or(
+        "action",
+        &[("", ConsumerAction::CreateOrUpdate), ("create", ConsumerAction::Create), ("update", ConsumerAction::Update)],
+        |value| format!("unknown consumer action: {value}"),
+    )?;
     // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
     body.flag("pedantic")?;
     body.finish()?;
     if stream_name != stream {
         return Err(api_error::STREAM_MISMATCH);
+    }
+    if name.unwrap_or(&draft.name).contains(['/', '\\']) {
+        return Err(api_error::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS);
     }
     match name {
         None if !draft.durable_name.is_empty() => return Err(api_error::CONSUMER_EPHEMERAL_WITH_DURABLE_NAME),
@@ -389,16 +397,12 @@ fn consumer_request(
             return Err(api_error::CONSUMER_CREATE_FILTER_SUBJECT_MISMATCH);
         }
     }
-    Ok(Request::ConsumerCreate { stream: stream.into(), config: Box::new(draft.finish()?), action })
-}
-
-fn action(word: Option<&str>) -> Result<ConsumerAction, ApiError> {
-    match word {
-        None | Some("") => Ok(ConsumerAction::CreateOrUpdate),
-        Some("create") => Ok(ConsumerAction::Create),
-        Some("update") => Ok(ConsumerAction::Update),
-        Some(other) => Err(api_error::invalid_json(format_args!("unknown consumer action: {other:?}"))),
-    }
+    draft.check_replicas()?;
+    let (stream, unacknowledged) = (stream.into(), draft.pulls_unacknowledged());
+    Ok(match draft.finish() {
+        Ok(config) => Request::ConsumerCreate { stream, config: Box::new(config), action },
+        Err(error) => Request::Impossible { stream, error, unacknowledged },
+    })
 }
 
 /// `DIRECT.GET.<stream>[.<subject>]`

@@ -36,6 +36,13 @@ pub struct Server<'a> {
     pub origins: Option<&'a OriginInfos>,
 }
 
+impl<'a> Server<'a> {
+    /// The server's own level and version stand in single descriptions only.
+    fn in_lists(&self) -> Server<'a> {
+        Server { version: "", domain: self.domain, name: self.name, origins: self.origins }
+    }
+}
+
 impl Kind {
     /// The last part of the answer's `type`.
     fn name(self) -> &'static str {
@@ -80,6 +87,7 @@ impl Kind {
             Kind::StreamPurge => r#","purged":0"#,
             Kind::ConsumerReset => r#","reset_seq":0"#,
             Kind::StreamRestore => r#","deliver_subject":"""#,
+            Kind::ConsumerPause => r#","paused":false,"pause_until":"0001-01-01T00:00:00Z""#,
             _ => "",
         }
     }
@@ -93,7 +101,7 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
         Answer::Stream(info) => stream(kind, info, server, into),
         Answer::StreamNames { names, total, offset } => stream_names(kind, names, *total, *offset, into),
         Answer::StreamList { streams, total, offset } => {
-            let streams = streams.iter().map(|info| WireStream::new(info, server)).collect();
+            let streams = streams.iter().map(|info| WireStream::new(info, &server.in_lists())).collect();
             let page = Page::new(*total, *offset, LIST_LIMIT);
             envelope(kind, &WireStreamList { page, streams }, into);
         }
@@ -124,7 +132,7 @@ pub fn encode(kind: Kind, answer: &Answer, server: &Server<'_>, into: &mut Vec<u
             envelope(kind, &WireConsumerNames { page, consumers: names }, into);
         }
         Answer::ConsumerList { consumers, total, offset } => {
-            let consumers = consumers.iter().map(|info| WireConsumer::new(info, server)).collect();
+            let consumers = consumers.iter().map(|info| WireConsumer::new(info, &server.in_lists())).collect();
             let page = Page::new(*total, *offset, LIST_LIMIT);
             envelope(kind, &WireConsumerList { page, consumers }, into);
         }
@@ -327,8 +335,12 @@ impl<'a> WireState<'a> {
         WireState {
             messages,
             bytes,
-            // Stock shows 0 until something was stored; ours is then 1, the next to come.
-            first_seq: if last == Sequence(0) && messages == 0 { 0 } else { first.0 },
+            // Stock shows 0 until something was stored, unless it was told where to begin; ours is then 1, the next to come.
+            first_seq: if last == Sequence(0) && messages == 0 && info.config.first_sequence == 0 {
+                0
+            } else {
+                first.0
+            },
             first_ts: Time(if messages == 0 { Timestamp(0) } else { first_time }),
             last_seq: last.0,
             last_ts: Time(last_time),

@@ -11,7 +11,9 @@ use crate::stream_config::{self, Purpose, WireStreamConfig};
 use crate::wire::write;
 use jetstream::api_error::{self, ApiError};
 use jetstream::command::Request;
+use jetstream::config::ConsumerConfig;
 use jetstream::identity::{Sequence, Timestamp};
+use jetstream::restore::Restorable;
 use jetstream::snapshot::{ConsumerPosition, ConsumerSnapshot, OutstandingMessage, Snapshot};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -71,8 +73,9 @@ pub(crate) fn restore(name: &str, payload: &[u8]) -> Parsed {
         }
         let mut body = json::parse(payload, "JSApiStreamRestoreRequest")?;
         let mut draft = stream_config::read(body.object("config", "StreamConfig")?)?;
-        // What counts is the state inside of the archive.
-        body.object("state", "StreamState")?;
+        let mut state = body.object("state", "StreamState")?;
+        let claimed =
+            (Sequence(state.unsigned("first_seq")?), Sequence(state.unsigned("last_seq")?), state.unsigned("bytes")?);
         body.finish()?;
         if draft.name().is_empty() {
             draft.call(name);
@@ -80,7 +83,8 @@ pub(crate) fn restore(name: &str, payload: &[u8]) -> Parsed {
         if draft.name() != name {
             return Err(api_error::STREAM_MISMATCH);
         }
-        draft.finish(Purpose::Restore).map(|config| Request::StreamRestore { config: Box::new(config) })
+        let config = draft.finish(Purpose::Restore)?;
+        Ok(Request::StreamRestore { wanted: Box::new(Restorable { config, claimed }) })
     };
     settle(Kind::StreamRestore, read())
 }
@@ -210,11 +214,39 @@ pub fn read_archive_consumer(name: &str, json: &[u8]) -> Result<ConsumerSnapshot
         return Err(format!("consumer {name:?} is missing config"));
     }
     let state = read.state.ok_or_else(|| format!("consumer {name:?} is missing state"))?;
+    Ok(ConsumerSnapshot { config: consumer_config(name, read.config)?, position: position(&state) })
+}
+
+fn consumer_config(name: &str, config: Value) -> Result<ConsumerConfig, String> {
     let wrong = |error: ApiError| format!("failed to decode consumer {name:?} state: {}", error.description);
-    let object = Object::inside(read.config, "SnapshotConsumerState.config").map_err(wrong)?;
+    let object = Object::inside(config, "SnapshotConsumerState.config").map_err(wrong)?;
     let mut draft = consumer_config::read(object).map_err(wrong)?;
     draft.name = name.to_owned();
-    Ok(ConsumerSnapshot { config: draft.finish().map_err(wrong)?, position: position(&state) })
+    draft.finish().map_err(wrong)
+}
+
+/// Reads the name in the `meta.inf` of a stream, which archives of servers before 2.15 begin with.
+#[must_use]
+pub fn read_older_stream(json: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Read {
+        name: String,
+    }
+    serde_json::from_slice::<Read>(json).ok().map(|read| read.name)
+}
+
+/// Reads the `meta.inf` of a consumer in such an archive.
+///
+/// # Errors
+/// A sentence about what is wrong with it.
+pub fn read_older_consumer(name: &str, json: &[u8]) -> Result<ConsumerConfig, String> {
+    let mut config: Value =
+        serde_json::from_slice(json).map_err(|error| format!("error restoring consumer [{name:?}]: {error}"))?;
+    if let Value::Object(fields) = &mut config {
+        // Go's names, and not the configuration's.
+        fields.retain(|key, _| key != "Created" && key != "Name");
+    }
+    consumer_config(name, config)
 }
 
 fn position(state: &WirePosition) -> ConsumerPosition {

@@ -1,6 +1,5 @@
 //! What can be said against a stream's configuration without knowing the streams. Texts and order are stock's.
 
-use crate::stream_config::Purpose;
 use jetstream::api_error::{self, ApiError};
 use jetstream::config::{Discard, Retention, Storage, StreamConfig};
 use std::collections::BTreeMap;
@@ -78,7 +77,7 @@ pub(crate) fn ages(max_age: i64, duplicate_window: i64) -> Result<(), ApiError> 
 }
 
 /// Fields that forbid each other.
-pub(crate) fn rules(config: &StreamConfig, marker_ttl: i64, purpose: Purpose) -> Result<(), ApiError> {
+pub(crate) fn rules(config: &StreamConfig, marker_ttl: i64) -> Result<(), ApiError> {
     if config.allow_rollup && config.deny_purge {
         return Err(invalid("roll-ups require the purge permission"));
     }
@@ -100,9 +99,6 @@ pub(crate) fn rules(config: &StreamConfig, marker_ttl: i64, purpose: Purpose) ->
     }
     if config.persist_async && config.allow_atomic {
         return Err(invalid("async persist mode is not supported with atomic batch publish"));
-    }
-    if config.sealed && purpose == Purpose::Create {
-        return Err(invalid("stream configuration for create can not be sealed"));
     }
     Ok(())
 }

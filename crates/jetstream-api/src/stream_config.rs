@@ -16,6 +16,12 @@ use std::collections::BTreeMap;
 /// Fields of stock that this version does not build.
 const UNSUPPORTED: [&str; 1] = ["placement"];
 
+/// Metadata that is the server's.
+pub(crate) const OF_THE_SERVER: [&str; 3] = ["_nats.level", "_nats.req.level", "_nats.ver"];
+
+/// Most copies that a stream could have in a cluster.
+const MOST_REPLICAS: i64 = 5;
+
 /// What a stream request holds besides the finished configuration.
 pub(crate) struct Draft {
     config: StreamConfig,
@@ -155,6 +161,11 @@ impl Draft {
         &self.config.name
     }
 
+    /// For a cluster?
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.replicas > 1
+    }
+
     /// Gives it a name.
     pub(crate) fn call(&mut self, name: &str) {
         self.config.name = name.into();
@@ -162,13 +173,21 @@ impl Draft {
 
     /// Judges what needs no state, in stock's order, and fills in the defaults.
     pub(crate) fn finish(mut self, purpose: Purpose) -> Result<StreamConfig, ApiError> {
+        if self.config.sealed && purpose == Purpose::Create {
+            return Err(api_error::stream_invalid_config("stream configuration for create can not be sealed"));
+        }
+        if self.config.mirror_direct && self.config.mirror.is_none() && purpose == Purpose::Create {
+            let text = "stream has no mirror but does have mirror direct";
+            return Err(api_error::stream_invalid_config(text));
+        }
         stream_check::name(&self.config.name)?;
         stream_check::texts(&self.config.description, &self.config.metadata)?;
         if self.replicas < 0 {
             return Err(api_error::REPLICAS_COUNT_CANNOT_BE_NEGATIVE);
         }
-        if self.replicas > 1 {
-            return Err(api_error::STREAM_REPLICAS_NOT_SUPPORTED);
+        if self.replicas > MOST_REPLICAS {
+            let text = format_args!("maximum replicas is {MOST_REPLICAS}");
+            return Err(api_error::stream_invalid_config(text));
         }
         stream_check::ages(self.max_age, self.duplicate_window)?;
         let config = &mut self.config;
@@ -182,7 +201,7 @@ impl Draft {
             (0, max_age) => StreamConfig::named("").duplicate_window_ns.min(max_age),
             (window, _) => window,
         };
-        stream_check::rules(config, self.marker_ttl, purpose)?;
+        stream_check::rules(config, self.marker_ttl)?;
         complete_features(config, self.marker_ttl.unsigned_abs());
         jetstream::origin::check(config, !self.subjects.is_empty())?;
         if self.subjects.is_empty() && !takes {
@@ -195,8 +214,12 @@ impl Draft {
                 "{field}: this value is not supported by this server"
             )));
         }
+        // Of an update it is said after whether there is such a stream.
+        if self.replicas > 1 && purpose != Purpose::Update {
+            return Err(api_error::STREAM_REPLICAS_NOT_SUPPORTED);
+        }
         // Those are the server's, and told anew in each answer.
-        config.metadata.retain(|key, _| !key.starts_with("_nats."));
+        config.metadata.retain(|key, _| !OF_THE_SERVER.contains(&key.as_str()));
         Ok(self.config)
     }
 }
@@ -354,6 +377,7 @@ impl<'a> WireStreamConfig<'a> {
 
 /// Texts of the levels.
 const LEVELS: [&str; API_LEVEL as usize + 1] = ["0", "1", "2", "3", "4", "5"];
+
 impl WireStreamConfig<'_> {
     /// As it stands in a snapshot: without what a server tells of itself, and without its template, which is elsewhere unknown.
     pub(crate) fn without_server_metadata(mut self) -> Self {
@@ -368,15 +392,17 @@ pub(crate) fn without_servers_own(metadata: &mut BTreeMap<&str, &str>) {
     metadata.retain(|key, _| !matches!(*key, "_nats.level" | "_nats.ver"));
 }
 
-/// A user's pairs and the server's: its API level, its version, and the level that this configuration needs.
+/// A user's pairs and the server's: the level that this configuration needs, and where a version is given its API level and version.
 pub(crate) fn metadata<'a>(
     own: &'a BTreeMap<String, String>,
     needed: u32,
     version: &'a str,
 ) -> BTreeMap<&'a str, &'a str> {
     let mut pairs: BTreeMap<&str, &str> = own.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    pairs.insert("_nats.level", LEVELS[API_LEVEL as usize]);
     pairs.insert("_nats.req.level", LEVELS.get(needed as usize).copied().unwrap_or_default());
-    pairs.insert("_nats.ver", version);
+    if !version.is_empty() {
+        pairs.insert("_nats.level", LEVELS[API_LEVEL as usize]);
+        pairs.insert("_nats.ver", version);
+    }
     pairs
 }

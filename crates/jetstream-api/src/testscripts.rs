@@ -53,6 +53,7 @@ fn request_text(kind: Kind, request: Request, into: &mut Vec<u8>) {
         Request::StreamCreate { config } | Request::StreamUpdate { config } => {
             encode(kind, &Answer::Stream(Box::new(empty_stream(*config))), &server, into);
         }
+        Request::Impossible { error, .. } => encode_error(kind, &error, into),
         Request::ConsumerCreate { stream, mut config, action } => {
             // What the stream would fill in.
             if config.max_ack_pending == 0 && config.ack_policy != AckPolicy::None {

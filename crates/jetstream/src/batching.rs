@@ -22,7 +22,7 @@ use crate::jetstream::{Context, JetStream, Timer};
 use crate::publish_header::PublishHeaders;
 use crate::room::room_needed;
 use crate::store::StoreError;
-use crate::stream::{Incoming, Stream, Verdict};
+use crate::stream::{Fit, Incoming, Stream, Verdict};
 use atomic::Atomic;
 use fast::Fast;
 
@@ -202,16 +202,16 @@ impl JetStream {
         turn: &mut Context<'_>,
         append: &Append,
         published: &Incoming<'_>,
-        id_hash: Option<u128>,
+        fit: &Fit,
     ) -> Result<Outcome, StoreError> {
         let mut subject = std::mem::take(&mut self.subject);
         subject.clear();
         let outcome = match self.rename(append.stream, published.subject, &mut subject) {
-            Ok(false) => self.put_as(turn, append, published, id_hash),
+            Ok(false) => self.put_as(turn, append, published, fit),
             Ok(true) => {
                 // Sessions asked for the subject that it was published on.
                 let here = Append { queues: (0, 0), ..*append };
-                match self.put_as(turn, &here, &Incoming { subject: &subject, ..*published }, id_hash)? {
+                match self.put_as(turn, &here, &Incoming { subject: &subject, ..*published }, fit)? {
                     stored @ Outcome::Appended { .. } => match self.append_to_queues(turn, append, published)? {
                         Outcome::Appended { .. } => Ok(stored),
                         refused => Ok(refused),
@@ -230,20 +230,20 @@ impl JetStream {
         turn: &mut Context<'_>,
         append: &Append,
         message: &Incoming<'_>,
-        id_hash: Option<u128>,
+        fit: &Fit,
     ) -> Result<Outcome, StoreError> {
         let before = self.before_republish(turn, append.stream, message.subject);
         let most_ids = duplicates::share(self.streams.len());
         let Some(stream) = self.streams.get_mut(&append.stream) else {
             return Ok(Outcome::Refused(api_error::STREAM_NOT_FOUND));
         };
-        let mut verdict = stream.put_batched(turn.store, turn.now, message, id_hash, most_ids, &mut self.removed)?;
+        let mut verdict = stream.put_batched(turn.store, turn.now, message, fit, most_ids, &mut self.removed)?;
         if let Verdict::Refused(error) = &verdict
             && *error == api_error::STORAGE_RESOURCES_EXCEEDED
             && self.make_room(turn, room_needed(message))?
             && let Some(stream) = self.streams.get_mut(&append.stream)
         {
-            verdict = stream.put_batched(turn.store, turn.now, message, id_hash, most_ids, &mut self.removed)?;
+            verdict = stream.put_batched(turn.store, turn.now, message, fit, most_ids, &mut self.removed)?;
         }
         self.follow(turn, append, message, verdict, before)
     }

@@ -3,6 +3,8 @@
 //! A [`Batch`] goes to the store thread and comes back unchanged with one [`Outcome`] per command, so the broker finds reply subjects and
 //! tickets in its own bytes and nothing is copied back. Everything that a message consists of lies in the batch's arena.
 
+mod deliveries;
+
 use crate::advisory::Advisory;
 use crate::api_error::ApiError;
 use crate::batching::BatchAnswer;
@@ -11,10 +13,11 @@ use crate::direct_get::{DirectGet, DirectPiece};
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
 use crate::ledger::Ledger;
 use crate::origin::{OriginId, Origins};
-use crate::restore::RestoreStep;
+use crate::restore::{Restorable, RestoreStep};
 use crate::snapshot::Snapshot;
 use crate::store::{MessageBuffer, Space, StreamState};
 use crate::templates::TemplateInfo;
+pub use deliveries::{Deliveries, Delivery, QueuePlace};
 
 pub use crate::account_limits::AccountInfo;
 pub use crate::pull_request::{GroupState, Pull, PullGroup};
@@ -337,7 +340,7 @@ pub enum Request {
     },
     /// May a stream be restored so? What restores it is [`Command::Restore`].
     StreamRestore {
-        config: Box<StreamConfig>,
+        wanted: Box<Restorable>,
     },
     MessageGet {
         name: Box<str>,
@@ -364,6 +367,13 @@ pub enum Request {
         config: Box<ConsumerConfig>,
         action: ConsumerAction,
         identity: Option<Box<str>>,
+    },
+    /// Impossible, whatever is stored: said only if there is such a stream.
+    Impossible {
+        stream: Box<str>,
+        error: ApiError,
+        /// It would be a consumer that is pulled from and acknowledges nothing: of a work queue, that is said first.
+        unacknowledged: bool,
     },
     ConsumerInfo {
         stream: Box<str>,
@@ -504,7 +514,7 @@ pub enum Answer {
     Purged {
         count: u64,
     },
-    /// Paused until then, and for so many nanoseconds; both `None` when it is not.
+    /// Paused until then, and for so many nanoseconds; 0 when that is over.
     Paused {
         until: Option<Timestamp>,
         remaining_ns: u64,
@@ -534,8 +544,8 @@ pub enum Answer {
     },
     Snapshot(Box<Snapshot>),
     Template(Box<TemplateInfo>),
-    /// A stream may be restored with this configuration.
-    Restorable(Box<StreamConfig>),
+    /// A stream may be restored so.
+    Restorable(Box<Restorable>),
     Records(Vec<(Vec<u8>, Vec<u8>)>),
     Statistics(Box<Statistics>),
 }
@@ -679,6 +689,8 @@ pub enum Event {
         name: Box<str>,
         /// The subject it pushes to: the broker tells when somebody listens there ([`Command::Interest`]).
         deliver_subject: Option<Box<str>>,
+        /// Whom it waits for there: members of this queue group. Empty: anybody.
+        deliver_group: Box<str>,
         /// A hub's, for a source or mirror of its own.
         is_source: bool,
         /// It takes acknowledgements.
@@ -750,58 +762,6 @@ pub enum Event {
         /// How many in this turn.
         messages: u64,
     },
-}
-
-/// Messages on their way to subscribers, in one arena.
-#[derive(Debug, Default)]
-pub struct Deliveries {
-    /// Bytes of all of them.
-    pub arena: Vec<u8>,
-    /// In order.
-    pub entries: Vec<Delivery>,
-}
-
-/// One message on its way.
-#[derive(Clone, Copy, Debug)]
-pub struct Delivery {
-    /// Who pays for it, and gets the credit back; `None` for status messages.
-    pub from: Option<Recipient>,
-    /// The subject it is routed by: an inbox. Empty for session queues.
-    pub to: Span,
-    /// The subject the subscriber sees. Equal to `to` for status messages.
-    pub subject: Span,
-    /// `reply [header-length] total CRLF headers payload CRLF`: what follows the subscription id on the wire, ready to be copied.
-    pub tail: Span,
-    /// Within `tail`: the ack subject (empty for status messages and session queues).
-    pub reply: Span,
-    /// Within `tail`: the header block.
-    pub headers: Span,
-    /// Within `tail`: the body.
-    pub payload: Span,
-    /// For session queues: position, quality of service, and whether it was sent before (DUP).
-    pub queue: Option<QueuePlace>,
-}
-
-impl Delivery {
-    /// What it takes from its recipient's credit, in bytes; [`Command::Credit`] gives the same back when it has left the process, was dropped
-    /// or found nobody.
-    #[must_use]
-    pub fn cost(&self) -> u32 {
-        self.to.len + self.subject.len + self.tail.len
-    }
-}
-
-/// Where in a session queue a delivery stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueuePlace {
-    /// The session.
-    pub session: SessionId,
-    /// Position in the queue; the packet id is (position mod 65,535) + 1.
-    pub position: u64,
-    /// 1 or 2.
-    pub quality: u8,
-    /// It was sent on an earlier connection, as far as is known.
-    pub resent: bool,
 }
 
 /// Everything that a turn of the committer gives back.

@@ -25,7 +25,7 @@ impl JetStream {
     ) -> Answered {
         let mut config = config.clone();
         let Some(stream) = self.stream_named(stream) else {
-            return Ok(Err(consumer_check::check(&config).err().unwrap_or(api_error::STREAM_NOT_FOUND)));
+            return Ok(Err(api_error::STREAM_NOT_FOUND));
         };
         retention_check::adapt_source(&mut config, stream.config.retention);
         let known = stream.consumers.get(&config.name).copied();
@@ -208,7 +208,7 @@ impl JetStream {
         let remaining_ns = until.map_or(0, |until| until.0.saturating_sub(turn.now.wall.0).max(0).unsigned_abs());
         self.serve_soon(id);
         self.schedule(id);
-        Ok(Ok(Answer::Paused { until: until.filter(|_| remaining_ns > 0), remaining_ns }))
+        Ok(Ok(Answer::Paused { until, remaining_ns }))
     }
 
     /// Forgets a consumer, and tells those who wait for it.
@@ -299,6 +299,8 @@ impl Consumer {
         let selects = self.config.deliver_policy == DeliverPolicy::LastPerSubject;
         if selects && stream.config.max_messages_per_subject != 1 {
             self.select_last_per_subject(store, state.last);
+            let first = self.selection.as_ref().and_then(|(sequences, _)| sequences.front().copied());
+            self.next = first.unwrap_or(state.last).max(self.next);
         }
         Ok(())
     }
@@ -311,7 +313,8 @@ impl Consumer {
         for filter in &self.config.filters {
             newest = newest.max(store.last_matching(self.stream, filter, last)?);
         }
-        Ok(newest.unwrap_or(last.next()))
+        // Where nothing matches, everything is still to come.
+        Ok(newest.unwrap_or_default())
     }
 }
 
@@ -332,6 +335,7 @@ fn consumer_up(consumer: &Consumer) -> Event {
         stream: consumer.stream_name.clone(),
         name: consumer.config.name.clone(),
         deliver_subject: consumer.config.push.as_ref().map(|push| push.subject.clone()),
+        deliver_group: consumer.config.push.as_ref().map(|push| push.group.clone()).unwrap_or_default(),
         is_source: consumer.config.is_source(),
         is_acknowledged: consumer.config.ack_policy != AckPolicy::None,
     }

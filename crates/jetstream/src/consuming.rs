@@ -209,6 +209,8 @@ impl JetStream {
             let stop = consumer.deliver(turn.store, stream, &mut self.buffer, turn.now, turn.deliveries)?;
             match stop {
                 Stop::NothingToSend => consumer.end_one_shots(turn.deliveries),
+                // While it is paused there is nothing for who does not wait.
+                Stop::NotYet if consumer.config.pause_until.is_some() => consumer.end_one_shots(turn.deliveries),
                 Stop::NobodyWaits | Stop::NoCredit | Stop::NotYet => {}
                 Stop::Fetching => self.serve_soon(id),
                 Stop::TurnIsFull => {

@@ -294,7 +294,6 @@ impl JetStream {
             // Acknowledgements that come together are looked at together; everybody else sees what they removed.
             self.remove_released(turn)?;
         }
-        self.save_places_before(turn.store, command)?;
         match command {
             Command::Append(append) => self.append(turn, append),
             Command::Take(take) => self.take(turn, take),
@@ -370,7 +369,6 @@ impl JetStream {
     fn tick_all(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
         self.again = false;
         self.answered = 0;
-        self.save_places(turn.store)?;
         self.remove_released(turn)?;
         self.fire_timers(turn)?;
         self.continue_purge(turn)?;

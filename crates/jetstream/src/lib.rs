@@ -92,9 +92,13 @@ mod queue_properties;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod stream_model;
+#[cfg(test)]
 mod stream_properties;
 #[cfg(test)]
 mod testscript_consumers;
+#[cfg(test)]
+mod testscript_forwards;
 #[cfg(test)]
 mod testscript_output;
 #[cfg(test)]

@@ -33,13 +33,15 @@ pub(crate) enum TimeToLive {
 }
 
 impl TimeToLive {
-    /// Reads the header: seconds, a duration of at least one, or `never`; 0 is as good as none.
+    /// Reads the header: seconds, a duration of at least one, or `never`.
     pub(crate) fn parse(value: &[u8]) -> Result<TimeToLive, ApiError> {
         if value.eq_ignore_ascii_case(b"never") {
             return Ok(TimeToLive::Never);
         }
         let text = std::str::from_utf8(value).map_err(|_| api_error::MESSAGE_TTL_INVALID)?;
         let millis = match text.parse::<u64>() {
+            // As a duration it is too short; only in another spelling it is a number.
+            Ok(0) if text == "0" => return Err(api_error::MESSAGE_TTL_INVALID),
             Ok(0) => return Ok(TimeToLive::Unlimited),
             Ok(seconds) => seconds.saturating_mul(1000),
             Err(_) => match parse_duration(text) {
@@ -223,8 +225,8 @@ mod tests {
         assert_eq!(read("5"), Some(TimeToLive::Millis(5000)));
         assert_eq!(read("1m1.5s"), Some(TimeToLive::Millis(61_000)));
         assert_eq!(read("Never"), Some(TimeToLive::Never));
-        assert_eq!(read("0"), Some(TimeToLive::Unlimited));
-        for text in ["", "-1", "999ms", "soon", "1d", "-5s"] {
+        assert_eq!(read("00"), Some(TimeToLive::Unlimited));
+        for text in ["", "0", "-1", "999ms", "soon", "1d", "-5s"] {
             assert_eq!(read(text), None, "{text}");
         }
     }

@@ -13,6 +13,7 @@
 //! where the store stands. The position is written with the messages, in one transaction; opening a store reads no message for it.
 
 mod check;
+mod index;
 mod places;
 mod puller;
 mod request;
@@ -24,6 +25,7 @@ use crate::config::{Source, StreamConfig};
 use crate::identity::{Sequence, Timestamp};
 
 pub use check::check;
+pub use index::{Index, short_hash};
 pub(crate) use places::{Places, Taken};
 pub use puller::{Begun, OriginState, Puller, Step, Taking};
 pub use request::{Ask, Asked, Created};

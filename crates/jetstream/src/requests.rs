@@ -1,6 +1,8 @@
 //! API requests: one arm each, the work is in `stream_requests` and `consumer_requests`.
 
+use crate::api_error;
 use crate::command::{Answer, Outcome, Request, Statistics};
+use crate::config::Retention;
 use crate::jetstream::{Context, JetStream};
 use crate::store::StoreError;
 use crate::stream_requests::{Answered, describe};
@@ -54,7 +56,7 @@ impl JetStream {
                 self.purge_stream(turn, name, filter.as_deref(), *below, *keep)
             }
             Request::StreamSnapshot { name, consumers } => self.snapshot(turn, name, *consumers),
-            Request::StreamRestore { config } => self.may_restore(config),
+            Request::StreamRestore { wanted } => self.may_restore(wanted),
             Request::MessageGet { name, get } => self.get_message(turn, name, get),
             Request::DirectGet { name, get } => self.direct_get(turn, name, get),
             Request::MessageDelete { name, sequence, erase } => self.delete_message(turn, name, *sequence, *erase),
@@ -62,6 +64,13 @@ impl JetStream {
             Request::SourceCreate { stream, config, action, identity } => {
                 self.create_source(turn, stream, config, *action, identity.as_deref())
             }
+            Request::Impossible { stream, error, unacknowledged } => Ok(Err(match self.stream_named(stream) {
+                None => api_error::STREAM_NOT_FOUND,
+                Some(stream) if *unacknowledged && stream.config.retention == Retention::WorkQueue => {
+                    api_error::CONSUMER_PULL_REQUIRES_ACK
+                }
+                Some(_) => error.clone(),
+            })),
             Request::ConsumerInfo { stream, name } => self.consumer_info(turn, stream, name),
             Request::ConsumerNames { stream, offset } => self.consumer_names_page(stream, *offset),
             Request::ConsumerList { stream, offset } => self.consumer_list_page(turn, stream, *offset),
@@ -117,6 +126,7 @@ fn is_read(request: &Request) -> bool {
             | Request::StreamList { .. }
             | Request::ConsumerNames { .. }
             | Request::ConsumerList { .. }
+            | Request::Impossible { .. }
     )
 }
 

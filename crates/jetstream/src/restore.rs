@@ -33,6 +33,15 @@ pub(crate) const RESTORING: &[u8] = b"being restored";
 /// nats-server's limit of a header block.
 const LONGEST_HEADERS: usize = u16::MAX as usize;
 
+/// A stream that is to be restored.
+#[derive(Clone, Debug)]
+pub struct Restorable {
+    /// What it is to be.
+    pub config: StreamConfig,
+    /// The first sequence that it held, the last that it gave, and its bytes, as the client says: what counts is in the archive, where it has that.
+    pub claimed: (Sequence, Sequence, u64),
+}
+
 /// A step of a restore.
 #[derive(Debug)]
 pub enum RestoreStep {
@@ -47,6 +56,8 @@ pub enum RestoreStep {
     },
     /// Messages, in the order of their sequences.
     Messages(Vec<RestoredMessage>),
+    /// Messages of before, or of never, that are not to be there.
+    Delete(Vec<Sequence>),
     /// There is no more: the stream is there from now on. → [`Outcome::Answer`] with [`Answer::Stream`].
     Finish {
         /// The last sequence that was ever given.
@@ -89,8 +100,8 @@ fn failed(text: impl std::fmt::Display) -> ApiError {
 
 impl JetStream {
     /// May a stream be restored with this configuration? Nothing is changed.
-    pub(crate) fn may_restore(&self, config: &StreamConfig) -> Answered {
-        Ok(self.check_restore(config).map(|()| Answer::Restorable(Box::new(config.clone()))))
+    pub(crate) fn may_restore(&self, wanted: &Restorable) -> Answered {
+        Ok(self.check_restore(&wanted.config).map(|()| Answer::Restorable(Box::new(wanted.clone()))))
     }
 
     fn check_restore(&self, config: &StreamConfig) -> Result<(), ApiError> {
@@ -117,6 +128,7 @@ impl JetStream {
         let done = match step {
             RestoreStep::Begin { config, first, bytes } => self.begin_restore(turn, number, config, *first, *bytes)?,
             RestoreStep::Messages(messages) => self.restore_messages(turn, number, messages)?,
+            RestoreStep::Delete(sequences) => self.delete_restored(turn, number, sequences)?,
             RestoreStep::Finish { last, consumers } => {
                 return Ok(match self.finish_restore(turn, number, *last, consumers)? {
                     Ok(answer) => Outcome::Answer(Box::new(answer)),
@@ -152,7 +164,8 @@ impl JetStream {
         let first = first.max(Sequence(1));
         turn.store.create_stream(id, first, RESTORING)?;
         turn.store.compress(id, config.compression == Compression::S2);
-        let stream = Stream::new(id, config.clone(), turn.now.wall);
+        let mut stream = Stream::new(id, config.clone(), turn.now.wall);
+        stream.load_places(turn.store, self.key)?;
         self.restores.insert(number, Restoring { stream, bytes: 0, last: Now::default() });
         Ok(Ok(()))
     }
@@ -185,6 +198,21 @@ impl JetStream {
         }
         self.restores.insert(number, restoring);
         done
+    }
+
+    fn delete_restored(
+        &mut self,
+        turn: &mut Context<'_>,
+        number: u32,
+        sequences: &[Sequence],
+    ) -> Result<Result<(), ApiError>, StoreError> {
+        let Some(restoring) = self.restores.get(&number) else { return Ok(Err(api_error::CLUSTER_NOT_AVAIL)) };
+        for sequence in sequences {
+            if *sequence <= turn.store.state(restoring.stream.id).last {
+                turn.store.remove(restoring.stream.id, *sequence, false)?;
+            }
+        }
+        Ok(Ok(()))
     }
 
     fn restore_message(
@@ -232,11 +260,19 @@ impl JetStream {
             }
             Err(error) => return Err(error),
         }
+        if let Some(source) = wanted.source {
+            restoring.stream.places.note(source);
+        }
         restoring.last = stored;
         restoring.bytes += size;
         *(if id.is_volatile() { &mut self.memory_bytes } else { &mut self.stored_bytes }) += size;
         if let Some(millis) = lives {
             restoring.stream.ends_after(turn.store, turn.now, sequence, millis - since_millis)?;
+        } else if let Some(value) = wanted.time_to_live.filter(|value| value.eq_ignore_ascii_case(b"never")) {
+            restoring.stream.lives(turn.store, turn.now, sequence, value)?;
+        }
+        if wanted.is_scheduling {
+            restoring.stream.plan_again(turn.store, turn.now, (subject, headers), sequence)?;
         }
         Ok(Ok(()))
     }
@@ -273,6 +309,7 @@ impl JetStream {
         turn.events.push(stream_up(stream, turn.store));
         self.stream_names.insert(name.clone(), id);
         self.streams.insert(id, restoring.stream);
+        self.origins_restored(turn, id);
         for consumer in consumers {
             if let Err(error) = self.restore_consumer(turn, &name, consumer)? {
                 // Nobody has heard of it: nobody needs to hear that it is gone.
@@ -281,6 +318,9 @@ impl JetStream {
                 let text = format_args!("failed to add consumer {:?}: {}", consumer.config.name, error.description);
                 return Ok(Err(failed(text)));
             }
+        }
+        if self.streams.get(&id).is_some_and(|stream| stream.config.max_messages_per_subject > 0) {
+            self.trim_all_subjects(turn, id)?;
         }
         self.touch(id);
         self.stream_info(turn, &name, None, false, 0)

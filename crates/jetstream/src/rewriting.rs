@@ -6,12 +6,12 @@
 use crate::api_error::{self, ApiError};
 use crate::counters;
 use crate::header_block;
-use crate::identity::{Now, Sequence, StreamId};
+use crate::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
 use crate::jetstream::{Context, JetStream};
 use crate::mapping::Before;
 use crate::message_ttl::TimeToLive;
 use crate::publish_header::PublishHeaders;
-use crate::store::{MessageBuffer, Store, StoreError, undamaged};
+use crate::store::{MessageBuffer, Store, StoreError, StoredMessage, undamaged};
 use crate::stream::{Incoming, Judged, Removal, Stream, Verdict};
 
 const NANOS: u64 = 1_000_000_000;
@@ -105,6 +105,28 @@ impl Stream {
         }
         let rewritten = |headers| Rewritten { headers, payload: message.payload.to_vec(), total: None };
         Ok(Ok(block.map(rewritten)))
+    }
+
+    /// The same in a batch: `before` is what the batch makes of the message's subject until then, if that is a counter.
+    pub(crate) fn rewrite_after(
+        &self,
+        store: &mut dyn Store,
+        message: &Incoming<'_>,
+        headers: &PublishHeaders<'_>,
+        before: Option<&Rewritten>,
+    ) -> Result<Result<Option<Rewritten>, ApiError>, StoreError> {
+        let (Some(before), Some(increment)) = (before, headers.increment) else {
+            return self.rewrite(store, message, headers);
+        };
+        let last = StoredMessage {
+            sequence: Sequence(0),
+            time: Timestamp(0),
+            age: AgeMillis(0),
+            subject: message.subject,
+            headers: &before.headers,
+            payload: &before.payload,
+        };
+        Ok(counters::counted(Some(&last), message.headers, increment).map(Some))
     }
 
     fn count_up(

@@ -117,10 +117,8 @@ impl Stream {
             return Ok(());
         }
         let wanted = Wanted { block: message.headers };
-        if let (Some(sequence), Ok(Some(schedule))) = (sequence, wanted.schedule())
-            && let Some((clock, due, _)) = first_due(&schedule, now)
-        {
-            self.plan(store, now, message.subject, Plan { clock, due, sequence })?;
+        if let Some(sequence) = sequence {
+            self.plan_again(store, now, (message.subject, message.headers), sequence)?;
         }
         if wanted.value("Nats-Schedule-Next") == Some(b"purge")
             && let Some(scheduler) = wanted.value("Nats-Scheduler")
@@ -129,6 +127,23 @@ impl Stream {
             if let Ok(filter) = Filter::from_bytes(scheduler) {
                 self.purge(store, &filter, None, 0, removed)?;
             }
+        }
+        Ok(())
+    }
+
+    /// A message is there that may hold a schedule: when it is due from now on.
+    pub(crate) fn plan_again(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        (subject, block): (&[u8], &[u8]),
+        sequence: Sequence,
+    ) -> Result<(), StoreError> {
+        if self.config.allow_schedules
+            && let Ok(Some(schedule)) = (Wanted { block }).schedule()
+            && let Some((clock, due, _)) = first_due(&schedule, now)
+        {
+            self.plan(store, now, subject, Plan { clock, due, sequence })?;
         }
         Ok(())
     }

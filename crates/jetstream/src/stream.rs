@@ -30,7 +30,7 @@ use crate::store::{
     message_size_in, undamaged,
 };
 use crate::trimming::{self, Excess};
-pub(crate) use batched::{SoFar, Unfit};
+pub(crate) use batched::{Fit, SoFar, Unfit};
 
 mod taken;
 
@@ -246,6 +246,10 @@ impl Stream {
         let mut id_hash = None;
         let mut headers = PublishHeaders::default();
         if !message.headers.is_empty() {
+            // Whatever the headers ask for; without any it is looked at later.
+            if let Some(refusal) = self.size_refusal(message) {
+                return Ok(Verdict::Refused(refusal));
+            }
             headers = PublishHeaders::scan(message.headers);
             if let Some(refusal) = self.expectations(store, message, &headers, &state)? {
                 return Ok(Verdict::Refused(refusal));
@@ -282,6 +286,9 @@ impl Stream {
         if self.has_no_interest(message.subject) {
             return self.pass(store, now, message, judged, removed);
         }
+        if let Some(refusal) = headers.time_to_live.and_then(|value| self.refused_time_to_live(value)) {
+            return Ok(Verdict::Refused(refusal));
+        }
         let on_subject = self.limited_subject(store, message.subject);
         if let Some(refusal) = self.limit_refusal(store, message, headers, &state, on_subject)? {
             return Ok(Verdict::Refused(refusal));
@@ -299,14 +306,29 @@ impl Stream {
         on_subject: Option<SubjectState>,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
-        let Judged { headers, id_hash, most_ids, state } = *judged;
+        let state = &judged.state;
+        let place = (state.last.next(), Now { wall: now.wall.max(state.last_time), age: now.age });
+        self.put_at(store, place, message, judged, on_subject, removed)
+    }
+
+    /// The same under a given sequence, and as if it had been stored at that time.
+    fn put_at(
+        &mut self,
+        store: &mut dyn Store,
+        (sequence, now): (Sequence, Now),
+        message: &Incoming<'_>,
+        judged: &Judged<'_>,
+        on_subject: Option<SubjectState>,
+        removed: &mut Vec<Removal>,
+    ) -> Result<Verdict, StoreError> {
+        let Judged { headers, id_hash, most_ids, .. } = *judged;
         let is_cleared = match self.clear_for(store, message, headers, removed)? {
             Ok(is_cleared) => is_cleared,
             Err(refusal) => return Ok(Verdict::Refused(refusal)),
         };
         let new = NewMessage {
-            sequence: state.last.next(),
-            now: Now { wall: now.wall.max(state.last_time), age: now.age },
+            sequence,
+            now,
             subject: message.subject,
             headers: message.headers,
             payload: message.payload,
@@ -450,10 +472,9 @@ impl Stream {
         if headers.expected_stream.is_some_and(|wanted| wanted != self.config.name.as_bytes()) {
             return Ok(Some(api_error::STREAM_NOT_MATCH));
         }
-        if let Some(value) = headers.time_to_live
-            && let Some(refusal) = self.refused_time_to_live(value)
-        {
-            return Ok(Some(refusal));
+        let lives = headers.time_to_live.and_then(|value| TimeToLive::parse(value).ok());
+        if !self.config.allow_message_ttl && lives.is_some_and(|lives| lives != TimeToLive::Unlimited) {
+            return Ok(Some(api_error::MESSAGE_TTL_DISABLED));
         }
         match (headers.expected_subject_sequence, headers.expected_subject) {
             (Some(wanted), among) => {

@@ -165,8 +165,8 @@ impl JetStream {
         let Some(stream) = self.streams.get(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let mut info = describe(stream, turn.store, turn.now);
         if let Some(filter) = subjects_filter {
-            let Ok(filter) = Filter::parse(filter) else { return Ok(Err(api_error::BAD_REQUEST)) };
-            info.subjects = Some(subjects_page(turn.store, id, &filter, offset));
+            // What is no subject matches nothing.
+            info.subjects = Filter::parse(filter).ok().map(|filter| subjects_page(turn.store, id, &filter, offset));
         }
         if deleted_details {
             info.deleted_list = Some(deleted_list(turn.store, &info)?);
@@ -175,7 +175,7 @@ impl JetStream {
     }
 
     pub(crate) fn stream_names_page(&self, subject: Option<&str>, offset: u64) -> Result<Answer, ApiError> {
-        let all = self.streams_on(subject)?;
+        let all = self.streams_on(subject);
         let names = all.iter().skip(offset as usize).take(NAMES_PER_PAGE).map(|stream| stream.config.name.clone());
         Ok(Answer::StreamNames { names: names.collect(), total: all.len() as u64, offset })
     }
@@ -186,20 +186,21 @@ impl JetStream {
         subject: Option<&str>,
         offset: u64,
     ) -> Result<Answer, ApiError> {
-        let all = self.streams_on(subject)?;
+        let all = self.streams_on(subject);
         let page = all.iter().skip(offset as usize).take(INFOS_PER_PAGE);
         let streams = page.map(|stream| describe(stream, turn.store, turn.now)).collect();
         Ok(Answer::StreamList { streams, total: all.len() as u64, offset })
     }
 
     /// Streams by name, those that may hold a subject only.
-    fn streams_on(&self, subject: Option<&str>) -> Result<Vec<&Stream>, ApiError> {
+    fn streams_on(&self, subject: Option<&str>) -> Vec<&Stream> {
         let filter = subject.filter(|subject| !subject.is_empty()).map(Filter::parse).transpose();
-        let filter = filter.map_err(|_| api_error::BAD_REQUEST)?;
+        // What is no subject is in no stream.
+        let Ok(filter) = filter else { return Vec::new() };
         let holds = |stream: &&Stream| {
             filter.as_ref().is_none_or(|filter| stream.config.subjects.iter().any(|subject| subject.overlaps(filter)))
         };
-        Ok(self.stream_names.values().filter_map(|id| self.streams.get(id)).filter(holds).collect())
+        self.stream_names.values().filter_map(|id| self.streams.get(id)).filter(holds).collect()
     }
 
     pub(crate) fn delete_stream(&mut self, turn: &mut Context<'_>, name: &str) -> Answered {
@@ -245,10 +246,11 @@ impl JetStream {
             return Ok(Err(api_error::stream_purge_failed("stream purge not permitted")));
         }
         let filter = Filter::parse(filter.filter(|filter| !filter.is_empty()).unwrap_or(">"));
-        let possible = below.is_none_or(|below| below <= HIGHEST_SEQUENCE) && !(below.is_some() && keep.is_some());
-        let (Ok(filter), true) = (filter, possible) else {
+        if below.is_some_and(|below| below > HIGHEST_SEQUENCE) || (below.is_some() && keep.is_some()) {
             return Ok(Err(api_error::BAD_REQUEST));
-        };
+        }
+        // What is no subject matches nothing.
+        let Ok(filter) = filter else { return Ok(Ok(Answer::Purged { count: 0 })) };
         let id = *id;
         let last = turn.store.state(id).last;
         // What is stored from now on is not meant.
@@ -320,6 +322,9 @@ impl JetStream {
             return Ok(Err(api_error::stream_msg_delete_failed("message delete not permitted")));
         }
         let state = turn.store.state(id);
+        if id.is_volatile() && !(state.first..=state.last).contains(&sequence) {
+            return Ok(Err(api_error::sequence_not_found(sequence.0)));
+        }
         if sequence > state.last {
             return Ok(Err(api_error::stream_msg_delete_failed("stream store EOF")));
         }

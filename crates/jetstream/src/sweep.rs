@@ -63,8 +63,9 @@ impl JetStream {
                 consumer.dirty |= consumer.held.remove_up_to(Sequence(u64::MAX)) > 0;
             }
         }
-        for consumer in stream.consumers.values().copied().collect::<Vec<_>>() {
-            self.list_dirty(consumer, turn.now);
+        let consumers: Vec<_> = stream.consumers.values().copied().collect();
+        for consumer in &consumers {
+            self.list_dirty(*consumer, turn.now);
         }
         let state = turn.store.state(id);
         if retention == Retention::Limits {
@@ -72,7 +73,9 @@ impl JetStream {
         }
         match retention {
             Retention::Interest => {
-                self.sweep_later(turn.store, id, Sweep { next: state.first, last: state.last, only_matched: true })?;
+                // What no consumer matches stays until somebody changes something; where there is none, nothing does.
+                let only_matched = !consumers.is_empty();
+                self.sweep_later(turn.store, id, Sweep { next: state.first, last: state.last, only_matched })?;
                 // The answer shows what a first step has made of it.
                 self.sweep(turn)
             }

@@ -11,7 +11,7 @@ import nats
 
 # What differs from server to server and from run to run.
 HIDDEN = {"created", "ts", "timestamp", "start", "rtt", "host", "_nats.ver", "ack_time", "pinned_ts", "cluster", "last_active", "pause_remaining", "last_ts", "first_ts", "server"}
-QUIET = 0.25
+QUIET = 0.35
 
 
 class Transcript:
@@ -163,6 +163,8 @@ async def prioritized(it):
     low = await it.request("prioritized", {"priority": 5, "batch": 3, **long})
     high = await it.request("prioritized", {"priority": 1, "batch": 2, **long})
     also = await it.request("prioritized", {"priority": 1, "batch": 2, **long})
+    # Stock takes requests up by and by.
+    await asyncio.sleep(QUIET)
     for number in range(6):
         await it.client.publish("s.b", b"%d" % number)
     for title, subscription in (("low", low), ("high", high), ("also high", also)):

@@ -218,6 +218,7 @@ impl Runner {
                     stream,
                     name,
                     deliver_subject: None,
+                    deliver_group: "".into(),
                     is_source: false,
                     is_acknowledged: true,
                 });
@@ -229,6 +230,7 @@ impl Runner {
                     stream,
                     name,
                     deliver_subject: Some(subject),
+                    deliver_group: "".into(),
                     is_source: true,
                     is_acknowledged: true,
                 });

@@ -1,7 +1,7 @@
 //! What a message of an origin looks like in the stream that takes it: its subject, its headers, and where it says it comes from.
 
 use jetstream::config::Source;
-use sha2::{Digest, Sha256};
+use jetstream::origin::Index;
 use subject::Transform;
 
 const SOURCE: &[u8] = b"Nats-Stream-Source:";
@@ -10,6 +10,7 @@ const JUDGED: [&[u8]; 2] = [b"Nats-Expected-", b"Nats-Batch-"];
 const VERSION_LINE: &[u8] = b"NATS/1.0\r\n";
 /// Longest subject that a transform may make, bytes.
 const LONGEST_SUBJECT: usize = 4096;
+
 /// What becomes of its messages.
 #[derive(Debug)]
 pub(super) struct Shape {
@@ -29,18 +30,7 @@ impl Shape {
             let source = everything(&one.source);
             Transform::parse(&source, &one.destination).ok().filter(|_| !one.destination.is_empty())
         };
-        let external = source.external.as_ref().map(|external| format!(":{}", short_hash(&external.api)));
-        let consumer = source.consumer.as_ref().map(|consumer| format!(":C={}", short_hash(&consumer.name)));
-        let name = format!("{}{}{}", source.name, external.unwrap_or_default(), consumer.unwrap_or_default());
-        let (filters, destinations) = if source.transforms.is_empty() {
-            (everything(&source.filter), ">".to_owned())
-        } else {
-            // As stock joins them.
-            let join = |part: fn(&jetstream::config::SubjectTransform) -> &str| {
-                source.transforms.iter().map(|one| everything(part(one))).collect::<Vec<_>>().join("\x0c")
-            };
-            (join(|one| &one.source), join(|one| &one.destination))
-        };
+        let Index { name, filters, destinations } = Index::of(source);
         Shape {
             is_mirror,
             transforms: source.transforms.iter().filter_map(parse).collect(),
@@ -98,12 +88,6 @@ impl Shape {
         }
         into.extend_from_slice(b"\r\n");
     }
-}
-
-/// Eight characters that stand for a name, as stock makes them.
-pub(super) fn short_hash(name: &str) -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    Sha256::digest(name.as_bytes()).iter().take(8).map(|byte| char::from(DIGITS[usize::from(*byte) % 62])).collect()
 }
 
 #[cfg(test)]

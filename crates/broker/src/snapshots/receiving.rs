@@ -3,16 +3,19 @@
 //! One thing of a restore is at the store at a time; only when that is done the next block is unpacked, and when nothing is left the pieces are
 //! acknowledged. After a failure pieces are still acknowledged, as nats-server does it, and the client learns of it at its end.
 
+use std::collections::BTreeMap;
+
 use ::jetstream_api::{
-    ArchiveState, Kind, encode, encode_error, read_archive_consumer, read_archive_state, restore_begins,
+    ArchiveState, Client, Kind, Transfer, encode, encode_error, read_archive_consumer, read_archive_state,
+    read_older_consumer, read_older_stream, restore_begins,
 };
-use archive::{ArchiveError, Entry, Reader};
+use archive::{ArchiveError, Entry, OlderEntry, OlderPosition, OlderReader, Reader};
 use jetstream::api_error::{self, ApiError};
-use jetstream::command::{Batch, Command, Outcome, Span};
+use jetstream::command::{Answer, Batch, Command, Outcome, Span};
 use jetstream::config::StreamConfig;
 use jetstream::identity::{Sequence, Timestamp};
-use jetstream::restore::{RestoreStep, RestoredMessage};
-use jetstream::snapshot::ConsumerSnapshot;
+use jetstream::restore::{Restorable, RestoreStep, RestoredMessage};
+use jetstream::snapshot::{ConsumerPosition, ConsumerSnapshot, OutstandingMessage};
 use subject::Filter;
 
 use super::{MOST, PATIENCE};
@@ -23,6 +26,8 @@ use crate::routing::Message;
 
 /// Bytes of messages that go to the store at a time, about.
 const PIECE: usize = 256 * 1024;
+/// Deletions that go to the store at a time.
+const MOST_DELETED: usize = 4096;
 /// Bytes of JSON that an entry may have: a consumer with its outstanding messages.
 const LARGEST_JSON: usize = 8 << 20;
 /// Bytes of JSON of all consumers together.
@@ -42,17 +47,44 @@ enum Phase {
     End,
 }
 
+/// What reads the archive.
+#[derive(Debug)]
+enum Source {
+    /// Of 2.15, as far as is known.
+    Current(Reader),
+    /// Of a server before.
+    Older(Box<OlderReader>),
+}
+
+impl Source {
+    fn push(&mut self, bytes: &[u8]) {
+        match self {
+            Source::Current(reader) => reader.push(bytes),
+            Source::Older(reader) => reader.push(bytes),
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        match self {
+            Source::Current(reader) => reader.waiting(),
+            Source::Older(reader) => reader.waiting(),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Receiving {
     row: Filter,
     config: Box<StreamConfig>,
-    reader: Reader,
+    reader: Source,
     phase: Phase,
-    state: ArchiveState,
-    consumers: Vec<ConsumerSnapshot>,
-    json: usize,
-    piece: Piece,
+    claimed: (Sequence, Sequence, u64),
+    contents: Contents,
+    client: Client,
+    start: Timestamp,
+    /// Bytes that came.
+    bytes: u64,
     /// The store may know of it.
     begun: bool,
     /// A step is at the store.
@@ -71,6 +103,8 @@ struct Piece {
     bytes: Vec<u8>,
     /// Their spans are within `bytes`.
     messages: Vec<RestoredMessage>,
+    /// Messages that were deleted after all.
+    deleted: Vec<Sequence>,
 }
 
 impl Piece {
@@ -85,7 +119,22 @@ impl Piece {
         self.messages.push(RestoredMessage { sequence, time, subject, headers, payload });
     }
 
-    /// Moves everything into a batch.
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= PIECE || self.deleted.len() >= MOST_DELETED
+    }
+
+    /// What is to be done with it, if there is something.
+    fn next(&self) -> Option<Next> {
+        if !self.messages.is_empty() {
+            Some(Next::Messages)
+        } else if !self.deleted.is_empty() {
+            Some(Next::Delete)
+        } else {
+            None
+        }
+    }
+
+    /// Moves the messages into a batch.
     fn step(&mut self, batch: &mut Batch) -> RestoreStep {
         let base = batch.add(&self.bytes).start;
         self.bytes.clear();
@@ -111,48 +160,156 @@ impl Receiving {
 
     /// Unpacks until there is something for the store; `None`: nothing is left of what came.
     fn next_step(&mut self, max_payload: usize) -> Result<Option<Next>, ApiError> {
-        while self.phase != Phase::End && self.piece.bytes.len() < PIECE {
+        while self.phase != Phase::End && !self.contents.piece.is_full() {
             let largest = if self.phase == Phase::Messages { max_payload } else { LARGEST_JSON };
-            // Borrowed out of the reader, and so not of the rest.
-            let entry = match self.reader.next(largest) {
-                Ok(Some(entry)) => entry,
-                Ok(None) => break,
-                Err(ArchiveError::TooLarge { sequence: sequence @ 1.. }) => {
-                    return Err(failure(format_args!("message sequence {sequence} exceeds maximum payload size")));
-                }
-                Err(error) => return Err(failure(error)),
+            let had_begun = self.phase != Phase::State;
+            let read = match &mut self.reader {
+                Source::Current(reader) => match reader.next(largest) {
+                    Err(ArchiveError::Older) => {
+                        let older = OlderReader::new(std::mem::take(reader), &self.config.name);
+                        self.reader = Source::Older(Box::new(older));
+                        continue;
+                    }
+                    Ok(Some(entry)) => self.contents.take(&mut self.phase, &entry).map(|()| true),
+                    Ok(None) => Ok(false),
+                    Err(error) => Err(refusal(error)),
+                },
+                Source::Older(reader) => match reader.next(max_payload) {
+                    Ok(Some(entry)) => {
+                        self.contents.take_older(&mut self.phase, &self.config.name, self.claimed, entry).map(|()| true)
+                    }
+                    Ok(None) => Ok(false),
+                    Err(error) => Err(refusal(error)),
+                },
             };
-            match self.phase {
-                Phase::State => {
-                    self.state = read_state(&entry)?;
-                    self.phase = after_consumers(self.state.consumer_count);
-                    return Ok(Some(Next::Begin));
-                }
-                Phase::Consumers(left) => {
-                    self.json += entry.body.len();
-                    if self.json > MOST_JSON {
-                        return Err(failure("consumers of the snapshot exceed maximum size"));
-                    }
-                    let consumer = read_consumer(&entry)?;
-                    // Those are made again by the servers that they are for.
-                    if !consumer.config.direct {
-                        self.consumers.push(consumer);
-                    }
-                    self.phase = after_consumers(left - 1);
-                }
-                Phase::Messages if entry == Entry::END => {
-                    self.phase = Phase::End;
-                }
-                Phase::Messages if entry.sequence == 0 => return Err(failure("expected message sequence")),
-                Phase::Messages => self.piece.add(&entry),
-                Phase::End => {}
+            if !read? {
+                break;
+            }
+            if !had_begun {
+                return Ok(Some(Next::Begin));
             }
         }
         if self.phase == Phase::End {
             // What may follow does not matter.
-            self.reader = Reader::default();
+            self.reader = Source::Current(Reader::default());
         }
-        Ok((!self.piece.messages.is_empty()).then_some(Next::Messages))
+        Ok(self.contents.piece.next())
+    }
+}
+
+fn refusal(error: ArchiveError) -> ApiError {
+    match error {
+        ArchiveError::TooLarge { sequence: sequence @ 1.. } => {
+            failure(format_args!("message sequence {sequence} exceeds maximum payload size"))
+        }
+        error => failure(error),
+    }
+}
+
+/// What was read of an archive and is not at the store.
+#[derive(Debug, Default)]
+struct Contents {
+    state: ArchiveState,
+    consumers: Vec<ConsumerSnapshot>,
+    /// Bytes of the consumers' JSON.
+    json: usize,
+    piece: Piece,
+}
+
+impl Contents {
+    fn take(&mut self, phase: &mut Phase, entry: &Entry<'_>) -> Result<(), ApiError> {
+        match *phase {
+            Phase::State => {
+                self.state = read_state(entry)?;
+                *phase = after_consumers(self.state.consumer_count);
+            }
+            Phase::Consumers(left) => {
+                self.count_json(entry.body.len())?;
+                let consumer = read_consumer(entry)?;
+                self.add_consumer(consumer);
+                *phase = after_consumers(left - 1);
+            }
+            Phase::Messages if *entry == Entry::END => *phase = Phase::End,
+            Phase::Messages if entry.sequence == 0 => return Err(failure("expected message sequence")),
+            Phase::Messages => self.piece.add(entry),
+            Phase::End => {}
+        }
+        Ok(())
+    }
+
+    /// `claimed`: what the client says of the stream's state, which such archives do not tell.
+    fn take_older(
+        &mut self,
+        phase: &mut Phase,
+        stream: &str,
+        claimed: (Sequence, Sequence, u64),
+        entry: OlderEntry<'_>,
+    ) -> Result<(), ApiError> {
+        match (*phase, entry) {
+            (Phase::State, OlderEntry::Stream(json)) => {
+                if read_older_stream(json).is_none_or(|name| name != stream) {
+                    return Err(failure("stream names do not match"));
+                }
+                let (first, last, bytes) = claimed;
+                self.state = ArchiveState { first_seq: first.0, last_seq: last.0, bytes, consumer_count: 0 };
+                *phase = Phase::Messages;
+            }
+            (Phase::State, _) => return Err(failure("open meta.inf: no such file or directory")),
+            (_, OlderEntry::End) => *phase = Phase::End,
+            (_, OlderEntry::Stream(_)) => return Err(failure(ArchiveError::Unexpected)),
+            // What is left in front of the first message was removed by a limit.
+            (_, OlderEntry::Message(entry)) if entry.sequence < self.state.first_seq => {}
+            (_, OlderEntry::Message(entry)) => self.piece.add(&entry),
+            (_, OlderEntry::Deleted(sequence)) => self.piece.deleted.push(Sequence(sequence)),
+            (_, OlderEntry::Gone(sequence)) => self.state.last_seq = self.state.last_seq.max(sequence),
+            (_, OlderEntry::Consumer(name, json)) => {
+                self.count_json(json.len())?;
+                let config = read_older_consumer(name, json).map_err(failure)?;
+                self.add_consumer(ConsumerSnapshot { config, position: ConsumerPosition::default() });
+            }
+            (_, OlderEntry::Position(name, bytes)) => {
+                self.count_json(bytes.len())?;
+                let read = OlderPosition::read(bytes);
+                let read =
+                    read.ok_or_else(|| failure(format_args!("error restoring consumer [{name:?}]: corrupt state")))?;
+                if let Some(consumer) = self.consumers.iter_mut().find(|consumer| *consumer.config.name == *name) {
+                    consumer.position = position(&read);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn count_json(&mut self, bytes: usize) -> Result<(), ApiError> {
+        self.json += bytes;
+        if self.json > MOST_JSON { Err(failure("consumers of the snapshot exceed maximum size")) } else { Ok(()) }
+    }
+
+    /// Those of sources are made again by the servers that they are for.
+    fn add_consumer(&mut self, consumer: ConsumerSnapshot) {
+        if !consumer.config.direct {
+            self.consumers.push(consumer);
+        }
+    }
+}
+
+fn position(older: &OlderPosition) -> ConsumerPosition {
+    let again: BTreeMap<u64, u64> = older.redelivered.iter().copied().collect();
+    let mut outstanding: Vec<OutstandingMessage> = older
+        .pending
+        .iter()
+        .map(|(sequence, delivery, time)| OutstandingMessage {
+            sequence: Sequence(*sequence),
+            delivery: *delivery,
+            time: Timestamp(*time),
+            deliveries: again.get(sequence).copied().unwrap_or(0).saturating_add(1),
+        })
+        .collect();
+    outstanding.sort_unstable_by_key(|one| one.sequence);
+    ConsumerPosition {
+        delivered: (older.delivered.0, Sequence(older.delivered.1)),
+        ack_floor: (older.ack_floor.0, Sequence(older.ack_floor.1)),
+        outstanding,
     }
 }
 
@@ -160,6 +317,7 @@ impl Receiving {
 enum Next {
     Begin,
     Messages,
+    Delete,
 }
 
 fn after_consumers(left: u64) -> Phase {
@@ -182,8 +340,26 @@ fn read_consumer(entry: &Entry<'_>) -> Result<ConsumerSnapshot, ApiError> {
 }
 
 impl Broker {
-    /// The store said that a stream may be restored: pieces may come.
-    pub(crate) fn begin_restore(&mut self, now: Now, config: &StreamConfig, reply: &[u8], out: &mut Outbox) {
+    /// The store said that a stream may be restored, or that it may not.
+    pub(crate) fn restore_answer(
+        &mut self,
+        now: Now,
+        client: &Client,
+        reply: &[u8],
+        answer: &Answer,
+        out: &mut Outbox,
+    ) {
+        if let Answer::Restorable(wanted) = answer {
+            return self.begin_restore(now, wanted, client, reply, out);
+        }
+        let mut json = Vec::with_capacity(256);
+        encode(Kind::StreamRestore, answer, &self.api_server(), &mut json);
+        self.send_from_server(now, &Message::new(reply, &json), out);
+    }
+
+    /// Pieces may come.
+    fn begin_restore(&mut self, now: Now, wanted: &Restorable, client: &Client, reply: &[u8], out: &mut Outbox) {
+        let config = &wanted.config;
         let mut json = Vec::with_capacity(256);
         let subject = format!("$JS.SNAPSHOT.RESTORE.{}.{}", config.name, self.snapshot_id());
         match Filter::parse(&subject) {
@@ -193,12 +369,13 @@ impl Broker {
                 let receiving = Receiving {
                     row,
                     config: Box::new(config.clone()),
-                    reader: Reader::default(),
+                    reader: Source::Current(Reader::default()),
                     phase: Phase::State,
-                    state: ArchiveState::default(),
-                    consumers: Vec::new(),
-                    json: 0,
-                    piece: Piece::default(),
+                    claimed: wanted.claimed,
+                    contents: Contents::default(),
+                    client: client.clone(),
+                    start: Timestamp(now.wall_ns),
+                    bytes: 0,
                     begun: false,
                     busy: false,
                     replies: Vec::new(),
@@ -207,6 +384,7 @@ impl Broker {
                     deadline: now.micros + PATIENCE,
                 };
                 self.snapshots.receiving.insert(number, receiving);
+                self.advise_transfer(now, &config.name, &Transfer::RestoreCreate, client, out);
                 restore_begins(&subject, &mut json);
             }
             _ => {
@@ -231,6 +409,7 @@ impl Broker {
             receiving.ended = Some(message.reply.into());
         } else {
             receiving.replies.push(message.reply.into());
+            receiving.bytes += payload.len() as u64;
             let waiting = receiving.reader.waiting() + payload.len();
             if receiving.replies.len() > MOST_REPLIES || waiting > MOST_WAITING {
                 self.end_restore(number);
@@ -255,7 +434,11 @@ impl Broker {
             Outcome::Answer(answer) => {
                 if let Some(reply) = receiving.ended.take() {
                     receiving.begun = false;
-                    self.end_restore(number);
+                    let done = self.snapshots.receiving.remove(&number);
+                    if let Some(done) = done {
+                        self.snapshot_row(&done.row, number, false);
+                        self.advise_restored(now, &done, out);
+                    }
                     let mut json = Vec::with_capacity(1024);
                     encode(Kind::StreamRestored, answer, &self.api_server(), &mut json);
                     self.send_from_server(now, &Message::new(&reply, &json), out);
@@ -287,6 +470,12 @@ impl Broker {
         }
     }
 
+    fn advise_restored(&mut self, now: Now, done: &Receiving, out: &mut Outbox) {
+        let (start, end) = (done.start, Timestamp(now.wall_ns));
+        let transfer = Transfer::RestoreComplete { start, end, bytes: done.bytes };
+        self.advise_transfer(now, &done.config.name, &transfer, &done.client, out);
+    }
+
     fn restore_step(&mut self, number: u32, step: impl FnOnce(&mut Batch) -> RestoreStep) {
         self.store.push(|batch| Command::Restore { number, step: Box::new(step(batch)) });
     }
@@ -307,8 +496,8 @@ impl Broker {
         }
         let failed = receiving.failed.clone();
         if let (Some(error), false) = (&failed, receiving.busy) {
-            receiving.reader = Reader::default();
-            receiving.piece = Piece::default();
+            receiving.reader = Source::Current(Reader::default());
+            receiving.contents = Contents::default();
             if std::mem::take(&mut receiving.begun) {
                 self.restore_step(number, |_| RestoreStep::Abort);
             }
@@ -316,6 +505,7 @@ impl Broker {
                 self.snapshot_row(&receiving.row, number, false);
                 let mut json = Vec::with_capacity(256);
                 encode_error(Kind::StreamRestored, error, &mut json);
+                self.advise_restored(now, &receiving, out);
                 self.send_from_server(now, &Message::new(&reply, &json), out);
                 return;
             }
@@ -331,11 +521,15 @@ impl Broker {
         match next {
             Next::Begin => {
                 receiving.begun = true;
-                let (config, state) = (receiving.config.clone(), receiving.state);
+                let (config, state) = (receiving.config.clone(), receiving.contents.state);
                 let (first, bytes) = (Sequence(state.first_seq), state.bytes);
                 self.restore_step(number, |_| RestoreStep::Begin { config, first, bytes });
             }
-            Next::Messages => self.restore_step(number, |batch| receiving.piece.step(batch)),
+            Next::Messages => self.restore_step(number, |batch| receiving.contents.piece.step(batch)),
+            Next::Delete => {
+                let deleted = std::mem::take(&mut receiving.contents.piece.deleted);
+                self.restore_step(number, |_| RestoreStep::Delete(deleted));
+            }
         }
     }
 
@@ -346,12 +540,13 @@ impl Broker {
         }
         if receiving.phase != Phase::End {
             // What stock says of a file that ends too early.
-            let text = if receiving.reader.is_empty() { "EOF" } else { "s2: corrupt input" };
-            receiving.failed = Some(failure(text));
+            let is_between = matches!(&receiving.reader, Source::Current(reader) if reader.is_empty());
+            receiving.failed = Some(failure(if is_between { "EOF" } else { "unexpected EOF" }));
             return;
         }
         receiving.busy = true;
-        let (last, consumers) = (Sequence(receiving.state.last_seq), std::mem::take(&mut receiving.consumers));
+        let contents = std::mem::take(&mut receiving.contents);
+        let (last, consumers) = (Sequence(contents.state.last_seq), contents.consumers);
         self.restore_step(number, |_| RestoreStep::Finish { last, consumers });
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use ::jetstream_api::{Kind, SnapshotRequest, archive_consumer, archive_state, encode, encode_error};
+use ::jetstream_api::{Client, Kind, SnapshotRequest, Transfer, archive_consumer, archive_state, encode, encode_error};
 use archive::{Entry, Writer};
 use jetstream::api_error;
 use jetstream::command::{Answer, Command, Ticket};
-use jetstream::identity::{Sequence, StreamId};
+use jetstream::identity::{Sequence, StreamId, Timestamp};
 use jetstream::snapshot::{ConsumerSnapshot, Snapshot};
 use jetstream::store::MessageBuffer;
 use subject::Filter;
@@ -28,6 +28,7 @@ const MOST_UNDER_WAY: usize = 1024 * 1024;
 const UNHEARD_PATIENCE: u64 = 2_000_000;
 /// So long only a subscription to the very subject counts: the `nats` CLI has one for all its inboxes, and drops what comes before that.
 const WILDCARD_PATIENCE: u64 = 250_000;
+const DONE: &str = "204";
 const NO_INTEREST: &str = "408 No Interest";
 const NO_ANSWER: &str = "408 No Flow Response";
 const STREAM_GONE: &str = "500 store is closed";
@@ -36,6 +37,9 @@ const STREAM_GONE: &str = "500 store is closed";
 #[derive(Debug)]
 pub(crate) struct Sending {
     stream: StreamId,
+    name: Box<str>,
+    client: Client,
+    start: Timestamp,
     version: Box<str>,
     /// Where acknowledgements come: the subject before size and number.
     acks: String,
@@ -80,7 +84,7 @@ impl Broker {
     pub(crate) fn snapshot_answer(
         &mut self,
         now: Now,
-        request: &SnapshotRequest,
+        (request, client): (&SnapshotRequest, &Client),
         reply: &[u8],
         answer: &Answer,
         out: &mut Outbox,
@@ -100,11 +104,24 @@ impl Broker {
         }
         self.send_from_server(now, &Message::new(reply, &json), out);
         if let Some(snapshot) = snapshot {
-            self.begin_snapshot(now, request, snapshot, out);
+            self.advise_transfer(
+                now,
+                &snapshot.info.config.name,
+                &Transfer::SnapshotCreate(&snapshot.info),
+                client,
+                out,
+            );
+            self.begin_snapshot(now, (request, client), snapshot, out);
         }
     }
 
-    fn begin_snapshot(&mut self, now: Now, request: &SnapshotRequest, snapshot: &Snapshot, out: &mut Outbox) {
+    fn begin_snapshot(
+        &mut self,
+        now: Now,
+        (request, client): (&SnapshotRequest, &Client),
+        snapshot: &Snapshot,
+        out: &mut Outbox,
+    ) {
         let acks = format!("$JS.SNAPSHOT.ACK.{}.{}", snapshot.info.config.name, self.snapshot_id());
         let Ok(row) = Filter::parse(&format!("{acks}.>")) else { return };
         let mut writer = Writer::default();
@@ -119,6 +136,9 @@ impl Broker {
         self.snapshot_row(&row, number, true);
         let sending = Sending {
             stream: snapshot.info.id,
+            name: snapshot.info.config.name.clone(),
+            client: client.clone(),
+            start: Timestamp(now.wall_ns),
             version: self.settings.server.version.clone(),
             acks,
             row,
@@ -198,6 +218,14 @@ impl Broker {
         let headers = if line.is_empty() { String::new() } else { format!("NATS/1.0 {line}\r\n\r\n") };
         let end = Message { header_len: headers.len(), ..Message::new(&sending.deliver, headers.as_bytes()) };
         self.send_from_server(now, &end, out);
+        let error = match line {
+            "" | DONE => "",
+            NO_INTEREST => "no interest",
+            NO_ANSWER => "no flow response",
+            other => other.trim_start_matches("500 "),
+        };
+        let done = Transfer::SnapshotComplete { start: sending.start, end: Timestamp(now.wall_ns), error };
+        self.advise_transfer(now, &sending.name, &done, &sending.client, out);
     }
 
     fn is_heard(&self, subject: &[u8], literally: bool) -> bool {
@@ -248,7 +276,7 @@ impl Broker {
         let line = match (is_last, sending.index) {
             _ if reached == 0 => NO_INTEREST,
             (true, 1) => "",
-            _ => "204",
+            _ => DONE,
         };
         sending.index += 1;
         sending.under_way += 1;

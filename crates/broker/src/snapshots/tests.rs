@@ -20,6 +20,8 @@ struct World {
     jetstream: JetStream,
     limits: Limits,
     micros: u64,
+    /// Advisories, without what differs from run to run.
+    events: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl World {
         let client = broker.open(Now::default(), &new, &mut out).expect("room");
         let mut store = MemoryStore::with_crashes();
         let (jetstream, _) = JetStream::load(&mut store, jetstream::identity::Now::default(), limits).expect("empty");
-        let mut world = World { broker, out, client, store, jetstream, limits, micros: 1_000_000 };
+        let mut world = World { broker, out, client, store, jetstream, limits, micros: 1_000_000, events: Vec::new() };
         world.send(b"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB r 1\r\n");
         world.got();
         world
@@ -112,6 +114,8 @@ impl World {
             });
             rest = &rest[size + 2..];
         }
+        let events = all.extract_if(.., |got: &mut Got| got.subject.starts_with("$JS.EVENT."));
+        self.events.extend(events.map(|got| format!("{} {}", got.subject, String::from_utf8_lossy(&got.payload))));
         all
     }
 
@@ -335,6 +339,23 @@ fn who_listens_to_all_inboxes_is_given_time_to_listen_to_the_one() {
 }
 
 #[test]
+fn snapshots_and_restores_tell_of_themselves() {
+    let (mut world, archive) = filled();
+    world.send(b"SUB $JS.EVENT.ADVISORY.STREAM.*.S 9\r\n");
+    world.back_up("");
+    world.ask("STREAM.DELETE.S", "");
+    world.restore(CONFIG, &archive, 10_000);
+    let told = |kind: &str| -> Vec<&String> {
+        let subject = format!("$JS.EVENT.ADVISORY.STREAM.{kind}.S ");
+        world.events.iter().filter(|event| event.starts_with(&subject)).collect()
+    };
+    assert_eq!((told("SNAPSHOT_CREATE").len(), told("RESTORE_CREATE").len()), (1, 1), "{:?}", world.events);
+    assert!(told("SNAPSHOT_CREATE")[0].contains(r#""messages":594"#) && told("SNAPSHOT_COMPLETE").len() == 1);
+    let bytes = format!(r#""bytes":{}"#, archive.len());
+    assert!(told("RESTORE_COMPLETE")[0].contains(&bytes), "{:?}", told("RESTORE_COMPLETE"));
+}
+
+#[test]
 fn requests_are_refused_as_stock_does() {
     let (mut world, _) = filled();
     for (operation, body, wanted) in [
@@ -446,6 +467,45 @@ fn a_restore_is_invisible_and_a_crash_or_silence_leaves_nothing_of_it() {
     assert!(world.got()[0].headers.contains("503"), "nobody listens there any more");
 }
 
+/// The archives of older servers are `archive`'s samples: nine messages, of which three were deleted, and a consumer.
+#[test]
+fn archives_of_older_servers_are_restored() {
+    for sample in [
+        &include_bytes!("../../../archive/src/samples/2.9.s2")[..],
+        include_bytes!("../../../archive/src/samples/2.14.s2"),
+    ] {
+        for size in [7, 500, 1 << 20] {
+            let mut world = World::new(Limits::default());
+            let state = r#""state":{"first_seq":2,"last_seq":9,"bytes":384}"#;
+            let answer = world.ask("STREAM.RESTORE.S", &format!(r#"{{"config":{CONFIG},{state}}}"#));
+            let subject =
+                answer.split('"').find(|word| word.starts_with("$JS.SNAPSHOT.RESTORE.S.")).expect("a subject");
+            for piece in sample.chunks(size) {
+                world.publish(subject, "r", piece);
+                assert_eq!(world.got().len(), 1);
+            }
+            world.publish(subject, "r", b"");
+            let answer = String::from_utf8(world.got().remove(0).payload).expect("text");
+            assert!(answer.contains(r#""messages":6"#) && answer.contains(r#""bytes":384"#), "{answer}");
+            assert!(answer.contains(r#""first_seq":2"#) && answer.contains(r#""last_seq":9"#), "{answer}");
+            let consumer = world.ask("CONSUMER.INFO.S.c", "");
+            assert!(consumer.contains(r#""delivered":{"consumer_seq":4,"stream_seq":6"#), "{consumer}");
+            assert!(
+                consumer.contains(r#""num_ack_pending":3"#) && consumer.contains(r#""num_pending":2"#),
+                "{consumer}"
+            );
+            let message = world.ask("STREAM.MSG.GET.S", r#"{"seq":4}"#);
+            assert!(message.contains(r#""subject":"s.1""#) && message.contains("bWVzc2FnZSA0"), "{message}");
+            assert!(world.ask("STREAM.MSG.GET.S", r#"{"seq":3}"#).contains("10037"));
+            let cut = world.ask("STREAM.DELETE.S", "");
+            assert!(cut.contains("true"));
+            let answer = world.restore(CONFIG, &sample[..sample.len() - 40], size);
+            assert!(answer.contains(r#""err_code":10062"#), "{answer}");
+            world.assert_empty();
+        }
+    }
+}
+
 #[test]
 fn a_consumer_that_the_stream_does_not_take_refuses_the_whole() {
     let consumer =
@@ -462,4 +522,33 @@ fn a_consumer_that_the_stream_does_not_take_refuses_the_whole() {
     world.assert_empty();
     let answer = world.restore(CONFIG, &archive_of(&entries), 9999);
     assert!(answer.contains(r#""consumer_count":1"#), "{answer}");
+}
+
+/// What a stream does in time it goes on doing: schedules are sent, messages end, and some never do.
+#[test]
+fn schedules_and_times_to_live_go_on_in_a_restored_stream() {
+    const TIMED: &str = r#"{"name":"S","subjects":["s.>"],"allow_msg_schedules":true,"allow_msg_ttl":true,"allow_rollup_hdrs":true,"max_age":5000000000,"duplicate_window":1000000000}"#;
+    let mut world = World::new(Limits::default());
+    world.ask("STREAM.CREATE.S", TIMED);
+    let messages = [
+        ("s.never", "Nats-TTL: never"),
+        ("s.gone", "X: y"),
+        ("s.short", "Nats-TTL: 2"),
+        ("s.aged", "X: y"),
+        ("s.plan", "Nats-Schedule: @every 3s\r\nNats-Schedule-Target: s.sent\r\nNats-TTL: never"),
+    ];
+    for (subject, lines) in messages {
+        let block = format!("NATS/1.0\r\n{lines}\r\n\r\n");
+        world.send(format!("HPUB {subject} {0} {0}\r\n{block}\r\n", block.len()).as_bytes());
+    }
+    world.ask("STREAM.MSG.DELETE.S", r#"{"seq":2}"#);
+    let (archive, ..) = world.back_up("");
+    world.ask("STREAM.DELETE.S", "");
+    assert!(world.restore(TIMED, &archive, 4096).contains(r#""messages":4"#));
+    world.after(2_000_000);
+    let info = world.ask("STREAM.INFO.S", r#"{"subjects_filter":">"}"#);
+    assert!(info.contains(r#""subjects":{"s.aged":1,"s.never":1,"s.plan":1}"#), "{info}");
+    world.after(4_000_000);
+    let info = world.ask("STREAM.INFO.S", r#"{"subjects_filter":">"}"#);
+    assert!(info.contains(r#""subjects":{"s.never":1,"s.plan":1,"s.sent":1}"#), "{info}");
 }

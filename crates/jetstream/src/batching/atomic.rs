@@ -10,7 +10,7 @@ use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
 use crate::publish_header::{PublishHeaders, with_header, without_header};
 use crate::store::StoreError;
-use crate::stream::{Incoming, SoFar, Unfit};
+use crate::stream::{Fit, Incoming, SoFar, Unfit};
 
 /// Most messages of a batch, as nats-server's.
 const MOST_MESSAGES: u64 = 1_000;
@@ -236,7 +236,7 @@ impl JetStream {
             deliveries: &mut *turn.deliveries,
             events: &mut *turn.events,
         };
-        let (hashes, bytes) = match self.judge_batch(turn, stream, &batch.appends)? {
+        let (fits, bytes) = match self.judge_batch(turn, stream, &batch.appends)? {
             Ok(judged) => judged,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -244,9 +244,9 @@ impl JetStream {
             return Ok(Err(refusal));
         }
         let mut last = Sequence(0);
-        for (append, id_hash) in batch.appends.iter().zip(hashes) {
+        for (append, fit) in batch.appends.iter().zip(&fits) {
             let published = turn.message(append);
-            match self.put_batched(turn, append, &published, id_hash)? {
+            match self.put_batched(turn, append, &published, fit)? {
                 Outcome::Appended { sequence, .. } => last = sequence,
                 // There was room a moment ago. What is stored of the batch must not stay: the transaction is given up.
                 _ => return Err(StoreError::Full),
@@ -255,16 +255,14 @@ impl JetStream {
         Ok(Ok(last))
     }
 
-    /// Would each message be taken, with those before it? Their ids' hashes, and bytes.
-    #[allow(clippy::type_complexity)] // a refusal beside the store's error, as everywhere here
+    /// Would each message be taken, with those before it? What is stored of them, and its bytes.
     fn judge_batch(
         &mut self,
         turn: &mut Context<'_>,
         id: StreamId,
         appends: &[Append],
-    ) -> Result<Result<(Vec<Option<u128>>, u64), ApiError>, StoreError> {
-        let (mut so_far, mut hashes) = (SoFar::default(), Vec::with_capacity(appends.len()));
-        let (mut subject, key) = (Vec::new(), self.key);
+    ) -> Result<Result<(Vec<Fit>, u64), ApiError>, StoreError> {
+        let (mut so_far, mut subject, key) = (SoFar::default(), Vec::new(), self.key);
         for append in appends {
             let published = turn.message(append);
             subject.clear();
@@ -280,15 +278,13 @@ impl JetStream {
             }
             let Some(stream) = self.streams.get_mut(&id) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
             match stream.check_batched(turn.store, turn.now, &message, &headers, &so_far, key)? {
-                Ok(hash) => {
-                    so_far.note(&message, id, hash);
-                    hashes.push(hash);
-                }
+                Ok(fit) => so_far.note(&message, id, fit),
                 Err(Unfit::Duplicate(_)) => return Ok(Err(api_error::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE)),
                 Err(Unfit::Refused(refusal)) => return Ok(Err(refusal)),
             }
         }
-        Ok(Ok((hashes, so_far.bytes())))
+        let bytes = so_far.bytes();
+        Ok(Ok((so_far.into_fits(), bytes)))
     }
 
     /// Why so many bytes can't be stored, if they can't; what may go for them has gone then.

@@ -282,11 +282,11 @@ impl JetStream {
             }
         };
         self.subject = subject;
-        let id_hash = match judged {
-            Ok(id_hash) => id_hash,
+        let fit = match judged {
+            Ok(fit) => fit,
             Err(unfit) => return Ok(Err(unfit)),
         };
-        Ok(match self.put_batched(turn, append, published, id_hash)? {
+        Ok(match self.put_batched(turn, append, published, &fit)? {
             Outcome::Appended { sequence, .. } => Ok(sequence),
             Outcome::Refused(error) => Err(Unfit::Refused(error)),
             _ => Err(Unfit::Refused(api_error::STREAM_NOT_FOUND)),

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::command::{Append, Begin, Command, Event, Outcome, Take};
+use crate::command::{Append, Begin, Event, Outcome, Take};
 use crate::config::StreamConfig;
 use crate::identity::{Now, Sequence, StreamId, Timestamp};
 use crate::jetstream::{Context, JetStream};
 use crate::message_id::IdKey;
-use crate::origin::{OriginFacts, OriginId, Origins, has_origins, identity_of};
+use crate::origin::{Index, OriginFacts, OriginId, Origins, has_origins, identity_of};
 use crate::record::{Reader, put, put_text};
 use crate::sources::letters;
 use crate::store::{Store, StoreError, record_space};
@@ -33,6 +33,8 @@ pub(crate) struct Taken {
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     of: BTreeMap<OriginId, Place>,
+    /// How those that are sources are told apart.
+    indices: Vec<(OriginId, Index)>,
     /// It is in the list of streams whose positions are to be written.
     is_listed: bool,
 }
@@ -55,6 +57,16 @@ impl Places {
         if let Some(place) = self.of.get_mut(&taken.origin).filter(|_| taken.origin != OriginId::MIRROR) {
             place.last = taken.sequence;
             place.is_unsaved = true;
+        }
+    }
+
+    /// A message that was stored elsewhere says how far the stream had come.
+    pub(crate) fn note(&mut self, source_header: &[u8]) {
+        let Ok(value) = std::str::from_utf8(source_header) else { return };
+        let found = self.indices.iter().find_map(|(origin, index)| Some((origin, index.read(value)?)));
+        let Some((origin, (last, identity))) = found else { return };
+        if let Some(place) = self.of.get_mut(origin).filter(|_| identity.len() <= LONGEST_IDENTITY) {
+            *place = Place { last: Sequence(last), identity: identity.into(), is_unsaved: true };
         }
     }
 
@@ -102,9 +114,11 @@ impl Stream {
             };
             self.places.of.insert(origin, place);
         }
+        let sources = ids(&self.config, hash).skip(usize::from(self.config.mirror.is_some())).zip(&self.config.sources);
+        self.places.indices = sources.map(|(origin, source)| (origin, Index::of(source))).collect();
         // A source that comes back goes on where it was.
         for (origin, place) in known.into_iter().filter(|(_, place)| place.is_unsaved && !self.id.is_volatile()) {
-            let mut one = Places { of: BTreeMap::from([(origin, place)]), is_listed: false };
+            let mut one = Places { of: BTreeMap::from([(origin, place)]), ..Places::default() };
             one.save(store, self.id)?;
         }
         Ok(())
@@ -159,13 +173,9 @@ impl JetStream {
             payload: take.payload.of(arena),
             taken: Some(taken),
         };
-        if memchr::memmem::find(message.headers, b"Nats-Rollup").is_some() {
-            // It may remove so much that a part is committed on the way.
-            self.save_places(turn.store)?;
-        }
         let append = Append { stream: take.stream, ..Append::default() };
         let outcome = self.append_message(turn, &append, &message)?;
-        if matches!(outcome, Outcome::Appended { .. }) {
+        if matches!(outcome, Outcome::Appended { .. } | Outcome::Counted { .. }) {
             self.place_changed(turn, take.stream, take.previous, take.sequence);
         } else if !matches!(turn.events.last(), Some(Event::Origins { stream, .. }) if *stream == take.stream)
             && let Some(stream) = self.streams.get(&take.stream)
@@ -191,6 +201,17 @@ impl JetStream {
             }
             turn.events.push(Event::Stored { stream: id, last: turn.store.state(id).last });
             self.list_book(id);
+        }
+    }
+
+    /// A stream was restored: its origins are announced, and where it stands with them is written.
+    pub(crate) fn origins_restored(&mut self, turn: &mut Context<'_>, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(origins) = stream.origins(turn.store, self.key) else { return };
+        turn.events.push(Event::origins(id, origins));
+        if !id.is_volatile() {
+            stream.places.is_listed = true;
+            self.unsaved_places.push(id);
         }
     }
 
@@ -221,15 +242,6 @@ impl JetStream {
         Ok(Outcome::Done)
     }
 
-    /// Before anything else may commit a part of a turn: what was taken is never durable without its position.
-    #[inline]
-    pub(crate) fn save_places_before(&mut self, store: &mut dyn Store, command: &Command) -> Result<(), StoreError> {
-        if self.unsaved_places.is_empty() || matches!(command, Command::Take(_)) {
-            return Ok(());
-        }
-        self.save_places(store)
-    }
-
     /// Writes the positions that changed into the transaction that is about to be committed.
     pub(crate) fn save_places(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
         for id in std::mem::take(&mut self.unsaved_places) {
@@ -249,5 +261,33 @@ impl JetStream {
             true
         })?;
         keys.iter().try_for_each(|key| store.delete_record(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OriginId, ids};
+    use crate::config::{Source, StreamConfig};
+    use crate::identity::{Sequence, StreamId, Timestamp};
+    use crate::message_id::IdKey;
+    use crate::store::memory::MemoryStore;
+    use crate::stream::Stream;
+
+    #[test]
+    fn a_restored_message_says_how_far_its_stream_had_come() {
+        let source =
+            |name: &str, filter: &str| Source { name: name.into(), filter: filter.into(), ..Source::default() };
+        let sources = vec![source("A", ""), source("A", "a.>"), source("B", "")];
+        let config = StreamConfig { sources, ..StreamConfig::named("S") };
+        let (key, mut store) = (IdKey(1, 2), MemoryStore::default());
+        let mut stream = Stream::new(StreamId::FIRST, config, Timestamp(0));
+        stream.load_places(&mut store, key).expect("reads");
+        for header in ["A 3 > > a.b one", "A 7 a.> > a.b", "A 5 > > a.c two", "C 9 > > a.c", "B x > > a", "\u{fffd}"] {
+            stream.places.note(header.as_bytes());
+        }
+        let origins: Vec<OriginId> = ids(&stream.config, key).collect();
+        let last = |nth: usize| stream.places.last(origins[nth]);
+        assert_eq!([last(0), last(1), last(2)], [5, 7, 0].map(|last| Some(Sequence(last))));
+        assert_eq!(&*stream.all_origins(&store, key).origins[0].identity, "two");
     }
 }

@@ -14,7 +14,7 @@ use crate::store::{MessageBuffer, Store};
 use crate::{JetStream, Limits};
 
 const SECOND: u64 = 1_000_000;
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 100;
 const ACTIONS: usize = 300;
 
 struct Random(u64);
@@ -235,8 +235,13 @@ impl World {
             }
             let reply = format!("$JS.ACK.FAR.{name}.1.{sequence}.{sent}.{}.0", time_of(sequence));
             let Some(taking) = self.puller.handle_message(self.now, reply.as_bytes(), b"", false) else { continue };
+            if self.random.below(50) == 0 {
+                self.puller.handle_overload(self.now);
+                continue;
+            }
             let (origin, subject) = (self.origin_id(), self.batch.add(b"far.a"));
-            let body = format!("{}/{sequence}", self.origin.incarnation);
+            // Of different sizes: where there is little room the next one may fit.
+            let body = format!("{}/{sequence}{}", self.origin.incarnation, " ".repeat((sequence * 37 % 200) as usize));
             let payload = self.batch.add(body.as_bytes());
             let take = Take {
                 stream: StreamId::FIRST,
@@ -277,7 +282,10 @@ impl World {
                 }
             }
             11 => self.crash(),
-            12 => self.store.set_capacity(Some(0)),
+            12 => {
+                let room = self.store.space().used + self.random.below(400);
+                self.store.set_capacity(Some(room));
+            }
             13..=14 => self.store.set_capacity(None),
             15 => self.origin.forget(),
             16 if !self.is_mirror && self.random.below(4) == 0 => {
@@ -320,7 +328,7 @@ impl World {
     fn stored(&mut self) -> Vec<(u64, String, i64)> {
         let mut buffer = MessageBuffer::default();
         self.store.read(StreamId::FIRST, Sequence(1), &[], usize::MAX, usize::MAX, &mut buffer).expect("reads");
-        let text = |payload: &[u8]| String::from_utf8(payload.to_vec()).expect("text");
+        let text = |payload: &[u8]| String::from_utf8(payload.to_vec()).expect("text").trim_end().to_owned();
         buffer.iter().map(|message| (message.sequence.0, text(message.payload), message.time.0)).collect()
     }
 

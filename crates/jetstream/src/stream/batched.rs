@@ -9,6 +9,7 @@ use crate::config::Discard;
 use crate::identity::{Now, Sequence, StreamId};
 use crate::message_id::IdKey;
 use crate::publish_header::{PublishHeaders, sequence};
+use crate::rewriting::Rewritten;
 use crate::store::{Store, StoreError, StreamState};
 
 /// What the messages of an atomic batch that were judged already will change.
@@ -19,14 +20,46 @@ pub(crate) struct SoFar {
     /// How many on each subject.
     subjects: BTreeMap<Box<[u8]>, u64>,
     ids: BTreeSet<u128>,
+    fits: Vec<Fit>,
+    /// Which of them has a counter's newest total.
+    totals: BTreeMap<Box<[u8]>, usize>,
+}
+
+/// A message of a batch that was found right.
+#[derive(Debug, Default)]
+pub(crate) struct Fit {
+    /// Hash of its id, if that is to be remembered.
+    id_hash: Option<u128>,
+    /// What is stored instead of it.
+    rewritten: Option<Rewritten>,
+}
+
+impl Fit {
+    /// The message as it is stored.
+    fn stored<'a>(&'a self, message: &Incoming<'a>) -> Incoming<'a> {
+        self.rewritten.as_ref().map_or(*message, |rewritten| rewritten.as_incoming(message))
+    }
 }
 
 impl SoFar {
-    pub(crate) fn note(&mut self, message: &Incoming<'_>, stream: StreamId, id_hash: Option<u128>) {
+    pub(crate) fn note(&mut self, message: &Incoming<'_>, stream: StreamId, fit: Fit) {
         self.messages += 1;
-        self.bytes += message.size(stream);
+        self.bytes += fit.stored(message).size(stream);
         *self.subjects.entry(message.subject.into()).or_default() += 1;
-        self.ids.extend(id_hash);
+        self.ids.extend(fit.id_hash);
+        if fit.rewritten.as_ref().is_some_and(|rewritten| rewritten.total.is_some()) {
+            self.totals.insert(message.subject.into(), self.fits.len());
+        }
+        self.fits.push(fit);
+    }
+
+    /// What was found of each message.
+    pub(crate) fn into_fits(self) -> Vec<Fit> {
+        self.fits
+    }
+
+    fn total_on(&self, subject: &[u8]) -> Option<&Rewritten> {
+        self.fits.get(*self.totals.get(subject)?)?.rewritten.as_ref()
     }
 
     /// Bytes of them all.
@@ -57,7 +90,7 @@ impl From<ApiError> for Unfit {
 type Checked<T> = Result<Result<T, Unfit>, StoreError>;
 
 impl Stream {
-    /// Would the message be taken, after those before it? The hash of its id, if it has one that is to be remembered.
+    /// Would the message be taken, after those before it?
     pub(crate) fn check_batched(
         &mut self,
         store: &mut dyn Store,
@@ -66,7 +99,7 @@ impl Stream {
         headers: &PublishHeaders<'_>,
         so_far: &SoFar,
         key: IdKey,
-    ) -> Checked<Option<u128>> {
+    ) -> Checked<Fit> {
         if let Some(refusal) = self.first_refusal(message, headers) {
             return Ok(Err(refusal.into()));
         }
@@ -83,6 +116,13 @@ impl Stream {
         if headers.source.is_some() {
             return Ok(Err(api_error::MESSAGE_SOURCE_HDR_NOT_ALLOWED.into()));
         }
+        let mut fit = Fit { id_hash, rewritten: None };
+        if self.rewrites() {
+            match self.rewrite_after(store, message, headers, so_far.total_on(message.subject))? {
+                Ok(rewritten) => fit.rewritten = rewritten,
+                Err(refusal) => return Ok(Err(refusal.into())),
+            }
+        }
         let state = store.state(self.id);
         if let Some(refusal) = self.refused_expectation(store, message.subject, headers, so_far, &state)? {
             return Ok(Err(refusal.into()));
@@ -92,16 +132,13 @@ impl Stream {
         {
             return Ok(Err(refusal.into()));
         }
+        let stored = fit.stored(message);
+        let headers = &PublishHeaders::scan(stored.headers);
         let refusal = self
-            .refused_rollup(message.subject, headers, so_far)
-            .or_else(|| self.refused_by_limits(store, message, headers, so_far, &state));
-        if refusal.is_none()
-            && self.rewrites()
-            && let Err(refusal) = self.rewrite(store, message, headers)?
-        {
-            return Ok(Err(refusal.into()));
-        }
-        Ok(refusal.map_or(Ok(id_hash), |refusal| Err(refusal.into())))
+            .size_refusal(&stored)
+            .or_else(|| self.refused_rollup(stored.subject, headers, so_far))
+            .or_else(|| self.refused_by_limits(store, &stored, headers, so_far, &state));
+        Ok(refusal.map_or(Ok(fit), |refusal| Err(refusal.into())))
     }
 
     /// Stores a message that was judged.
@@ -110,24 +147,13 @@ impl Stream {
         store: &mut dyn Store,
         now: Now,
         message: &Incoming<'_>,
-        id_hash: Option<u128>,
+        fit: &Fit,
         most_ids: usize,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
-        let rewritten = if self.rewrites() {
-            match self.rewrite(store, message, &PublishHeaders::scan(message.headers))? {
-                Ok(rewritten) => rewritten,
-                Err(refusal) => return Ok(Verdict::Refused(refusal)),
-            }
-        } else {
-            None
-        };
-        let message = match &rewritten {
-            Some(other) => &other.as_incoming(message),
-            None => message,
-        };
+        let message = &fit.stored(message);
         let headers = PublishHeaders::scan(message.headers);
-        let judged = Judged { headers: &headers, id_hash, most_ids, state: store.state(self.id) };
+        let judged = Judged { headers: &headers, id_hash: fit.id_hash, most_ids, state: store.state(self.id) };
         if self.has_no_interest(message.subject) {
             return self.pass(store, now, message, &judged, removed);
         }

@@ -3,12 +3,12 @@
 //! Its publisher's expectations were judged at the origin, they are not judged again. A mirror keeps sequence, time and gaps, and remembers no ids: what
 //! its origin holds it holds.
 
-use super::{Ids, Incoming, Removal, Stream, Verdict};
+use super::{Ids, Incoming, Judged, Removal, Stream, Verdict};
 use crate::api_error::{self, ApiError};
 use crate::identity::Now;
 use crate::origin::{Taken, age_at};
 use crate::publish_header::PublishHeaders;
-use crate::store::{NewMessage, Store, StoreError, StreamState};
+use crate::store::{Store, StoreError, StreamState};
 
 impl Stream {
     /// Judges and stores a message of an origin.
@@ -24,16 +24,6 @@ impl Stream {
         if let Some(refusal) = self.not_next(taken, &state).or_else(|| self.size_refusal(message)) {
             return Ok(Verdict::Refused(refusal));
         }
-        let total = if self.config.allow_counter { Some(self.take_total(store, message)?) } else { None };
-        let message = match &total {
-            Some(Ok(total)) => &total.as_incoming(message),
-            // No counter: nothing that comes after it waits for it.
-            Some(Err(_)) => {
-                self.places.advance(taken);
-                return Ok(Verdict::Duplicate(state.last));
-            }
-            None => message,
-        };
         let headers = PublishHeaders::scan(message.headers);
         let window = self.config.duplicate_window_ns > 0 && !is_mirror;
         let id_hash = headers.message_id.filter(|_| window).map(|id| ids.key.hash(id));
@@ -41,45 +31,47 @@ impl Stream {
             self.places.advance(taken);
             return Ok(Verdict::Duplicate(known));
         }
-        let sequence = if is_mirror { taken.sequence } else { state.last.next() };
-        let at = self.time_of(taken, now, &state);
+        let total = if self.config.allow_counter { Some(self.take_total(store, message)?) } else { None };
+        let message = &match &total {
+            Some(Ok(total)) => total.as_incoming(message),
+            Some(Err(refusal)) => return Ok(Verdict::Refused(refusal.clone())),
+            None => *message,
+        };
+        let headers = PublishHeaders {
+            rollup: headers.rollup.filter(|word| is_rollup(word)),
+            time_to_live: headers.time_to_live.filter(|_| self.config.allow_message_ttl),
+            is_scheduling: headers.is_scheduling && self.config.allow_schedules,
+            ..headers
+        };
+        let judged = Judged { headers: &headers, id_hash, most_ids: ids.most, state };
+        let verdict = self.keep_taken(store, now, (message, taken), &judged, removed)?;
+        if !matches!(verdict, Verdict::Refused(_)) {
+            self.places.advance(taken);
+        }
+        Ok(verdict)
+    }
+
+    fn keep_taken(
+        &mut self,
+        store: &mut dyn Store,
+        now: Now,
+        (message, taken): (&Incoming<'_>, &Taken),
+        judged: &Judged<'_>,
+        removed: &mut Vec<Removal>,
+    ) -> Result<Verdict, StoreError> {
+        let state = &judged.state;
+        let sequence = if self.config.mirror.is_some() { taken.sequence } else { state.last.next() };
+        let at = self.time_of(taken, now, state);
         if self.has_no_interest(message.subject) {
             store.skip_to(self.id, sequence, at)?;
-            self.remember(id_hash, &headers, sequence, now.age, ids.most);
-            self.places.advance(taken);
+            self.remember(judged.id_hash, judged.headers, sequence, now.age, judged.most_ids);
             return Ok(Verdict::Passed(sequence));
         }
         let on_subject = self.limited_subject(store, message.subject);
-        if let Some(refusal) = self.limit_refusal(store, message, &headers, &state, on_subject)? {
+        if let Some(refusal) = self.limit_refusal(store, message, judged.headers, state, on_subject)? {
             return Ok(Verdict::Refused(refusal));
         }
-        let new = NewMessage {
-            sequence,
-            now: at,
-            subject: message.subject,
-            headers: message.headers,
-            payload: message.payload,
-            message_id: id_hash,
-        };
-        match store.append(self.id, &new) {
-            Ok(()) => {}
-            Err(StoreError::Full) => return Ok(Verdict::Refused(api_error::STORAGE_RESOURCES_EXCEEDED)),
-            Err(error) => return Err(error),
-        }
-        self.places.advance(taken);
-        self.count(&new);
-        if self.is_forwarded {
-            self.owe_unwanted(message.subject, new.sequence);
-        }
-        self.remember(id_hash, &headers, sequence, now.age, ids.most);
-        if let Some(value) = headers.time_to_live.filter(|_| self.config.allow_message_ttl) {
-            self.lives(store, at, sequence, value)?;
-        }
-        self.trim_subject(store, message, on_subject, removed)?;
-        if let Some(rollup) = headers.rollup.filter(|word| is_rollup(word)) {
-            self.roll_up(store, rollup, message.subject, sequence, 1, removed)?;
-        }
-        Ok(Verdict::Stored(sequence))
+        self.put_at(store, (sequence, at), message, judged, on_subject, removed)
     }
 
     /// Anything but the message that follows the last one taken is refused: something was lost between, or it is here already.

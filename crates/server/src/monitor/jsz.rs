@@ -44,7 +44,8 @@ pub(super) fn page(monitor: &Monitor, query: &Query, statistics: Option<&Statist
         Some(facts) => {
             let name = &*core.broker.settings().server.name;
             let version = &*core.broker.settings().server.version;
-            let server = Server { domain: facts.domain.as_deref(), name, version, origins: None };
+            let origins = core.broker.origin_infos(core.clock.now(), None);
+            let server = Server { domain: facts.domain.as_deref(), name, version, origins: Some(&origins) };
             enabled(head(core), facts, &asked, statistics, &server)
         }
     }))
@@ -108,6 +109,11 @@ fn stream(info: &StreamInfo, consumers: &[ConsumerInfo], asked: &Asked, server: 
         "cluster": { "leader": server.name },
         "state": fields.remove("state"),
     });
+    for key in ["mirror", "sources"] {
+        if let Some(origins) = fields.remove(key) {
+            detail = joined(detail, json!({ key: origins }));
+        }
+    }
     if asked.config {
         detail = joined(detail, json!({ "config": config }));
     }

@@ -9,6 +9,7 @@ mod log;
 mod model;
 mod room;
 mod secure_erase;
+mod streams;
 
 use std::path::Path;
 

@@ -52,6 +52,22 @@ fn below_the_reserve_only_messages_are_refused_and_deleting_makes_room() {
     store.commit().unwrap();
 }
 
+/// What is asked for together is stored one after the other, in one transaction, without meeting the floor.
+#[test]
+fn room_that_was_promised_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let free_space: sqlite_store::FreeSpace = Box::new(|_| Some(20 * MIB));
+    let (mut store, _) =
+        SqliteStore::open(folder.path(), Options { reserve: 10 * MIB, free_space, ..options() }).unwrap();
+    store.create_stream(STREAM, Sequence(1), b"stream").unwrap();
+    assert!(!store.has_room(6 * MIB).unwrap());
+    assert!(store.has_room(4 * MIB).unwrap());
+    for sequence in 1..=4096 {
+        append(&mut store, sequence, "s.a", 900).unwrap();
+    }
+    store.commit().unwrap();
+}
+
 #[test]
 fn the_ballast_stands_while_there_is_room() {
     let folder = tempfile::tempdir().unwrap();

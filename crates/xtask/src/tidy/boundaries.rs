@@ -50,10 +50,11 @@ const DIRECTION: [(&str, &[&str]); 19] = [
 ];
 
 /// Crates of others that a pure crate may use, as the group `pure` of the root manifest lists them.
-const PURE_DEPENDENCIES: [&str; 14] = [
+const PURE_DEPENDENCIES: [&str; 15] = [
     "base64",
     "crc32c",
     "foldhash",
+    "highway",
     "itoa",
     "jiff",
     "memchr",

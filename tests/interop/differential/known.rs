@@ -1,0 +1,91 @@
+//! Everything that is not compared, each with its reason. What is not in here is a fault.
+
+use serde_json::Value;
+
+/// What this version refuses with "not supported by this server", or what stories have no use for yet.
+const LEFT_OUT: [&str; 6] = ["placement", "mirror", "sources", "compression", "template_owner", "unpin"];
+
+/// `pedantic` asks stock to refuse what it would else adjust; this version adjusts it, and says so in the answer.
+const ADJUSTED: &str = "pedantic";
+
+/// Is it something that stories do without?
+pub(super) fn is_left_out(feature: &str) -> bool {
+    LEFT_OUT.contains(&feature) || feature == ADJUSTED
+}
+
+/// Makes equal what is known to differ, in an answer of either server.
+pub(super) fn level(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            // What is refused before it comes to the store is not counted here; the account's limits here are the store's own.
+            if object.contains_key("api") && object.contains_key("limits") {
+                object.remove("api");
+                object.remove("limits");
+                // What limits of bytes set aside is not counted here.
+                object.remove("reserved_memory");
+                object.remove("reserved_storage");
+            }
+            level_config(value);
+            level_positions(value);
+            level_state(value);
+            let Value::Object(object) = value else { return };
+            object.values_mut().for_each(level);
+        }
+        Value::Array(values) => values.iter_mut().for_each(level),
+        _ => {}
+    }
+}
+
+/// Configurations of consumers: a name that the server chose stands in the configuration too, and the
+/// number of replicas, which can only be the stream's, is not kept.
+fn level_config(value: &mut Value) {
+    let Value::Object(config) = value else { return };
+    if !config.contains_key("deliver_policy") {
+        return;
+    }
+    config.remove("num_replicas");
+    // No time at all is not shown here.
+    if config.get("pause_until").and_then(Value::as_str) == Some("0001-01-01T00:00:00Z") {
+        config.remove("pause_until");
+    }
+    if config
+        .get("name")
+        .and_then(Value::as_str)
+        .is_some_and(|name| !config.contains_key("durable_name") && name.len() >= 8)
+    {
+        config.remove("name");
+    }
+}
+
+/// The floor of a consumer moves here past what its filters leave out and what was given up, at once; in stock with the next acknowledgement. What was
+/// given up is not counted as redelivered any more. Before the first delivery the positions follow here what leaves the stream.
+fn level_positions(value: &mut Value) {
+    let Value::Object(consumer) = value else { return };
+    // Whether somebody listens is found here after the consumer was made, and told from then on.
+    if consumer.get("type").and_then(Value::as_str) == Some("io.nats.jetstream.api.v1.consumer_create_response") {
+        consumer.remove("push_bound");
+    }
+    if consumer.get("delivered").is_some_and(|delivered| delivered["consumer_seq"] == 0) {
+        consumer.remove("delivered");
+        consumer.remove("ack_floor");
+    }
+    let Some(config) = consumer.get("config") else { return };
+    let skips = config.get("filter_subject").is_some() || config.get("filter_subjects").is_some();
+    let gives_up = config["max_deliver"].as_i64().is_some_and(|most| most > 0);
+    if gives_up {
+        consumer.remove("num_redelivered");
+    }
+    if skips || gives_up {
+        consumer.remove("ack_floor");
+    }
+}
+
+/// An empty stream on disk that was just made says in stock that its sequence 0 is deleted, and whether it was purged shows in its first sequence.
+fn level_state(value: &mut Value) {
+    let Some(Value::Object(state)) = value.get_mut("state") else { return };
+    if state.get("last_seq") == Some(&Value::from(0)) {
+        state.remove("first_seq");
+        state.remove("deleted");
+        state.remove("num_deleted");
+    }
+}

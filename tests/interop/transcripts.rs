@@ -1,0 +1,429 @@
+//! Transcripts of somebody at the `nats` command line, against the gateway and against stock nats-server: the same output, apart from moments and
+//! addresses.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use harness::peers::{self, Peer};
+use harness::program::Finished;
+use harness::{Gateway, NatsCli, RawNats, Server, StockHub};
+use serde_json::Value;
+
+const CONFIGURATION: &str = r#"
+server_name: same
+listen: "127.0.0.1:<nats>"
+jetstream { store_dir: "<dir>/store", max_file_store: 256MB, max_memory_store: 64MB }
+"#;
+
+/// Keys whose values are moments, measurements or what names the server.
+const NOT_COMPARED: [&str; 12] = [
+    "created",
+    "ts",
+    "time",
+    "last_ts",
+    "first_ts",
+    "last_active",
+    "_nats.ver",
+    "cluster",
+    "pause_remaining",
+    "age",
+    "rtt",
+    "perf_data",
+];
+
+struct Both {
+    servers: [Server; 2],
+    clis: [NatsCli; 2],
+}
+
+impl Both {
+    fn start() -> Result<Option<Both>> {
+        if !peers::available(Peer::NatsServer) || !peers::available(Peer::NatsCli) {
+            return Ok(None);
+        }
+        let servers = [Gateway::start(CONFIGURATION)?, StockHub::start(CONFIGURATION)?];
+        let clis = [NatsCli::new(&servers[0].url())?, NatsCli::new(&servers[1].url())?];
+        Ok(Some(Both { servers, clis }))
+    }
+
+    /// Types the lines one after the other. `!`: it must fail. `~`: what it prints is not compared, only that both succeed.
+    fn transcript(&self, lines: &str) -> Result<()> {
+        let mut differences = Vec::new();
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let command = line.trim_start_matches(['!', '~']);
+            let words: Vec<&str> = command.split(' ').collect();
+            let [ours, stock] = self.each(|cli| cli.run(&words))?;
+            let succeeds = !line.starts_with('!');
+            ensure!(stock.status.success() == succeeds, "{line}: stock says {}{}", stock.stdout, stock.stderr);
+            let (ours, stock) = (self.normal(&ours, 0), self.normal(&stock, 1));
+            let alike = if line.starts_with('~') { ours.0 == stock.0 } else { ours == stock };
+            if !alike {
+                differences.push(format!(
+                    "nats {command}\n--- ours ({})\n{}\n--- stock ({})\n{}",
+                    ours.0, ours.1, stock.0, stock.1
+                ));
+            }
+        }
+        ensure!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+        Ok(())
+    }
+
+    /// Does the same with both at once.
+    fn each<T: Send>(&self, act: impl Fn(&NatsCli) -> Result<T> + Sync) -> Result<[T; 2]> {
+        std::thread::scope(|scope| {
+            let ours = scope.spawn(|| act(&self.clis[0]));
+            let stock = act(&self.clis[1])?;
+            Ok([ours.join().map_err(|_| anyhow!("a thread panicked"))??, stock])
+        })
+    }
+
+    /// Exit status, and what was printed.
+    fn normal(&self, finished: &Finished, side: usize) -> (bool, String) {
+        let url = self.servers[side].url();
+        let address = url.trim_start_matches("nats://");
+        let text = format!("{}{}", finished.stdout, finished.stderr).replace(address, "ADDRESS");
+        let text = match serde_json::from_str::<Value>(&text) {
+            Ok(mut value) => {
+                level(&mut value);
+                format!("{value:#}")
+            }
+            Err(_) => text.lines().map(line_without_moments).collect::<Vec<_>>().join("\n"),
+        };
+        (finished.status.success(), text)
+    }
+}
+
+fn level(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|key, _| !NOT_COMPARED.contains(&key.as_str()));
+            object.values_mut().for_each(level);
+        }
+        Value::Array(values) => values.iter_mut().for_each(level),
+        _ => {}
+    }
+}
+
+/// Words that are moments or short durations, replaced; the width of a table's columns goes with them.
+fn line_without_moments(line: &str) -> String {
+    let words = line.split_whitespace().filter(|word| !word.chars().all(|letter| "─╭╮╰╯├┤┼┬┴│".contains(letter)));
+    let mut kept: Vec<String> = Vec::new();
+    for word in words {
+        let bare = word.trim_matches(|letter: char| "()[],;".contains(letter));
+        let is_date = bare.len() >= 8 && bare.starts_with("20") && bare.matches(['-', ':']).count() >= 2;
+        let is_clock = bare.len() >= 8
+            && bare.matches(':').count() == 2
+            && bare.starts_with(|letter: char| letter.is_ascii_digit());
+        kept.push(if is_date || is_clock || is_short(bare) { "WHEN".to_owned() } else { word.to_owned() });
+    }
+    kept.join(" ")
+}
+
+/// Less than ten seconds, as Go prints it, possibly behind `key=`.
+fn is_short(word: &str) -> bool {
+    let word = word.rsplit('=').next().unwrap_or(word);
+    let number = ["ns", "µs", "ms", "s"].iter().find_map(|unit| word.strip_suffix(unit)?.parse::<f64>().ok());
+    number.is_some_and(|number| {
+        !word.ends_with('s') || word.ends_with("ms") || word.ends_with("ns") || word.ends_with("µs") || number < 10.0
+    })
+}
+
+#[test]
+fn streams() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    both.transcript(
+        "
+        stream ls
+        !stream info NONE
+        stream add ORDERS --subjects orders.> --defaults
+        stream add ORDERS --subjects orders.> --defaults
+        !stream add ORDERS --subjects orders.* --defaults
+        !stream add OTHER --subjects orders.new --defaults
+        !stream add bad.name --subjects x.> --defaults
+        pub orders.new one --jetstream
+        pub orders.new two --jetstream -H Nats-Msg-Id:1
+        pub orders.new again --jetstream -H Nats-Msg-Id:1
+        pub orders.old three --jetstream -H Unit:C
+        pub orders.eu.1 four --jetstream
+        stream ls
+        stream ls --names
+        stream ls --json
+        stream ls --subject orders.new
+        stream info ORDERS
+        stream info ORDERS --json
+        stream state ORDERS
+        stream subjects ORDERS
+        stream subjects ORDERS --json
+        stream subjects ORDERS orders.eu.*
+        stream get ORDERS 2
+        stream get ORDERS 3 --json
+        stream get ORDERS --last-for orders.new
+        !stream get ORDERS 99
+        stream view ORDERS
+        stream edit ORDERS --max-msgs 100 --max-age 1h --force
+        stream edit ORDERS --description orders --max-msgs-per-subject 2 --force
+        !stream edit ORDERS --retention work --force
+        stream info ORDERS --json
+        stream copy ORDERS COPY --subjects copy.>
+        stream info COPY --json
+        stream rmm ORDERS 2 --force
+        !stream rmm ORDERS 2 --force
+        stream info ORDERS --json
+        stream purge ORDERS --subject orders.old --force
+        stream purge ORDERS --keep 1 --force
+        stream purge ORDERS --seq 4 --force
+        stream info ORDERS --json
+        stream report
+        stream report --json
+        stream find --subject orders.new
+        stream find --empty
+        stream seal COPY --force
+        !pub copy.x no --jetstream
+        !stream edit COPY --max-msgs 5 --force
+        stream rm COPY --force
+        stream purge ORDERS --force
+        stream rm ORDERS --force
+        !stream rm ORDERS --force
+        stream ls
+        ",
+    )
+}
+
+#[test]
+fn streams_of_all_kinds() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    both.transcript(
+        "
+        stream add S1 --subjects s1.> --storage memory --retention interest --defaults
+        stream add S2 --subjects s2.> --retention work --max-msgs 10 --discard new --defaults
+        stream add S3 --subjects s3.> --max-bytes 1MB --max-msg-size 1KB --max-age 1d --dupe-window 1m --defaults
+        stream add S4 --subjects s4.> --max-msgs-per-subject 3 --allow-rollup --deny-delete --allow-direct --defaults
+        !stream add S5 --subjects s5.> --deny-purge --allow-rollup --defaults
+        stream add S6 --subjects s6.> --republish-source s6.> --republish-destination again.> --defaults
+        stream add S7 --subjects s7.> --transform-source s7.> --transform-destination t7.> --defaults
+        stream add S8 --subjects s8.> --description eight --tag a --metadata k:v --allow-msg-ttl --defaults
+        stream add S9 --subjects s9.> --discard-per-subject --discard new --max-msgs-per-subject 1 --defaults
+        stream ls
+        stream ls --json
+        stream report --json
+        pub s3.x x --jetstream
+        stream info S3
+        stream info S4
+        stream info S6
+        stream info S7
+        stream info S8
+        account info
+        account info --json
+        ",
+    )
+}
+
+#[test]
+fn consumers() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    both.transcript(
+        "
+        stream add ORDERS --subjects orders.> --defaults
+        pub orders.1 one --jetstream
+        pub orders.2 two --jetstream
+        pub orders.1 three --jetstream
+        consumer ls ORDERS
+        consumer add ORDERS work --pull --ack explicit --deliver all --defaults
+        consumer add ORDERS last --pull --ack none --deliver last --defaults
+        consumer add ORDERS some --pull --ack all --deliver 2 --filter orders.1 --max-deliver 5 --max-pending 10 --wait 1m --defaults
+        consumer add ORDERS two --pull --filter orders.1 --filter orders.2 --deliver subject --defaults
+        consumer add ORDERS slow --pull --backoff linear --backoff-steps 3 --backoff-min 1m --backoff-max 3m --max-deliver 5 --defaults
+        consumer add ORDERS push --target to.push --ack explicit --deliver all --heartbeat 30s --flow-control --replay instant --defaults
+        !consumer add ORDERS bad.name --pull --defaults
+        consumer ls ORDERS
+        consumer ls ORDERS --names
+        consumer ls ORDERS --json
+        consumer info ORDERS work
+        consumer info ORDERS some
+        consumer info ORDERS slow
+        consumer info ORDERS push --json
+        !consumer info ORDERS none
+        consumer next ORDERS work --ack
+        consumer next ORDERS work --no-ack
+        consumer next ORDERS some --raw
+        consumer next ORDERS two --count 2
+        consumer next ORDERS last
+        consumer info ORDERS work
+        consumer info ORDERS work --json
+        consumer info ORDERS some --json
+        consumer info ORDERS two --json
+        consumer edit ORDERS work --max-deliver 7 --description edited --force
+        !consumer edit ORDERS work --ack none --force
+        consumer info ORDERS work --json
+        consumer copy ORDERS work again --max-pending 3
+        consumer info ORDERS again --json
+        consumer report ORDERS
+        consumer sub ORDERS again --count 2 --raw
+        consumer pause ORDERS work 2100-01-01T00:00:00Z --force
+        consumer resume ORDERS work --force
+        consumer info ORDERS work --json
+        consumer rm ORDERS push --force
+        consumer rm ORDERS work --force
+        !consumer rm ORDERS work --force
+        consumer find ORDERS --pull
+        consumer ls ORDERS
+        ",
+    )
+}
+
+#[test]
+fn buckets() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    both.transcript(
+        "
+        kv ls
+        kv add B --history 3 --ttl 1h --max-value-size 1KB --description bucket
+        kv add M --storage memory
+        kv ls
+        kv ls --names
+        kv info B
+        kv status B
+        kv put B key one
+        kv put B key two
+        kv create B other x
+        !kv create B other y
+        kv update B key three 2
+        !kv update B key four 2
+        kv get B key
+        kv get B key --raw
+        kv get B key --revision 1
+        !kv get B none
+        kv history B key
+        kv ls B
+        kv ls B --verbose
+        kv del B other --force
+        !kv get B other
+        kv history B other
+        kv create B other again
+        kv purge B other --force
+        kv history B other
+        kv revert B key 1 --force
+        kv compact B --force
+        kv ls B
+        kv status B
+        stream info KV_B --json
+        !kv add bad.name
+        kv edit B --description changed --history 4
+        kv info B
+        kv rm B --force
+        !kv info B
+        kv ls
+        ",
+    )
+}
+
+#[test]
+fn objects() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let (file, back) = (folder.path().join("object"), folder.path().join("back"));
+    std::fs::write(&file, "a line of the object\n".repeat(20_000))?;
+    let lines = "
+        object ls
+        object add O --ttl 1h --description objects
+        ~object put O FILE --name text --no-progress --force
+        ~object put O FILE --name other --no-progress --force -H A:b
+        object ls O
+        object ls
+        ~object info O
+        ~object info O text
+        ~object get O text --output BACK --no-progress --force
+        !object info O none
+        object rm O other --force
+        object ls O
+        stream info OBJ_O --json
+        object seal O --force
+        !object put O FILE --name more --no-progress --force
+        object rm O --force
+        object ls
+        ";
+    both.transcript(&lines.replace("FILE", &file.display().to_string()).replace("BACK", &back.display().to_string()))?;
+    ensure!(std::fs::read(&file)? == std::fs::read(&back)?, "the object came back changed");
+    Ok(())
+}
+
+#[test]
+fn checks_and_a_small_benchmark() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    both.transcript(
+        "
+        stream add ORDERS --subjects orders.> --defaults
+        consumer add ORDERS work --pull --ack explicit --deliver all --defaults
+        pub orders.1 one --jetstream
+        ~server check connection
+        server check jetstream --format json
+        server check stream --stream ORDERS --msgs-warn 1 --msgs-critical 0 --format json
+        !server check stream --stream ORDERS --msgs-warn 5 --msgs-critical 3 --format json
+        !server check stream --stream NONE --format json
+        server check consumer --stream ORDERS --consumer work --format json
+        !server check consumer --stream ORDERS --consumer work --unprocessed-critical 1 --format json
+        kv add B
+        kv put B key value
+        server check kv --bucket B --key key --format json
+        !server check kv --bucket B --key none --format json
+        server check message --stream ORDERS --subject orders.1 --format json
+        ~bench js pub sync bench.sync --stream BENCH --create --msgs 20 --no-progress
+        ~bench js pub async bench.async --stream BENCH2 --create --msgs 200 --no-progress
+        ~rtt 2
+        ",
+    )
+}
+
+/// What a listening command prints, when something is published once it listens.
+fn heard(cli: &NatsCli, server: &Server, listens: &[&str], subject: &str, then: &[&str]) -> Result<(String, String)> {
+    let mut command = cli.command(listens);
+    let listening = std::thread::spawn(move || command.output());
+    let (mut client, _) = RawNats::connect(server.address("nats"))?;
+    loop {
+        // Nobody hears: the answer says so. Once somebody does, there is none.
+        client.send(format!("SUB nobody 9\r\nPUB {subject} nobody 0\r\n\r\nUNSUB 9\r\nPING\r\n"))?;
+        let mut listened = true;
+        loop {
+            let line = client.line()?;
+            listened &= !line.starts_with("HMSG nobody 9");
+            if line == "PONG" {
+                break;
+            }
+        }
+        if listened {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let said = cli.run(then)?.success()?;
+    let output = listening.join().map_err(|_| anyhow!("the listening thread panicked"))?.context("listening")?;
+    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), said))
+}
+
+#[test]
+fn publishing_listening_asking() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    let cases: [(&[&str], &str, &[&str]); 4] = [
+        (&["sub", "told.>", "--count", "3"], "told.x", &["pub", "told.y", "news", "--count", "2", "-H", "A:b"]),
+        (
+            &["sub", "told", "--queue", "q", "--count", "2", "--raw"],
+            "told",
+            &["pub", "told", "{{Count}}", "--count", "1"],
+        ),
+        (&["reply", "help", "at your service", "--count", "2"], "help", &["request", "help", "me", "--raw"]),
+        (&["reply", "echo", "--echo", "--count", "2"], "echo", &["request", "echo", "me", "--raw"]),
+    ];
+    for (listens, subject, then) in cases {
+        let mut results = Vec::new();
+        for (cli, server) in both.clis.iter().zip(&both.servers) {
+            let (listened, said) = heard(cli, server, listens, subject, then)?;
+            let inbox = |text: String| text.lines().map(without_inbox).collect::<Vec<_>>().join("\n");
+            results.push((inbox(listened), inbox(said)));
+        }
+        ensure!(results[0] == results[1], "nats {}\n{results:#?}", listens.join(" "));
+    }
+    Ok(())
+}
+
+fn without_inbox(line: &str) -> String {
+    let words = line.split(' ').map(|word| if word.contains("_INBOX.") { "INBOX" } else { word });
+    line_without_moments(&words.collect::<Vec<_>>().join(" "))
+}
