@@ -98,6 +98,8 @@ mod stream_properties;
 #[cfg(test)]
 mod testscript_consumers;
 #[cfg(test)]
+mod testscript_forwards;
+#[cfg(test)]
 mod testscript_output;
 #[cfg(test)]
 mod testscripts;

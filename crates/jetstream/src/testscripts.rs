@@ -10,8 +10,8 @@ use goldenscript::{ArgumentConsumer, Context};
 
 use crate::clock::AgeClock;
 use crate::command::{
-    Ack, Answer, Append, Batch, Command, ConsumerAction, Deliveries, Event, Forwarded, MessageGet, Outcome, Pull,
-    QueueFor, Recipient, Request, Span,
+    Ack, Answer, Append, Batch, Command, ConsumerAction, Deliveries, Event, MessageGet, Outcome, Pull, QueueFor,
+    Recipient, Request, Span,
 };
 use crate::config::{Discard, ExternalStream, Retention, Source, Storage, StreamConfig, SubjectTransform};
 use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectStart, DirectWanted};
@@ -685,19 +685,7 @@ impl goldenscript::Runner for Runner {
                 }
                 self.turn(&batch)
             }
-            "forwarded" => {
-                let name = args.next_pos().ok_or("stream?")?.to_owned();
-                let stream = self.streams.iter().find(|(_, (known, _))| *known == name).map(|(id, _)| *id);
-                let mut sequence =
-                    |key| args.take_key(key).map(str::parse).transpose().map(|it| Sequence(it.unwrap_or(0)));
-                let (releasable, confirmed) = (sequence("releasable")?, sequence("confirmed")?);
-                let largest = args.take_key("largest").map(str::parse).transpose()?;
-                let rejected = args.take_key("rejected").map(str::parse).transpose()?.map(|it| (Sequence(it), 100));
-                let is_linked = args.take_key("linked").is_some();
-                let stream = stream.ok_or("no such stream")?;
-                let told = Forwarded { stream, releasable, confirmed, rejected, is_linked, largest };
-                self.one(Command::Forwarded(told))
-            }
+            "forwarded" => self.one(crate::testscript_forwards::forwarded(&self.streams, &mut args)?),
             "gaps" => {
                 let gaps = gap_stream(args.next_pos().ok_or("stream?")?, 16 << 20);
                 self.gaps = Some(gaps);
