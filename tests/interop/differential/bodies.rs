@@ -28,7 +28,7 @@ impl Body {
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
-        self.0.iter().any(|(known, _)| known == key)
+        self.0.iter().any(|(known, _)| known.eq_ignore_ascii_case(key))
     }
 
     fn maybe(&mut self, random: &mut Random, fields: &[Maybe]) {
@@ -139,7 +139,7 @@ const MORE_STREAM_FIELDS: [Maybe; 8] = [
 ];
 
 /// Keys of a stream's configuration whose types are got wrong.
-const STREAM_KEYS: [&str; 33] = [
+const STREAM_KEYS: [&str; 32] = [
     "name",
     "description",
     "subjects",
@@ -157,7 +157,6 @@ const STREAM_KEYS: [&str; 33] = [
     "placement",
     "mirror",
     "sources",
-    "compression",
     "first_seq",
     "subject_transform",
     "republish",

@@ -39,7 +39,7 @@ impl Story {
             82..=86 => self.direct(),
             87..=91 => self.consumer_by_name(),
             92..=93 => self.lists(),
-            94 => self.redelivery(),
+            94 if self.random.chance(50) => self.redelivery(),
             95..=97 => self.listen(),
             _ => self.odd(),
         }
@@ -187,7 +187,6 @@ impl Story {
         let asks = self.random.chance(80);
         if self.random.chance(6) {
             let (stream, consumer) = (self.stream(), self.consumer());
-            // Not: words for numbers. Stock serves a `+NXT` there, this version hears none of them.
             let place =
                 self.random.pick(&["1.1.1.1700000000000000000.0", "1.9.9.1700000000000000000.0", "2.1.3.0.0", "1"]);
             let subject = format!("$JS.ACK.{stream}.{consumer}.{place}");
@@ -223,7 +222,6 @@ impl Story {
                 self.ask(format!("STREAM.PURGE.{stream}"), body);
             }
             _ => {
-                // Not: an offset beyond the last subject. Stock says how many there are, this version that there are none.
                 let filters: &'static [&'static str] = &["\">\"", "\"a.1\"", "\"a.>\"", "\"*.1\"", "\"a..\"", "\"\""];
                 let body = bodies::some(
                     &mut self.random,
@@ -323,8 +321,7 @@ impl Story {
     fn lists(&mut self) {
         let stream = self.stream();
         let offsets: &'static [&'static str] = &["0", "1", "2", "9", "-1"];
-        let subjects: &'static [&'static str] =
-            &["\"a.1\"", "\"a.>\"", "\">\"", "\"none\"", "\"\"", "\"a..\"", "\"b.x.y\""];
+        let subjects: &'static [&'static str] = &["\"a.1\"", "\"a.>\"", "\">\"", "\"none\"", "\"\"", "\"b.x.y\""];
         let of_streams = [("offset", 30, offsets), ("subject", 40, subjects)];
         let of_consumers = [("offset", 40, offsets)];
         match self.random.below(5) {
@@ -368,10 +365,10 @@ impl Story {
             expects: Expects::Messages(batch),
         };
         self.steps.push(pull(1));
-        self.steps.push(Step::Wait { millis: 700 });
+        self.steps.push(Step::Wait { millis: 600 });
         self.steps.push(pull(1));
         self.steps.push(pull(5));
-        self.steps.push(Step::Wait { millis: 700 });
+        self.steps.push(Step::Wait { millis: 600 });
         self.steps.push(pull(2));
         self.ask(format!("CONSUMER.INFO.{stream}.again"), "");
         self.ask(format!("CONSUMER.DELETE.{stream}.again"), "");
