@@ -18,6 +18,7 @@ pub(super) struct Body(Vec<(String, String)>);
 type Maybe = (&'static str, usize, &'static [&'static str]);
 
 impl Body {
+    #[expect(clippy::needless_pass_by_value, reason = "a number, a text or what was made for it")]
     pub(super) fn set(&mut self, key: &str, value: impl ToString) {
         self.0.retain(|(known, _)| known != key);
         self.0.push((key.to_owned(), value.to_string()));
