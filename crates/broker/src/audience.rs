@@ -37,6 +37,12 @@ impl Broker {
         self.compare_audience(&subject);
     }
 
+    /// Is it a consumer that nobody pulls from?
+    pub(crate) fn pushes(&self, stream: &str, consumer: &str) -> bool {
+        let named = |id: &ConsumerId| self.store.consumer_names(*id) == Some((stream, consumer));
+        self.audiences.consumers.keys().any(named)
+    }
+
     /// It is gone.
     pub(crate) fn forget_audience(&mut self, consumer: ConsumerId) {
         let Some(Audience { subject, .. }) = self.audiences.consumers.remove(&consumer) else { return };

@@ -140,6 +140,9 @@ impl Broker {
             Parsed::Status { stream, consumer, .. } if !self.answers(&stream, consumer.as_deref()) => {
                 self.publish_no_responders(now, reply, subject, out);
             }
+            Parsed::Status { stream, consumer: Some(consumer), .. } if self.pushes(&stream, &consumer) => {
+                self.publish_status(now, reply, "409 Consumer is push based", out);
+            }
             Parsed::Status { line, .. } => self.publish_status(now, reply, &line, out),
             Parsed::Refused(kind, error) => self.refuse_request(now, origin, kind, (subject, message), &error, out),
             Parsed::Unknown => {}

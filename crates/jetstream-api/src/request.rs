@@ -120,11 +120,13 @@ fn stream(rest: &str, payload: &[u8]) -> Parsed {
     match operation {
         (Some("NAMES"), None, ..) => settle(
             Kind::StreamNames,
-            stream_page(payload).map(|(subject, offset)| Request::StreamNames { subject, offset }),
+            stream_page(payload, "JSApiStreamNamesRequest")
+                .map(|(subject, offset)| Request::StreamNames { subject, offset }),
         ),
         (Some("LIST"), None, ..) => settle(
             Kind::StreamList,
-            stream_page(payload).map(|(subject, offset)| Request::StreamList { subject, offset }),
+            stream_page(payload, "JSApiStreamListRequest")
+                .map(|(subject, offset)| Request::StreamList { subject, offset }),
         ),
         (Some("MSG"), Some("GET"), Some(name), None) => message_get(name, payload),
         (Some("MSG"), Some("DELETE"), Some(name), None) => settle(Kind::MessageDelete, message_delete(name, payload)),
@@ -208,8 +210,8 @@ fn stream_info(name: &str, payload: &[u8]) -> Parsed {
     }
 }
 
-fn stream_page(payload: &[u8]) -> Result<(Option<Box<str>>, u64), ApiError> {
-    let mut body = optional(payload, "JSApiStreamNamesRequest")?;
+fn stream_page(payload: &[u8], go_type: &str) -> Result<(Option<Box<str>>, u64), ApiError> {
+    let mut body = optional(payload, go_type)?;
     let subject = some(body.text_or_empty("subject")?);
     let offset = offset(&mut body)?;
     body.finish()?;

@@ -21,9 +21,11 @@ pub(crate) fn complete(config: &mut ConsumerConfig, limits: &ConsumerLimits, mos
         config.ack_wait_ns = *first;
     }
     priority::complete(&mut config.priority);
+    if config.max_ack_pending == 0 {
+        config.max_ack_pending = limits.max_ack_pending;
+    }
     if config.max_ack_pending == 0 && config.ack_policy != AckPolicy::None {
-        let usual = most_pending.map_or(MAX_ACK_PENDING, |most| most.min(MAX_ACK_PENDING as u64) as i64);
-        config.max_ack_pending = if limits.max_ack_pending > 0 { limits.max_ack_pending } else { usual };
+        config.max_ack_pending = most_pending.map_or(MAX_ACK_PENDING, |most| most.min(MAX_ACK_PENDING as u64) as i64);
     }
     if config.inactive_threshold_ns == 0 {
         config.inactive_threshold_ns = limits.inactive_threshold_ns;

@@ -40,10 +40,11 @@ impl JetStream {
         let limits = &stream.config.consumer_limits;
         consumer_check::complete(&mut config, limits, self.most_ack_pending());
         self.limit_consumer(&mut config);
-        let checked = consumer_check::check(&config)
+        let checked = retention_check::check(&config, stream.config.retention)
+            .and_then(|()| consumer_check::check(&config))
             .and_then(|()| self.check_consumer_limits(&config))
             .and_then(|()| consumer_check::check_limits(&config, limits));
-        if let Err(error) = checked.and_then(|()| retention_check::check(&config, stream.config.retention)) {
+        if let Err(error) = checked {
             return Ok(Err(error));
         }
         let deliver_subject = config.push.as_ref().map(|push| push.subject.as_bytes());

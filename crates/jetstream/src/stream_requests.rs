@@ -113,7 +113,6 @@ impl JetStream {
         stream_check::seal(&mut config);
         let Some(stream) = self.stream_named(&config.name) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let id = stream.id;
-        config.first_sequence = stream.config.first_sequence;
         self.inherit_direct(&mut config);
         let checked = stream_check::check_update(&stream.config, &config)
             .and_then(|()| self.check_stream_limits(&config))

@@ -317,7 +317,7 @@ impl Pair {
         let mut batch = Batch::default();
         let payload = [&b""[..], b"+ACK", b"-NAK", b"+WPI", b"+TERM", b"-NAK {\"delay\":500000000}"][usize::from(how)];
         let (subject, payload) = (batch.add(&subject), batch.add(payload));
-        let reply = batch.add(if how % 2 == 0 { b"" } else { b"reply" });
+        let reply = batch.add(if how.is_multiple_of(2) { b"" } else { b"reply" });
         self.turn(vec![Command::Ack(Ack { consumer, subject, payload, reply })], batch);
     }
 
