@@ -323,7 +323,7 @@ fn streams_and_consumers() {
         "streams { Q { retention: workqueue }, S { storage: memory } }
         leafnodes { remotes [ { url: \"hub:7422\" } ] }
         forward { Q { to: U, prefix: q }, S { to: T, prefix: p } }",
-        "F:3:39: forward: stream \"S\": a stream that is forwarded is kept on disk: \"storage: file\"",
+        "F:3:43: forward: stream \"S\": a stream that is forwarded is kept on disk: \"storage: file\"",
     );
     check_refused("streams { S { mirror { domain: hub } } }", "F:1:15: expected the \"name\" of a stream");
     check_refused(
