@@ -34,7 +34,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// What it takes from its recipient's credit, in bytes; [`Command::Credit`] gives the same back when it has left the process, was dropped
+    /// What it takes from its recipient's credit, in bytes; [`crate::command::Command::Credit`] gives the same back when it has left the process, was dropped
     /// or found nobody.
     #[must_use]
     pub fn cost(&self) -> u32 {
