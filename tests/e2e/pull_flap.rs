@@ -96,11 +96,13 @@ impl Run {
         }
         let run = Run { setting, linked, dice: Dice::new(seed), published: 0, resumed: Vec::new() };
         // An interest stream keeps nothing before the hub is known.
-        run.linked.wait("the hub draws", || {
-            let info = ask(&run.linked.hub, "$JS.API.STREAM.INFO.AGG", "")?;
-            let source = &info["sources"][0];
-            Ok(source["active"].as_i64().is_some_and(|active| active >= 0))
-        })?;
+        for (name, kind) in run.setting.hub {
+            run.linked.wait("the hub draws", || {
+                let info = info(&run.linked.hub, name)?;
+                let origin = if *kind == "sources" { &info["sources"][0] } else { &info["mirror"] };
+                Ok(origin["active"].as_i64().is_some_and(|active| active >= 0))
+            })?;
+        }
         Ok(run)
     }
 

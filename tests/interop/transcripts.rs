@@ -150,7 +150,7 @@ fn streams() -> Result<()> {
         stream info ORDERS
         stream info ORDERS --json
         stream state ORDERS
-        stream subjects ORDERS
+        stream subjects ORDERS orders.new
         stream subjects ORDERS --json
         stream subjects ORDERS orders.eu.*
         stream get ORDERS 2

@@ -24,6 +24,8 @@ use crate::{ArchiveError, Entry, LONGEST_NAME, Reader};
 
 /// Bytes of a file that is taken as a whole.
 const LARGEST_FILE: u64 = 8 << 20;
+/// Blocks that hold nothing of use, one after another. A few bytes unpack to a block, and whoever reads is kept all the while.
+const MOST_PASSED: usize = 16;
 /// What is taken of the front is given back when it is this much.
 const SHIFTED: usize = 64 * 1024;
 const RECORD_HEAD: usize = 22;
@@ -160,9 +162,14 @@ impl OlderReader {
     /// # Errors
     /// When it is no such archive, a record is not what its hash says, or something is too large.
     pub fn next(&mut self, largest: usize) -> Result<Option<OlderEntry<'_>>, ArchiveError> {
+        let mut blocks = 0;
         let item = loop {
             match self.look(largest)? {
                 Found::Nothing => {
+                    blocks += 1;
+                    if blocks > MOST_PASSED {
+                        return Err(ArchiveError::Unexpected);
+                    }
                     if self.used >= SHIFTED {
                         self.plain.drain(..std::mem::take(&mut self.used));
                     }
@@ -276,7 +283,7 @@ impl OlderReader {
         let pax = std::mem::take(&mut self.pax);
         let size = pax.size.filter(|_| !head.is_pax).unwrap_or(head.size);
         self.left = size;
-        self.padding = size.next_multiple_of(tar::BLOCK as u64) - size;
+        self.padding = size.checked_next_multiple_of(tar::BLOCK as u64).ok_or(ArchiveError::Tar)? - size;
         self.file = if head.is_pax { File::Whole(Whole::Pax) } else { self.kind(&pax.path.unwrap_or(head.name)) };
         Ok(Found::Passed)
     }

@@ -8,6 +8,8 @@
 
 /// Bytes that these files, and the indices of blocks, begin with; a version follows.
 const MAGIC: u8 = 22;
+/// Unacknowledged messages that are read.
+const MOST_OUTSTANDING: u64 = 1 << 15;
 
 /// Where a consumer stood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,10 @@ impl OlderPosition {
         let delivered = (from.unsigned()?, from.unsigned()?);
         let mut position = OlderPosition { ack_floor, delivered, ..OlderPosition::default() };
         let count = from.unsigned()?;
+        if count > MOST_OUTSTANDING {
+            // It goes back to its floor: some messages come again.
+            return Some(OlderPosition { delivered: ack_floor, ..position });
+        }
         let base = if count > 0 { from.signed()? } else { 0 };
         for _ in 0..count {
             let sequence = ack_floor.1.checked_add(from.unsigned()?)?;
@@ -38,7 +44,7 @@ impl OlderPosition {
             let time = base.checked_sub(from.signed()?)?.checked_mul(1_000_000_000)?;
             position.pending.push((sequence, delivery, time));
         }
-        for _ in 0..from.unsigned()? {
+        for _ in 0..from.unsigned()?.min(MOST_OUTSTANDING) {
             position.redelivered.push((ack_floor.1.checked_add(from.unsigned()?)?, from.unsigned()?));
         }
         Some(position)

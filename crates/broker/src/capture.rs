@@ -265,6 +265,7 @@ impl Broker {
                     self.refuse_later(now, out);
                     self.forget_origins();
                     self.fail_snapshots(now, out);
+                    self.all_down();
                     self.store_event(event, out);
                 }
                 Event::Advisory(advisory) => self.advise(now, &advisory, out),
@@ -624,6 +625,14 @@ impl Broker {
             self.change_row(GLOBAL, filter, Target::Stream(stream), false);
         }
         self.forwarded_changed();
+    }
+
+    /// The store was opened anew: what is there is told again, and streams in memory are not.
+    fn all_down(&mut self) {
+        let streams: Vec<StreamId> = self.store.streams.keys().copied().collect();
+        streams.into_iter().for_each(|stream| self.stream_down(stream));
+        let templates: Vec<StreamId> = self.store.templates.keys().copied().collect();
+        templates.into_iter().for_each(|template| self.template_down(template));
     }
 
     fn template_down(&mut self, id: StreamId) {

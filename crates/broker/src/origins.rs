@@ -37,6 +37,8 @@ const AT_ONCE: usize = 1 << 20;
 /// Bytes that may wait for that, all origins together: more than the largest window that a stock origin opens, 32 MiB. What comes beyond is as good as
 /// lost, and asked for again.
 const MOST_WAITING: usize = 48 << 20;
+/// What a parcel takes beside its bytes.
+const OVERHEAD: usize = size_of::<Parcel>() + 16;
 
 /// Pullers, and the streams they pull for.
 #[derive(Debug, Default)]
@@ -400,7 +402,7 @@ impl Broker {
         if self.store.taken < AT_ONCE && self.origins.waiting.is_empty() {
             self.hand_over(&parcel);
         } else {
-            self.origins.waiting_bytes += parcel.bytes.len();
+            self.origins.waiting_bytes += parcel.bytes.len() + OVERHEAD;
             self.origins.waiting.push_back(parcel);
         }
     }
@@ -428,7 +430,7 @@ impl Broker {
         while self.store.taken < AT_ONCE
             && let Some(parcel) = self.origins.waiting.pop_front()
         {
-            self.origins.waiting_bytes -= parcel.bytes.len();
+            self.origins.waiting_bytes -= parcel.bytes.len() + OVERHEAD;
             self.hand_over(&parcel);
         }
         let number = take.ticket.0 as u32;

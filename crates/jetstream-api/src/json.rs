@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Largest request body. A million-byte list of small values would be many times that in memory.
-const MAX_BODY: usize = 256 * 1024;
+pub(crate) const MAX_BODY: usize = 256 * 1024;
 
 /// A JSON object that is read field by field; what is left over at the end is unknown.
 pub(crate) struct Object {

@@ -269,6 +269,9 @@ impl<'a> WireRequested<'a> {
 /// The error of the answer, or that it is no answer.
 pub fn decode_origin_answer(payload: &[u8], identity: &str) -> Result<Created, ApiError> {
     let invalid = || api_error::source_consumer_setup_failed("invalid consumer create response");
+    if payload.len() > crate::json::MAX_BODY {
+        return Err(invalid());
+    }
     let body: Value = serde_json::from_slice(payload).map_err(|_| invalid())?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     if let Some(error) = body.get("error").filter(|error| error.is_object()) {

@@ -4,7 +4,6 @@
 //! Messages stand in the order of their age. A cursor in memory stands behind those that have outlived the age limit and stay; it begins at the front again
 //! after a restart. A step looks at a bounded number of messages, so others are not kept waiting.
 
-use crate::api_error;
 use crate::consuming::duration;
 use crate::header_block;
 use crate::identity::{AgeMillis, Sequence, StreamId};
@@ -16,8 +15,6 @@ use crate::stream::{Among, Incoming, Removal, Stream, Verdict};
 
 /// Messages looked at in a step.
 const LOOKED_AT: usize = 256;
-/// When there is no room for a marker, its message waits so long.
-const PATIENCE_MILLIS: u64 = 1000;
 const NANOS: u64 = 1_000_000_000;
 
 /// How far a stream has aged.
@@ -65,25 +62,20 @@ impl JetStream {
             return Ok(false);
         }
         let mut buffer = MessageBuffer::default();
-        let mut has_room = true;
         for (ends, sequence) in message_ttl::first(turn.store, id, LOOKED_AT)? {
             if ends > turn.now.age {
                 break;
             }
             buffer.clear();
-            undamaged(turn.store, id, sequence, &mut buffer)?;
-            has_room = match buffer.get(0) {
+            let is_whole = undamaged(turn.store, id, sequence, &mut buffer)?;
+            match buffer.get(0).filter(|_| is_whole) {
                 Some(message) => self.expire(turn, id, &message)?,
-                None => true,
-            };
-            if !has_room {
-                break;
+                // Gone already, or nobody knows what it was.
+                None => _ = turn.store.remove(id, sequence, false)?,
             }
             turn.store.delete_record(&message_ttl::key(id, ends, sequence))?;
         }
         let next = message_ttl::first(turn.store, id, 1)?.first().map(|(ends, _)| *ends);
-        let least = if has_room { AgeMillis(0) } else { AgeMillis(turn.now.age.0 + PATIENCE_MILLIS) };
-        let next = next.map(|next| next.max(least));
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.next_end = next;
         }
@@ -111,12 +103,7 @@ impl JetStream {
                     break;
                 }
                 Some(message) if never_ends(message.headers) => {}
-                Some(message) => {
-                    if !self.expire(turn, id, &message)? {
-                        aging.next = Some(AgeMillis(turn.now.age.0 + PATIENCE_MILLIS));
-                        break;
-                    }
-                }
+                Some(message) => self.expire(turn, id, &message)?,
                 // Nobody knows what it was.
                 None => _ = turn.store.remove(id, *sequence, false)?,
             }
@@ -129,14 +116,9 @@ impl JetStream {
         Ok(more)
     }
 
-    /// A message's time is over: it goes, and leaves a marker if it was its subject's last. `false`: there is no room for the marker.
-    fn expire(
-        &mut self,
-        turn: &mut Context<'_>,
-        id: StreamId,
-        message: &StoredMessage<'_>,
-    ) -> Result<bool, StoreError> {
-        let Some(stream) = self.streams.get(&id) else { return Ok(true) };
+    /// A message's time is over: it goes, and leaves a marker if it was its subject's last and there is room for it.
+    fn expire(&mut self, turn: &mut Context<'_>, id: StreamId, message: &StoredMessage<'_>) -> Result<(), StoreError> {
+        let Some(stream) = self.streams.get(&id) else { return Ok(()) };
         let is_last = turn.store.subject_state(id, message.subject).is_some_and(|state| state.messages == 1);
         let has_marker = stream.leaves_markers() && is_last && !is_marker(message.headers);
         let block = marker(stream.config.subject_delete_marker_ttl_ns);
@@ -144,12 +126,11 @@ impl JetStream {
         let before = self.removed.len();
         let refused = if has_marker {
             match self.append_own(turn, id, &marker)? {
-                Verdict::Refused(error) if error == api_error::STORAGE_RESOURCES_EXCEEDED => return Ok(false),
                 Verdict::Refused(_) => true,
                 _ => {
                     // What it has rolled up was over.
                     self.removed.iter_mut().skip(before).for_each(|removal| removal.cause = Cause::Age);
-                    return Ok(true);
+                    return Ok(());
                 }
             }
         } else {
@@ -165,7 +146,7 @@ impl JetStream {
             // The place of its message may be what it needs.
             self.append_own(turn, id, &marker)?;
         }
-        Ok(true)
+        Ok(())
     }
 }
 

@@ -424,7 +424,8 @@ fn flow_place(headers: &[u8]) -> Option<AckPlace> {
         let value = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(b":")).next()?;
         std::str::from_utf8(value).ok()?.trim().parse::<u64>().ok()
     };
-    let sequence = value(b"Nats-Last-Stream").filter(|sequence| *sequence > 0)?;
+    // 0 is a place as well: it has nothing.
+    let sequence = value(b"Nats-Last-Stream")?;
     let consumer_sequence = value(b"Nats-Last-Consumer").unwrap_or(0);
     Some(AckPlace { deliveries: 1, sequence: Sequence(sequence), consumer_sequence, time: 0, pending: 0 })
 }

@@ -492,6 +492,9 @@ impl JetStream {
         let due = stream.next_expiry(turn.store)?.into_iter().chain(next_end).min();
         // A time to live may end before what was planned.
         if stream.scheduled.is_none_or(|at| at <= turn.now.age || next_end.is_some_and(|end| end < at)) {
+            if let Some(at) = stream.scheduled {
+                self.timers.remove(&(at, Timer::Stream(id)));
+            }
             // Never at once: what is due now and still there waits for the next step, or is the store's to explain.
             stream.scheduled = due.map(|at| at.max(AgeMillis(turn.now.age.0 + 1)));
             self.timers.extend(stream.scheduled.map(|at| (at, Timer::Stream(id))));

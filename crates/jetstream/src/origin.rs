@@ -150,8 +150,13 @@ impl Event {
     }
 }
 
+/// A message is believed to be up to 30 days old.
+const PLAUSIBLE_MILLIS: u64 = 30 * 24 * 3_600_000;
+
 /// When a message was stored, by both clocks: the origin's time of it, as far as it is in the past.
 pub(crate) fn age_at(now: Now, time: Timestamp) -> AgeMillis {
     let passed = u64::try_from(now.wall.0.saturating_sub(time.0)).unwrap_or(0) / 1_000_000;
+    // Longer than that, and it is more likely the clock: rather kept for too long than lost.
+    let passed = if passed <= PLAUSIBLE_MILLIS { passed } else { 0 };
     AgeMillis(now.age.0.saturating_sub(passed))
 }

@@ -3,6 +3,7 @@
 
 use crate::api_error;
 use crate::command::Event;
+use crate::config::Storage;
 use crate::identity::StreamId;
 use crate::jetstream::{Context, JetStream};
 use crate::publish_header::PublishHeaders;
@@ -17,7 +18,11 @@ impl JetStream {
         id: StreamId,
         message: &Incoming<'_>,
     ) -> Result<Verdict, StoreError> {
-        if self.has_no_room(turn, id, message) {
+        let lacking = self.lacking(turn, id, message);
+        if lacking > 0 && !id.is_volatile() {
+            self.make_room(turn, lacking)?;
+        }
+        if lacking > 0 && self.lacking(turn, id, message) > 0 {
             return Ok(Verdict::Refused(api_error::STORAGE_RESOURCES_EXCEEDED));
         }
         let before = self.before_republish(turn, id, message.subject);
@@ -38,16 +43,13 @@ impl JetStream {
         Ok(verdict)
     }
 
-    /// All streams together hold as much as they may.
-    fn has_no_room(&self, turn: &Context<'_>, id: StreamId, message: &Incoming<'_>) -> bool {
-        let (held, max) = if id.is_volatile() {
-            (self.memory_bytes, self.limits.max_memory_store)
-        } else {
-            (self.stored_bytes, self.limits.max_file_store)
-        };
+    /// By how much it would exceed what all streams together may hold.
+    fn lacking(&self, turn: &Context<'_>, id: StreamId, message: &Incoming<'_>) -> u64 {
+        let (held, storage) =
+            if id.is_volatile() { (self.memory_bytes, Storage::Memory) } else { (self.stored_bytes, Storage::File) };
         // Counted when the stream is settled: what this turn has added to it is not in the total yet.
         let counted = self.streams.get(&id).map_or(0, |stream| stream.counted_bytes);
         let held = held + turn.store.state(id).bytes - counted;
-        max.is_some_and(|max| held + message.size(id) > max)
+        self.most_bytes(storage).map_or(0, |max| (held + message.size(id)).saturating_sub(max))
     }
 }

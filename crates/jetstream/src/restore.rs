@@ -107,6 +107,7 @@ impl JetStream {
 
     fn check_restore(&self, config: &StreamConfig) -> Result<(), ApiError> {
         stream_check::check(config)?;
+        self.check_stream_limits(config)?;
         let others = self.restores.values();
         if self.stream_named(&config.name).is_some()
             || others.clone().any(|other| other.stream.config.name == config.name)
@@ -300,6 +301,7 @@ impl JetStream {
             let wall = restoring.last.wall.max(state.last_time);
             turn.store.skip_to(id, last, Now { wall, age: restoring.last.age })?;
         }
+        restoring.stream.is_forwarded = self.is_expected_forward(&restoring.stream);
         let stream = &mut restoring.stream;
         turn.store.update_stream(id, &stored_config::encode_stream(&stream.config, stream.created))?;
         stream.load(turn.store, turn.now, duplicates::share(self.streams.len() + 1))?;
@@ -312,6 +314,7 @@ impl JetStream {
         self.stream_names.insert(name.clone(), id);
         self.streams.insert(id, restoring.stream);
         self.origins_restored(turn, id);
+        self.batches_allowed(id);
         for consumer in consumers {
             if let Err(error) = self.restore_consumer(turn, &name, consumer)? {
                 // Nobody has heard of it: nobody needs to hear that it is gone.
@@ -365,7 +368,8 @@ impl JetStream {
         let Some(restoring) = self.restores.remove(&number) else { return Ok(()) };
         let id = restoring.stream.id;
         turn.store.delete_stream(id)?;
-        if restoring.stream.next_end.is_some() {
+        let stream = &restoring.stream;
+        if stream.next_end.is_some() || stream.aging.never || stream.has_plans() {
             self.forgotten.push(id);
             self.again = true;
         }

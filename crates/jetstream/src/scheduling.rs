@@ -19,7 +19,7 @@ use crate::record::{Reader, put};
 use crate::schedule::Schedule;
 use crate::store::{Store, StoreError, record_space};
 use crate::stream::{Incoming, Removal, Stream};
-use subject::Filter;
+use crate::trimming::Excess;
 
 /// So often the wall clock is looked at while something waits for it.
 const LOOK_MILLIS: u64 = 30_000;
@@ -124,8 +124,11 @@ impl Stream {
             && let Some(scheduler) = wanted.value("Nats-Scheduler")
         {
             self.forget_plan(store, scheduler)?;
-            if let Ok(filter) = Filter::from_bytes(scheduler) {
-                self.purge(store, &filter, None, 0, removed)?;
+            // What the schedule itself is still to remove of its subject may be more than a turn can.
+            let mut rest = Excess::RolledUp { subject: scheduler.into(), below: store.state(self.id).last.next() };
+            if !rest.step(store, self.id, 0, removed)? {
+                rest.save(store, self.id)?;
+                self.unfinished.push(rest);
             }
         }
         Ok(())

@@ -77,7 +77,10 @@ impl JetStream {
             })
         };
         let others = self.stream_named(stream).into_iter().flat_map(|stream| stream.consumers.values());
-        others.filter(|other| **other != id).filter(same).copied().collect()
+        let found: Vec<ConsumerId> = others.filter(|other| **other != id).filter(same).copied().collect();
+        // Without a name two of them can't be told apart, and a wrong guess loses what the other has not got. They go by themselves.
+        let is_kept = self.stream_named(stream).is_some_and(|stream| stream.config.retention == Retention::Interest);
+        if requester.is_none() && is_kept && found.len() > 1 { Vec::new() } else { found }
     }
 
     /// A requester that asks for the same again may not be able to take it (its stream is full, say): a whole window each time would be wasted.

@@ -712,33 +712,6 @@ impl Stream {
         }
         Ok(evicted.messages)
     }
-
-    /// Removes what matches, all but the newest `keep`; answers how many that were.
-    pub(crate) fn purge(
-        &mut self,
-        store: &mut dyn Store,
-        filter: &Filter,
-        below: Option<Sequence>,
-        keep: u64,
-        removed: &mut Vec<Removal>,
-    ) -> Result<u64, StoreError> {
-        let mut count = 0;
-        loop {
-            let (evicted, more) = store.purge(self.id, filter, below, keep, REMOVED_PER_STEP)?;
-            count += evicted.messages;
-            if evicted.messages > 0 {
-                let among = match filter.as_str() {
-                    ">" => Among::All,
-                    subject if filter.is_literal() => Among::Subject(subject.as_bytes().into()),
-                    _ => Among::Some,
-                };
-                removed.push(Removal { evicted, among, cause: Cause::Purge });
-            }
-            if !more {
-                return Ok(count);
-            }
-        }
-    }
 }
 
 /// A limit of the API, where -1 (and 0) means none.

@@ -178,9 +178,8 @@ impl JetStream {
         self.again |= !found.is_empty();
         let mut trims = VecDeque::new();
         for (id, excess) in found {
-            let listed = self.streams.get(&id).map(|stream| Excess::of(store, id, &stream.config));
-            let excess = match (excess, listed) {
-                (Excess::PerSubject { .. }, Some(listed)) => listed,
+            let excess = match (excess, self.streams.get(&id)) {
+                (Excess::PerSubject { .. }, Some(stream)) => Excess::of(store, id, &stream.config),
                 (excess, _) => excess,
             };
             trims.push_back((id, excess));

@@ -248,7 +248,8 @@ impl SqliteStore {
             deleting,
             erasing,
             unsettled: false,
-            log_holds_erased: false,
+            // A kill may have come between an erasure and the emptying of the log.
+            log_holds_erased: lock.unclean,
             told: 0,
             scratch: Vec::new(),
             lock,

@@ -128,7 +128,7 @@ impl Wal {
             self.rest_at = None;
         }
         self.seen = pages;
-        self.good.set(Good { known: salt.is_some(), pages, salt });
+        self.good.set(Good { known: salt.is_some() || pages == 0, pages, salt });
         if pages >= self.due_at() + GRACE_PAGES {
             return Due::Here;
         }
@@ -198,6 +198,8 @@ impl Wal {
     /// The log was written back and emptied.
     pub(crate) fn emptied(&mut self) {
         (self.length, self.seen, self.asked, self.rest_at) = (0, 0, false, None);
+        self.pages.store(0, Ordering::Relaxed);
+        self.good.set(Good { known: true, pages: 0, salt: None });
     }
 
     /// The guard that cuts the log; to be dropped after the connections.
@@ -268,7 +270,8 @@ fn cut(path: &Path, good: Good) -> std::io::Result<()> {
 /// Pages in the log behind the first `known` ones that belong to the same round as its header: after an orderly end there are none, unless the log
 /// is damaged before them, which is where SQLite takes it to end.
 pub(crate) fn pages_behind(log: &File, known: u64) -> u64 {
-    let Some(salt) = salt_of(log) else { return 0 };
+    // All zeros: nothing was ever written to it.
+    let Some(salt) = salt_of(log).filter(|salt| *salt != [0; 8]) else { return 0 };
     let length = log.metadata().map_or(0, |metadata| metadata.len());
     let belongs = |page: &u64| {
         let mut found = [0; 8];

@@ -26,6 +26,8 @@ use crate::routing::Message;
 
 /// Bytes of messages that go to the store at a time, about.
 const PIECE: usize = 256 * 1024;
+/// Messages of one piece, however small: others wait for a turn meanwhile.
+const MOST_MESSAGES: usize = 4096;
 /// Deletions that go to the store at a time.
 const MOST_DELETED: usize = 4096;
 /// Bytes of JSON that an entry may have: a consumer with its outstanding messages.
@@ -120,7 +122,7 @@ impl Piece {
     }
 
     fn is_full(&self) -> bool {
-        self.bytes.len() >= PIECE || self.deleted.len() >= MOST_DELETED
+        self.bytes.len() >= PIECE || self.messages.len() >= MOST_MESSAGES || self.deleted.len() >= MOST_DELETED
     }
 
     /// What is to be done with it, if there is something.
@@ -231,6 +233,7 @@ impl Contents {
             }
             Phase::Messages if *entry == Entry::END => *phase = Phase::End,
             Phase::Messages if entry.sequence == 0 => return Err(failure("expected message sequence")),
+            Phase::Messages if entry.name.is_empty() => return Err(failure("expected message subject")),
             Phase::Messages => self.piece.add(entry),
             Phase::End => {}
         }
@@ -259,6 +262,9 @@ impl Contents {
             (_, OlderEntry::Stream(_)) => return Err(failure(ArchiveError::Unexpected)),
             // What is left in front of the first message was removed by a limit.
             (_, OlderEntry::Message(entry)) if entry.sequence < self.state.first_seq => {}
+            (_, OlderEntry::Message(entry)) if entry.name.is_empty() => {
+                return Err(failure("expected message subject"));
+            }
             (_, OlderEntry::Message(entry)) => self.piece.add(&entry),
             (_, OlderEntry::Deleted(sequence)) => self.piece.deleted.push(Sequence(sequence)),
             (_, OlderEntry::Gone(sequence)) => self.state.last_seq = self.state.last_seq.max(sequence),

@@ -20,6 +20,8 @@ const MOST_BATCH_BYTES: usize = 8 << 20;
 const MOST_STAGED_BYTES: usize = 16 << 20;
 
 const REQUIRED_LEVEL: &[u8] = b"Nats-Required-Api-Level";
+/// See [`crate::room::room_needed`], twice.
+const ROOM_FOR_ROLL_UP: u64 = 512 << 10;
 const EXPECTED_LAST_ID: &str = "Nats-Expected-Last-Msg-Id";
 
 /// What a message says of its batch's end.
@@ -241,7 +243,9 @@ impl JetStream {
             Ok(judged) => judged,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let Some(refusal) = self.no_room_for(turn, stream, bytes)? {
+        // Sessions that wait for its messages have copies.
+        let copies = if batch.appends.iter().any(|append| append.queues.0 != append.queues.1) { 2 } else { 1 };
+        if let Some(refusal) = self.no_room_for(turn, stream, bytes * copies)? {
             return Ok(Err(refusal));
         }
         let mut last = Sequence(0);
@@ -298,10 +302,12 @@ impl JetStream {
         if self.exceeds(turn, stream, bytes)? {
             return Ok(Some(api_error::INSUFFICIENT_RESOURCES));
         }
-        if stream.is_volatile() || turn.store.has_room(bytes)? {
+        // What is refused half-way costs everybody the store, so this asks for more than its messages will: a roll-up in front looks for room again.
+        let needed = bytes * 2 + ROOM_FOR_ROLL_UP;
+        if stream.is_volatile() || turn.store.has_room(needed)? {
             return Ok(None);
         }
-        if self.make_room(turn, bytes * 2)? && turn.store.has_room(bytes)? {
+        if self.make_room(turn, needed)? && turn.store.has_room(needed)? {
             return Ok(None);
         }
         self.set_full(turn, true);

@@ -393,9 +393,10 @@ impl Puller {
         }
         let skip_to =
             if self.is_mirror && created.delivered <= HIGHEST_SEQUENCE { created.delivered } else { Sequence(0) };
-        let is_news = !self.is_mirror && created.identity != self.identity;
+        // A lower level says none: what was known of it still holds.
+        let is_news = !self.is_mirror && !created.identity.is_empty() && created.identity != self.identity;
         if is_news || self.is_anew || skip_to > self.taken {
-            if !self.is_mirror {
+            if is_news || self.is_anew && !self.is_mirror {
                 self.identity.clone_from(&created.identity);
             }
             let begun = Begun { identity: self.identity.clone(), is_anew: self.is_anew, skip_to };

@@ -127,6 +127,10 @@ impl Stream {
         if let Some(refusal) = self.refused_expectation(store, message.subject, headers, so_far, &state)? {
             return Ok(Err(refusal.into()));
         }
+        if headers.schedule_next.is_some() {
+            // Whether it may depends on what is before it in the batch.
+            return Ok(Err(api_error::atomic_publish_unsupported_header_batch("Nats-Schedule-Next").into()));
+        }
         if headers.is_scheduling
             && let Some(refusal) = self.schedule_refusal(store, message, headers)?
         {
