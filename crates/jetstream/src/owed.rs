@@ -83,8 +83,15 @@ impl Owed {
 
     /// The first sequence from here on that is not owed.
     pub(crate) fn behind(&self, mut from: Sequence) -> Sequence {
-        while !self.chunks.is_empty() && self.contains(from) {
-            from = from.next();
+        // A word at a time: after a long outage millions may be owed in a row.
+        while let Some(chunk) = self.chunks.get(&(from.0 / CHUNK)) {
+            let (word, _) = place(from);
+            let left = 64 - from.0 % 64;
+            let run = u64::from((!(chunk[word] >> (from.0 % 64))).trailing_zeros()).min(left);
+            from = Sequence(from.0 + run);
+            if run < left {
+                break;
+            }
         }
         from
     }
@@ -314,6 +321,15 @@ mod tests {
     use crate::identity::{Sequence, StreamId};
     use crate::store::memory::MemoryStore;
     use crate::store::{Store, record_space};
+
+    #[test]
+    fn the_end_of_a_long_run_is_found() {
+        let mut owed = Owed::default();
+        (3..=700).for_each(|sequence| owed.insert(Sequence(sequence)));
+        for (from, behind) in [(2, 2), (3, 701), (63, 701), (64, 701), (256, 701), (700, 701), (701, 701)] {
+            assert_eq!(owed.behind(Sequence(from)), Sequence(behind), "from {from}");
+        }
+    }
 
     proptest! {
         #[test]

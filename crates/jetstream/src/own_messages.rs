@@ -30,7 +30,8 @@ impl JetStream {
             return Ok(Verdict::Refused(api_error::STREAM_NOT_FOUND));
         };
         let headers = PublishHeaders::scan(message.headers);
-        let judged = Judged { headers: &headers, id_hash: None, most_ids: 0, state: turn.store.state(id) };
+        let state = turn.store.state(id);
+        let judged = Judged { headers: &headers, id_hash: None, most_ids: 0, state, clock: turn.now };
         let verdict = stream.keep(turn.store, turn.now, message, &judged, &mut self.removed)?;
         if let Verdict::Stored(sequence) = verdict {
             self.sync |= !id.is_volatile();

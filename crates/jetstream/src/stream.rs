@@ -94,6 +94,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) most_ids: usize,
     /// The stream before it.
     pub(crate) state: StreamState,
+    /// The clocks as they are: what it is stored with may lie ahead of them.
+    pub(crate) clock: Now,
 }
 
 /// Messages that left a stream: a stretch of its front, or all of one subject.
@@ -263,7 +265,7 @@ impl Stream {
                 return Ok(Verdict::Refused(refusal));
             }
         }
-        let judged = Judged { headers: &headers, id_hash, most_ids: ids.most, state };
+        let judged = Judged { headers: &headers, id_hash, most_ids: ids.most, state, clock: now };
         if self.rewrites() {
             return self.append_rewritten(store, now, message, &judged, removed);
         }
@@ -355,7 +357,7 @@ impl Stream {
             self.roll_up(store, rollup, message.subject, new.sequence, 1, removed)?;
         }
         if headers.is_scheduling {
-            self.note_schedule(store, now, message, Some(new.sequence), removed)?;
+            self.note_schedule(store, judged.clock, message, Some(new.sequence), removed)?;
         }
         Ok(Verdict::Stored(new.sequence))
     }
@@ -369,7 +371,7 @@ impl Stream {
         judged: &Judged<'_>,
         removed: &mut Vec<Removal>,
     ) -> Result<Verdict, StoreError> {
-        let Judged { headers, id_hash, most_ids, state } = *judged;
+        let Judged { headers, id_hash, most_ids, state, .. } = *judged;
         let sequence = state.last.next();
         store.skip_to(self.id, sequence, Now { wall: now.wall.max(state.last_time), age: now.age })?;
         self.remember(id_hash, headers, sequence, now.age, most_ids);

@@ -141,6 +141,8 @@ pub struct Puller {
     /// The origin's stream was made again: everything of it is wanted.
     is_anew: bool,
     fails: u32,
+    /// Messages in a row that our own store has refused.
+    refusals: u32,
     asked_at: Option<u64>,
     heard: Option<u64>,
     lag: u64,
@@ -175,6 +177,7 @@ impl Puller {
             identity: facts.identity.clone(),
             is_anew: false,
             fails: 0,
+            refusals: 0,
             asked_at: None,
             heard: None,
             lag: 0,
@@ -334,11 +337,12 @@ impl Puller {
     pub fn handle_stored(&mut self, now: u64, sequence: Sequence, refused: Option<&ApiError>) {
         self.finished += 1;
         match refused {
-            None => (self.stored, self.announced) = (self.stored.max(sequence), None),
+            None => (self.stored, self.announced, self.refusals) = (self.stored.max(sequence), None, 0),
             Some(error) if matches!(self.phase, Phase::Receiving { .. }) => {
                 self.error = Some(error.clone());
-                self.fails += 1;
-                let pause = self.pause();
+                // Each round may bring a whole window for nothing: a full stream must not fill the link.
+                self.refusals += 1;
+                let pause = pause_after(self.refusals);
                 self.again(now, pause);
             }
             Some(_) => {}
@@ -432,13 +436,8 @@ impl Puller {
 
     fn fail(&mut self, now: u64) {
         self.fails += 1;
-        let pause = self.pause();
+        let pause = pause_after(self.fails);
         self.again(now, pause);
-    }
-
-    /// Twice as long after each failure.
-    fn pause(&self) -> u64 {
-        (BETWEEN_REQUESTS << self.fails.saturating_sub(1).min(8)).min(LONGEST_PAUSE)
     }
 
     fn leave(&mut self) {
@@ -485,4 +484,9 @@ fn value<'a>(headers: &'a [u8], name: &[u8]) -> Option<&'a str> {
     let lines = headers.split(|byte| *byte == b'\n');
     let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(b":"));
     values.next().and_then(|value| std::str::from_utf8(value.trim_ascii()).ok()).filter(|value| !value.is_empty())
+}
+
+/// Twice as long after each failure.
+fn pause_after(failures: u32) -> u64 {
+    (BETWEEN_REQUESTS << failures.saturating_sub(1).min(8)).min(LONGEST_PAUSE)
 }

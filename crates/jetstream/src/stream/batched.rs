@@ -157,7 +157,8 @@ impl Stream {
     ) -> Result<Verdict, StoreError> {
         let message = &fit.stored(message);
         let headers = PublishHeaders::scan(message.headers);
-        let judged = Judged { headers: &headers, id_hash: fit.id_hash, most_ids, state: store.state(self.id) };
+        let state = store.state(self.id);
+        let judged = Judged { headers: &headers, id_hash: fit.id_hash, most_ids, state, clock: now };
         if self.has_no_interest(message.subject) {
             return self.pass(store, now, message, &judged, removed);
         }

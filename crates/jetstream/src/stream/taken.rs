@@ -43,7 +43,7 @@ impl Stream {
             is_scheduling: headers.is_scheduling && self.config.allow_schedules,
             ..headers
         };
-        let judged = Judged { headers: &headers, id_hash, most_ids: ids.most, state };
+        let judged = Judged { headers: &headers, id_hash, most_ids: ids.most, state, clock: now };
         let verdict = self.keep_taken(store, now, (message, taken), &judged, removed)?;
         if !matches!(verdict, Verdict::Refused(_)) {
             self.places.advance(taken);
