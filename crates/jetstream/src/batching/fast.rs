@@ -186,9 +186,7 @@ impl JetStream {
         answers: &mut Vec<BatchAnswer>,
     ) -> Result<Taken, StoreError> {
         if place.sequence != batch.last + 1 {
-            if place.sequence > batch.last {
-                answers.push(BatchAnswer::Gap { expected: batch.last + 1, current: place.sequence });
-            }
+            answers.push(BatchAnswer::Gap { expected: batch.last + 1, current: place.sequence });
             if place.sequence <= batch.last || !batch.gap_ok {
                 answers.push(batch.committed(place.id));
                 return Ok(OVER);
