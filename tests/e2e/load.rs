@@ -327,3 +327,12 @@ impl Dice {
         (self.0 >> 11) % bound
     }
 }
+
+/// The same messages in the same order, here and at the hub.
+pub(crate) fn same(edge: &[Stored], hub: &[Stored]) -> Result<()> {
+    for (ours, theirs) in edge.iter().zip(hub) {
+        ensure!(ours == theirs, "{} here is {} at the hub", ours.sequence, theirs.sequence);
+    }
+    ensure!(edge.len() == hub.len(), "{} here, {} at the hub", edge.len(), hub.len());
+    Ok(())
+}

@@ -155,19 +155,26 @@ impl Wal {
 
     /// Is it time for [`Wal::run_ahead`]?
     pub(crate) fn is_short(&self) -> bool {
+        self.would_be_short(self.length)
+    }
+
+    fn would_be_short(&self, length: u64) -> bool {
         let end = LOG_HEADER + self.seen.max(0) as u64 * FRAME;
-        self.seen > 0 && self.length < KEPT && self.length < end + AHEAD as u64 / 2
+        self.seen > 0 && length < KEPT && length < end + AHEAD as u64 / 2
     }
 
     /// Makes the log longer than what is in it. Between two transactions; it is synced, so that the next commit need not do it.
     pub(crate) fn run_ahead(&mut self) -> std::io::Result<()> {
-        let Some(log) = &self.log else { return Ok(()) };
-        // Whatever happens, it is not tried again at once.
-        self.length = log.metadata()?.len().max(self.length + 1);
+        let Some(length) = self.log.as_ref().map(|log| log.metadata().map(|metadata| metadata.len())).transpose()?
+        else {
+            return Ok(());
+        };
+        self.length = length;
         if !self.is_short() {
             return Ok(());
         }
-        let length = log.metadata()?.len();
+        // If it fails, it is not tried again before the log was emptied.
+        self.length = KEPT;
         let more = (KEPT.saturating_sub(length) as usize).min(AHEAD);
         log.write_all_at(&vec![0; more], length)?;
         log.sync_data()?;
