@@ -10,7 +10,7 @@ use harness::Direction;
 use harness::peers::{self, Peer};
 
 use crate::hub::{Linked, ask};
-use crate::load::{self, Stored};
+use crate::load;
 
 /// Far less than stock's, far more than a busy machine needs.
 const GOES_ON_WITHIN: Duration = Duration::from_secs(20);

@@ -11,7 +11,7 @@ use harness::peers::{self, Peer};
 use serde_json::Value;
 
 use crate::hub::{Linked, ask};
-use crate::load::{self, Stored};
+use crate::load;
 
 /// Far more than a busy machine needs; stock waits 30 seconds and more after some of this.
 const GOES_ON_WITHIN: Duration = Duration::from_secs(20);

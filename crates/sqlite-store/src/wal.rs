@@ -165,12 +165,10 @@ impl Wal {
 
     /// Makes the log longer than what is in it. Between two transactions; it is synced, so that the next commit need not do it.
     pub(crate) fn run_ahead(&mut self) -> std::io::Result<()> {
-        let Some(length) = self.log.as_ref().map(|log| log.metadata().map(|metadata| metadata.len())).transpose()?
-        else {
-            return Ok(());
-        };
-        self.length = length;
-        if !self.is_short() {
+        let Some(log) = &self.log else { return Ok(()) };
+        let length = log.metadata()?.len();
+        if !self.would_be_short(length) {
+            self.length = length;
             return Ok(());
         }
         // If it fails, it is not tried again before the log was emptied.
