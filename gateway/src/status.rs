@@ -96,7 +96,8 @@ fn ask(folder: &Path) -> Result<String, StatusError> {
 pub(crate) fn call(folder: &Path, method: &str, target: &str) -> Result<(u16, String), StatusError> {
     let mut stream = UnixStream::connect(folder.join(STATUS_SOCKET)).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => StatusError::NotAllowed(folder.to_owned()),
-        _ => StatusError::NotRunning(folder.to_owned()),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => StatusError::NotRunning(folder.to_owned()),
+        _ => StatusError::Strange(folder.to_owned(), error.to_string()),
     })?;
     let strange = |reason: String| StatusError::Strange(folder.to_owned(), reason);
     let answer = exchange(&mut stream, method, target).map_err(|error| strange(error.to_string()))?;
