@@ -1,6 +1,7 @@
 //! What cargo knows about the workspace and everything it depends on, as far as `tidy` and `deny` ask.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -19,6 +20,8 @@ pub(crate) struct Metadata {
 #[derive(Debug)]
 pub(crate) struct Package {
     pub(crate) name: String,
+    /// The folder of its manifest.
+    pub(crate) folder: PathBuf,
     pub(crate) version: String,
     /// The licence expression, when the manifest has one.
     pub(crate) licence: Option<String>,
@@ -30,6 +33,8 @@ pub(crate) struct Package {
 #[derive(Clone, Debug)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
+    /// What sources call it.
+    pub(crate) word: String,
     pub(crate) kind: Kind,
 }
 
@@ -61,6 +66,7 @@ impl Metadata {
             let id = text(package, "id");
             let read = Package {
                 name: text(package, "name"),
+                folder: Path::new(&text(package, "manifest_path")).parent().map(Path::to_owned).unwrap_or_default(),
                 version: text(package, "version"),
                 licence: package.get("license").and_then(Value::as_str).map(str::to_owned),
                 is_member: members.contains(id.as_str()),
@@ -103,7 +109,9 @@ fn dependency(value: &Value) -> Dependency {
         Some("build") => Kind::Build,
         _ => Kind::Normal,
     };
-    Dependency { name: text(value, "name"), kind }
+    let name = text(value, "name");
+    let word = value.get("rename").and_then(Value::as_str).unwrap_or(&name).replace('-', "_");
+    Dependency { name, word, kind }
 }
 
 fn array<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {

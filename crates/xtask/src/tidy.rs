@@ -6,6 +6,7 @@
 mod boundaries;
 mod lengths;
 mod source;
+mod unused;
 mod words;
 
 use anyhow::{Result, bail};
@@ -32,6 +33,7 @@ pub(crate) fn run() -> Result<()> {
     let metadata = Metadata::read(&[])?;
     let sources = source::read_all()?;
     let mut findings = boundaries::check(&metadata);
+    findings.extend(unused::check(&metadata, &sources));
     findings.extend(words::check(&sources));
     findings.extend(lengths::check(&sources));
     lengths::print(&sources);

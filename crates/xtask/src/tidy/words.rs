@@ -58,7 +58,7 @@ fn finding(source: &Source, at: usize, word: &str, why: &str) -> String {
 }
 
 /// Where `word` stands by itself.
-fn places<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+pub(super) fn places<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let bytes = code.as_bytes();
     let ends_open = word.bytes().last().is_some_and(is_word);
     code.match_indices(word).map(|(at, _)| at).filter(move |at| {
