@@ -24,7 +24,7 @@ use crate::{ArchiveError, Entry, LONGEST_NAME, Reader};
 
 /// Bytes of a file that is taken as a whole.
 const LARGEST_FILE: u64 = 8 << 20;
-/// Blocks that hold nothing of use, one after another. A few bytes unpack to a block, and whoever reads is kept all the while.
+/// Blocks that hold nothing of use, one after another.
 const MOST_PASSED: usize = 16;
 /// What is taken of the front is given back when it is this much.
 const SHIFTED: usize = 64 * 1024;
@@ -49,6 +49,8 @@ pub enum OlderEntry<'a> {
     Consumer(&'a str, &'a [u8]),
     /// Where a consumer stands.
     Position(&'a str, &'a [u8]),
+    /// A block was unpacked, and nothing in it is of use yet. Whoever has others to serve does so before going on: a few bytes unpack to a block.
+    Nothing,
     /// Nothing is missing.
     End,
 }
@@ -105,6 +107,7 @@ enum Item {
     Gone(u64),
     Consumer(Range<usize>),
     Position(Range<usize>),
+    Nothing,
     End,
 }
 
@@ -122,6 +125,8 @@ pub struct OlderReader {
     pax: Pax,
     index: Index,
     last: u64,
+    /// Blocks since the last that was of use.
+    passed: usize,
     /// The consumer whose file was given last.
     name: String,
 }
@@ -142,6 +147,7 @@ impl OlderReader {
             pax: Pax::default(),
             index: Index::default(),
             last: 0,
+            passed: 0,
             name: String::new(),
         }
     }
@@ -157,23 +163,28 @@ impl OlderReader {
         self.frames.waiting()
     }
 
-    /// As [`Reader::next`]. After [`OlderEntry::End`] nothing comes.
+    /// As [`Reader::next`]; unpacks one block at most. After [`OlderEntry::End`] nothing comes.
     ///
     /// # Errors
     /// When it is no such archive, a record is not what its hash says, or something is too large.
     pub fn next(&mut self, largest: usize) -> Result<Option<OlderEntry<'_>>, ArchiveError> {
-        let mut blocks = 0;
+        let mut unpacked = false;
         let item = loop {
             match self.look(largest)? {
-                Found::Nothing => {
-                    blocks += 1;
-                    if blocks > MOST_PASSED {
+                Found::Nothing if unpacked => {
+                    self.passed += 1;
+                    if self.passed > MOST_PASSED {
                         return Err(ArchiveError::Unexpected);
                     }
+                    break Item::Nothing;
+                }
+                Found::Nothing => {
                     if self.used >= SHIFTED {
                         self.plain.drain(..std::mem::take(&mut self.used));
                     }
-                    if !self.frames.next(&mut self.plain)? {
+                    unpacked = self.frames.next(&mut self.plain)?;
+                    if !unpacked {
+                        self.passed = 0;
                         return Ok(None);
                     }
                 }
@@ -191,7 +202,11 @@ impl OlderReader {
                 }
             }
         };
+        if !matches!(item, Item::Nothing) {
+            self.passed = 0;
+        }
         Ok(Some(match item {
+            Item::Nothing => OlderEntry::Nothing,
             Item::End => OlderEntry::End,
             Item::Stream(place) => OlderEntry::Stream(&self.plain[place]),
             Item::Consumer(place) => OlderEntry::Consumer(&self.name, &self.plain[place]),
@@ -416,6 +431,7 @@ mod tests {
                         let pending: Vec<(u64, u64)> = position.pending.iter().map(|one| (one.0, one.1)).collect();
                         format!("{name} at {:?} floor {:?} {pending:?}", position.delivered, position.ack_floor)
                     }
+                    OlderEntry::Nothing => continue,
                     OlderEntry::End => return Ok(all),
                 });
             }
@@ -442,6 +458,36 @@ mod tests {
             assert!(all.contains(&"consumer c true".to_owned()), "{all:?}");
             assert!(all.iter().any(|line| line.starts_with("c at (4, 6) floor (0, ")), "{all:?}");
         }
+    }
+
+    #[test]
+    fn a_call_unpacks_one_block_and_few_without_use_are_taken() {
+        // The head of a file of 64 MiB that means nothing, and its zeros: 50 kB of frames.
+        let mut head = [0; 512];
+        head[..9].copy_from_slice(b"index.db\0");
+        head[124..136].copy_from_slice(b"00400000000\0");
+        head[148..156].fill(b' ');
+        let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+        head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let mut frames = Vec::new();
+        frame::begin(&mut frames);
+        frame::write(&head, &mut frames);
+        for _ in 0..64 {
+            frame::write(&[0; 1 << 20], &mut frames);
+        }
+        let mut reader = OlderReader::new(Reader::default(), "S");
+        reader.push(&frames);
+        let (mut calls, mut waiting) = (0, reader.waiting());
+        let end = loop {
+            match reader.next(1 << 20) {
+                Ok(Some(OlderEntry::Nothing)) => calls += 1,
+                other => break other.map(|_| ()),
+            }
+            assert!(reader.plain.len() - reader.used <= 1 << 20, "{} bytes are held", reader.plain.len());
+            assert!(waiting > reader.waiting(), "nothing was unpacked");
+            waiting = reader.waiting();
+        };
+        assert_eq!((calls, end), (super::MOST_PASSED, Err(ArchiveError::Unexpected)));
     }
 
     #[test]

@@ -147,7 +147,8 @@ impl Default for Settings {
             max_pending: 64 * 1024 * 1024,
             memory_budget: 32 * 1024 * 1024,
             store_queue: 4 * 1024 * 1024,
-            store_patience: Duration::from_millis(200),
+            // Long enough for a disk that stalls, well below the 5 s after which clients give a publish up.
+            store_patience: Duration::from_secs(2),
             jetstream: None,
             mqtt: MqttSettings::default(),
             leafnodes: None,

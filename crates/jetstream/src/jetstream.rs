@@ -505,6 +505,8 @@ impl JetStream {
             self.owed_changed(turn, id);
         }
         if more {
+            // The step is durable with this turn, so that no transaction grows long.
+            self.sync = true;
             self.again = true;
             self.touch(id);
         }

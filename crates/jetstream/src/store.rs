@@ -342,6 +342,19 @@ pub trait Store {
         Ok(self.purge(stream, &filter, None, keep, limit)?.0)
     }
 
+    /// Removes of every subject that holds more than `keep` messages the oldest ones beyond that: a step of it, in the order of the stream, that removes
+    /// `limit` messages at most and looks at four times as many. Answers where the next step begins; `None`: that was all.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn trim_subjects(
+        &mut self,
+        stream: StreamId,
+        from: Sequence,
+        keep: u64,
+        limit: u64,
+    ) -> Result<(Evicted, Option<Sequence>), StoreError>;
+
     /// Raises the last sequence without a message, so that the next one is `last + 1` (purge of an empty stream to a sequence, restores).
     ///
     /// # Errors

@@ -35,9 +35,9 @@ pub(crate) use batched::{Fit, SoFar, Unfit};
 mod taken;
 
 /// Messages removed by one call of the store; a longer removal is done in steps.
-pub(crate) const REMOVED_PER_STEP: u64 = 4096;
+pub(crate) const REMOVED_PER_STEP: u64 = 1024;
 /// Steps per turn for limits; what is left goes in the next turn, so that other streams are not kept waiting.
-const STEPS_PER_TURN: u32 = 4;
+const STEPS_PER_TURN: u32 = 16;
 /// nats-server's limit of a header block.
 const LONGEST_HEADERS: usize = u16::MAX as usize;
 
@@ -141,6 +141,8 @@ pub(crate) struct Stream {
     pub(crate) shrunk: bool,
     /// Messages stored since it was loaded; what an unfiltered consumer counts by.
     pub(crate) appended: u64,
+    /// What that was when its limits were last looked at.
+    limited_at: u64,
     /// The same for each filtered consumer.
     pub(crate) tallies: Vec<Tally>,
     /// Its bytes as counted in the account's total.
@@ -157,6 +159,8 @@ pub(crate) struct Stream {
     pub(crate) planned: Planned,
     /// What a roll-up has left for the turns to come.
     pub(crate) unfinished: Vec<Excess>,
+    /// Its subjects are being brought within a lowered limit, in steps.
+    pub(crate) is_trimmed: bool,
     /// How far it is forwarded.
     pub(crate) forwarded: Forwarded,
     /// What consumers are done with leaves only when a hub has confirmed it.
@@ -184,6 +188,7 @@ impl Stream {
             hubs: BTreeSet::new(),
             shrunk: false,
             appended: 0,
+            limited_at: 0,
             tallies: Vec::new(),
             counted_bytes: 0,
             touched: false,
@@ -192,6 +197,7 @@ impl Stream {
             aging: Aging::default(),
             planned: Planned::default(),
             unfinished: Vec::new(),
+            is_trimmed: false,
             forwarded: Forwarded::default(),
             is_forwarded: false,
             owed: Owed::default(),
@@ -403,7 +409,11 @@ impl Stream {
             below: Sequence(0),
             limit: REMOVED_PER_STEP,
         };
-        for _ in 0..STEPS_PER_TURN {
+        // As much as came since the last time goes at once, so that what is stored stays about what it was; of more, as after a lowered limit, a step a turn.
+        let came = self.appended - std::mem::replace(&mut self.limited_at, self.appended);
+        let grown = store.state(self.id).bytes.saturating_sub(self.counted_bytes);
+        let (mut gone, mut freed) = (0, 0);
+        for step in 0..STEPS_PER_TURN {
             let state = store.state(self.id);
             let too_many = state.messages > limits.max_messages || state.bytes > limits.max_bytes;
             if !too_many && !self.oldest_expired(store, now)? {
@@ -415,10 +425,15 @@ impl Stream {
             } else {
                 (limits, Cause::Age)
             };
+            if step > 0 && gone > 2 * came && freed > grown.saturating_mul(2) {
+                return Ok(true);
+            }
             let evicted = store.evict(self.id, &limits)?;
             if evicted.messages == 0 {
                 return Ok(false);
             }
+            gone += evicted.messages;
+            freed += evicted.bytes;
             removed.push(Removal { evicted, among: Among::All, cause });
             if evicted.messages < REMOVED_PER_STEP && !too_many {
                 return Ok(false);
@@ -647,6 +662,10 @@ impl Stream {
     ) -> Result<(), StoreError> {
         let keep = limit(self.config.max_messages_per_subject);
         let Some(before) = before.filter(|before| before.messages >= keep) else { return Ok(()) };
+        if self.is_trimmed && before.messages > keep {
+            // Its oldest messages are somewhere in the stream, and the steps come to them.
+            return Ok(());
+        }
         let evicted = if keep == 1 && before.messages == 1 {
             // The common case of key-value buckets: the one older message is known.
             let bytes = store.state(self.id).bytes;

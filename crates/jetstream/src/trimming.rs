@@ -3,11 +3,8 @@
 //! The publish or the update is acknowledged at once, so the rest is stored with it and is done also after a crash. Meanwhile what is
 //! to go can still be read. A roll-up of a whole stream is done by the store at once, where it may come before the new message.
 
-use std::collections::VecDeque;
-
 use subject::Filter;
 
-use crate::config::StreamConfig;
 use crate::identity::{Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
 use crate::ledger::Cause;
@@ -31,29 +28,15 @@ pub(crate) enum Excess {
         /// What lies from here on stays.
         below: Sequence,
     },
-    /// What the limit of messages of one subject does not allow, on these subjects.
+    /// What the limit of messages of one subject does not allow. The stream is gone through from its begin, so that the first message met of a subject is its
+    /// oldest. What lies behind stays: whoever publishes one too many on a subject meanwhile trims that subject, unless it is over the limit anyway.
     PerSubject {
-        /// The last one is the next.
-        over: Vec<Box<[u8]>>,
+        /// Where the next step begins.
+        next: Sequence,
     },
 }
 
 impl Excess {
-    /// On which subjects a stream holds more than its limit allows.
-    fn of(store: &dyn Store, id: StreamId, config: &StreamConfig) -> Excess {
-        let (mut over, keep) = (Vec::<Box<[u8]>>::new(), limit(config.max_messages_per_subject));
-        if let Ok(all) = Filter::parse(">") {
-            store.for_each_subject(id, &all, &mut |subject, state| {
-                if state.messages > keep {
-                    over.push(subject.into());
-                }
-            });
-        }
-        over.sort_unstable();
-        over.reverse();
-        Excess::PerSubject { over }
-    }
-
     /// Removes a step of it; `true`: that was all.
     pub(crate) fn step(
         &mut self,
@@ -81,18 +64,14 @@ impl Excess {
                 note(removed, evicted, subject, Cause::Purge);
                 Ok(!more || evicted.messages == 0)
             }
-            Excess::PerSubject { over } => {
-                let mut left = STEP;
-                while let Some(subject) = over.last() {
-                    let evicted = store.trim_subject(id, subject, keep, left)?;
-                    note(removed, evicted, subject, Cause::Limit);
-                    left = left.saturating_sub(evicted.messages.max(1));
-                    if left == 0 {
-                        return Ok(false);
-                    }
-                    over.pop();
+            Excess::PerSubject { .. } if keep == u64::MAX => Ok(true),
+            Excess::PerSubject { next } => {
+                let (evicted, more) = store.trim_subjects(id, *next, keep, STEP)?;
+                if evicted.messages > 0 {
+                    removed.push(Removal { evicted, among: Among::Some, cause: Cause::Limit });
                 }
-                Ok(true)
+                *next = more.unwrap_or(*next);
+                Ok(more.is_none())
             }
         }
     }
@@ -126,10 +105,11 @@ fn note(removed: &mut Vec<Removal>, evicted: Evicted, subject: &[u8], cause: Cau
 impl JetStream {
     /// A stream's limit of messages of one subject was lowered.
     pub(crate) fn trim_all_subjects(&mut self, turn: &mut Context<'_>, id: StreamId) -> Result<(), StoreError> {
-        let Some(stream) = self.streams.get(&id) else { return Ok(()) };
-        let mut excess = Excess::of(turn.store, id, &stream.config);
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let mut excess = Excess::PerSubject { next: Sequence(0) };
         let keep = limit(stream.config.max_messages_per_subject);
         let done = excess.step(turn.store, id, keep, &mut self.removed)?;
+        stream.is_trimmed = !done;
         if !done {
             excess.save(turn.store, id)?;
             self.trim_later(id, excess);
@@ -150,22 +130,29 @@ impl JetStream {
     /// A step of the first of them.
     pub(crate) fn continue_trim(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
         let Some((id, mut excess)) = self.trims.pop_front() else { return Ok(()) };
-        // The step is durable with this turn, so that no transaction grows long.
-        self.sync = true;
         let stream = self.streams.get(&id).filter(|stream| !stream.config.sealed);
         let done = match stream.map(|stream| limit(stream.config.max_messages_per_subject)) {
             Some(keep) => excess.step(turn.store, id, keep, &mut self.removed)?,
             None => true,
         };
+        // The step is durable with this turn, so that no transaction grows long.
+        self.sync |= done || !self.removed.is_empty();
         self.account_removed(turn, id)?;
         self.touch(id);
         if !done {
             self.trims.push_back((id, excess));
-        } else if !id.is_volatile() {
-            turn.store.delete_record(&excess.key(id))?;
+        } else {
+            self.end_trim(turn.store, id, &excess)?;
         }
         self.again |= !self.trims.is_empty();
         Ok(())
+    }
+
+    fn end_trim(&mut self, store: &mut dyn Store, id: StreamId, done: &Excess) -> Result<(), StoreError> {
+        if let (Excess::PerSubject { .. }, Some(stream)) = (done, self.streams.get_mut(&id)) {
+            stream.is_trimmed = false;
+        }
+        if id.is_volatile() { Ok(()) } else { store.delete_record(&done.key(id)) }
     }
 
     /// What was not done when the store was closed.
@@ -176,15 +163,12 @@ impl JetStream {
             true
         })?;
         self.again |= !found.is_empty();
-        let mut trims = VecDeque::new();
-        for (id, excess) in found {
-            let excess = match (excess, self.streams.get(&id)) {
-                (Excess::PerSubject { .. }, Some(stream)) => Excess::of(store, id, &stream.config),
-                (excess, _) => excess,
-            };
-            trims.push_back((id, excess));
+        for (id, excess) in &found {
+            if let (Excess::PerSubject { .. }, Some(stream)) = (excess, self.streams.get_mut(id)) {
+                stream.is_trimmed = true;
+            }
         }
-        self.trims = trims;
+        self.trims = found.into();
         Ok(())
     }
 }
@@ -193,7 +177,7 @@ fn decode(key: &[u8], record: &[u8]) -> Option<(StreamId, Excess)> {
     let id = StreamId(u32::from_be_bytes(key.get(TRIMS.len()..TRIMS.len() + 4)?.try_into().ok()?));
     let below = Sequence(Reader::new(record, VERSION, "trimming").ok()?.number().ok()?);
     Some(match key.get(TRIMS.len() + 4..)? {
-        b"" => (id, Excess::PerSubject { over: Vec::new() }),
+        b"" => (id, Excess::PerSubject { next: Sequence(0) }),
         subject => (id, Excess::RolledUp { subject: subject.into(), below }),
     })
 }

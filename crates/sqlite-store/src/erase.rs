@@ -15,6 +15,9 @@ use crate::store::SqliteStore;
 use crate::stream::{Matcher, Stream};
 use crate::{history, schema, search};
 
+/// Summaries read in one step of a removal from all subjects.
+const TRIMMED_BLOCKS: usize = 16;
+
 /// What must be known of a message to remove it.
 struct Victim {
     sequence: u64,
@@ -160,6 +163,43 @@ impl SqliteStore {
         }
         refresh_first(&self.db, &self.ring, stream)?;
         Ok(evicted)
+    }
+
+    /// Removes what subjects hold beyond `keep`, in the order of the stream: the first message met of a subject is its oldest, so none is looked for.
+    pub(crate) fn trim_each(
+        &mut self,
+        id: u32,
+        from: Sequence,
+        keep: u64,
+        limit: u64,
+    ) -> Result<(Evicted, Option<Sequence>), StoreError> {
+        let mut evicted = Evicted::default();
+        if !self.streams.contains_key(&id) {
+            return Ok((evicted, None));
+        }
+        self.touch(id)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok((evicted, None)) };
+        let looked = usize::try_from(limit.saturating_mul(4)).unwrap_or(usize::MAX);
+        let found = search::collect(&mut self.db, stream, from.0, &Matcher::All, looked, TRIMMED_BLOCKS)?;
+        let mut next = found.next;
+        for (sequence, subject) in found.messages {
+            if stream.subjects.get(subject).0 <= keep {
+                continue;
+            }
+            let Some(victim) = find_victim(&mut self.db, &self.ring, stream, sequence)? else { continue };
+            remove_row(&mut self.db, &mut self.ring, stream, &victim, false)?;
+            // Something newer is kept of the subject, unless nothing is to be kept at all.
+            take_out(stream, &victim, None, &mut evicted);
+            self.slices.forget(id, sequence);
+            if evicted.messages == limit {
+                next = sequence + 1;
+                break;
+            }
+        }
+        if evicted.messages > 0 {
+            refresh_first(&self.db, &self.ring, stream)?;
+        }
+        Ok((evicted, (next <= stream.state.last.0).then_some(Sequence(next))))
     }
 
     /// The oldest `count` messages of a subject; `None` when only the summaries tell.

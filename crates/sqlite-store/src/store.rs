@@ -321,6 +321,16 @@ impl Store for SqliteStore {
         self.trim(stream.0, subject, keep, limit)
     }
 
+    fn trim_subjects(
+        &mut self,
+        stream: StreamId,
+        from: Sequence,
+        keep: u64,
+        limit: u64,
+    ) -> Result<(Evicted, Option<Sequence>), StoreError> {
+        self.trim_each(stream.0, from, keep, limit)
+    }
+
     fn skip_to(&mut self, stream: StreamId, last: Sequence, now: Now) -> Result<(), StoreError> {
         self.touch(stream.0)?;
         let Some(stream) = self.streams.get_mut(&stream.0).filter(|stream| stream.state.last < last) else {

@@ -92,7 +92,7 @@ impl Broker {
         }
     }
 
-    /// Ends what has waited for too long.
+    /// Ends what has waited for too long, goes on with what paused.
     pub(crate) fn tick_snapshots(&mut self, now: Now, out: &mut Outbox) {
         if self.snapshots.poll_timeout().is_none_or(|at| at > now.micros) {
             return;
@@ -110,7 +110,7 @@ impl Broker {
         }
         let receiving = self.snapshots.receiving.iter().filter(|(_, one)| is_due(one.deadline()));
         for number in receiving.map(|(number, _)| *number).collect::<Vec<_>>() {
-            self.restore_late(number);
+            self.restore_in_time(now, number, out);
         }
     }
 

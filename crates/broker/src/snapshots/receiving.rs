@@ -91,6 +91,8 @@ pub(crate) struct Receiving {
     begun: bool,
     /// A step is at the store.
     busy: bool,
+    /// Others come first; then it goes on with what is there.
+    paused: bool,
     /// Whom to tell that what came is taken.
     replies: Vec<Box<[u8]>>,
     /// Whom to tell of the end.
@@ -155,12 +157,12 @@ fn failure(text: impl std::fmt::Display) -> ApiError {
 }
 
 impl Receiving {
-    /// When nothing came for too long.
+    /// When nothing came for too long, or it goes on by itself.
     pub(super) fn deadline(&self) -> Option<u64> {
-        (!self.busy).then_some(self.deadline)
+        if self.paused { Some(0) } else { (!self.busy).then_some(self.deadline) }
     }
 
-    /// Unpacks until there is something for the store; `None`: nothing is left of what came.
+    /// Unpacks until there is something for the store, or a block had nothing for it; `None`: nothing is left of what came.
     fn next_step(&mut self, max_payload: usize) -> Result<Option<Next>, ApiError> {
         while self.phase != Phase::End && !self.contents.piece.is_full() {
             let largest = if self.phase == Phase::Messages { max_payload } else { LARGEST_JSON };
@@ -177,6 +179,9 @@ impl Receiving {
                     Err(error) => Err(refusal(error)),
                 },
                 Source::Older(reader) => match reader.next(max_payload) {
+                    Ok(Some(OlderEntry::Nothing)) => {
+                        return Ok(Some(self.contents.piece.next().unwrap_or(Next::Pause)));
+                    }
                     Ok(Some(entry)) => {
                         self.contents.take_older(&mut self.phase, &self.config.name, self.claimed, entry).map(|()| true)
                     }
@@ -257,7 +262,9 @@ impl Contents {
                 self.state = ArchiveState { first_seq: first.0, last_seq: last.0, bytes, consumer_count: 0 };
                 *phase = Phase::Messages;
             }
+            (Phase::State, OlderEntry::Nothing) => {}
             (Phase::State, _) => return Err(failure("open meta.inf: no such file or directory")),
+            (_, OlderEntry::Nothing) => {}
             (_, OlderEntry::End) => *phase = Phase::End,
             (_, OlderEntry::Stream(_)) => return Err(failure(ArchiveError::Unexpected)),
             // What is left in front of the first message was removed by a limit.
@@ -319,11 +326,13 @@ fn position(older: &OlderPosition) -> ConsumerPosition {
     }
 }
 
-/// What the store is to do next.
+/// What is to be done next: by the store, but for the last.
 enum Next {
     Begin,
     Messages,
     Delete,
+    /// Others are to be served before more is unpacked.
+    Pause,
 }
 
 fn after_consumers(left: u64) -> Phase {
@@ -384,6 +393,7 @@ impl Broker {
                     bytes: 0,
                     begun: false,
                     busy: false,
+                    paused: false,
                     replies: Vec::new(),
                     ended: None,
                     failed: None,
@@ -456,9 +466,15 @@ impl Broker {
         self.continue_restore(now, number, out);
     }
 
-    /// Nothing came for too long: as if it had never begun.
-    pub(super) fn restore_late(&mut self, number: u32) {
-        self.end_restore(number);
+    /// Goes on after a pause; or nothing came for too long, and it is as if it had never begun.
+    pub(super) fn restore_in_time(&mut self, now: Now, number: u32, out: &mut Outbox) {
+        let Some(receiving) = self.snapshots.receiving.get_mut(&number) else { return };
+        if !std::mem::take(&mut receiving.paused) {
+            return self.end_restore(number);
+        }
+        receiving.busy = false;
+        receiving.deadline = now.micros + PATIENCE;
+        self.continue_restore(now, number, out);
     }
 
     /// The store knows nothing of it any more.
@@ -536,6 +552,7 @@ impl Broker {
                 let deleted = std::mem::take(&mut receiving.contents.piece.deleted);
                 self.restore_step(number, |_| RestoreStep::Delete(deleted));
             }
+            Next::Pause => receiving.paused = true,
         }
     }
 

@@ -74,7 +74,17 @@ impl World {
             age: AgeMillis(1_000_000_000 + self.micros / 1000),
         };
         let mut sync = |store: &mut dyn Store| -> Result<u64, StoreError> { store.commit().map(|()| 1) };
-        while let Some(batch) = self.broker.take_batch(&self.out) {
+        loop {
+            // A restore that has paused goes on at once.
+            if self.broker.snapshots.poll_timeout() == Some(0) {
+                self.broker.tick(now, &mut self.out);
+            }
+            let Some(batch) = self.broker.take_batch(&self.out) else {
+                if self.broker.snapshots.poll_timeout() == Some(0) {
+                    continue;
+                }
+                break;
+            };
             let mut turn = Turn::default();
             Committer::default()
                 .turn(at, &mut vec![batch], &mut turn, &mut self.jetstream, &mut self.store, &mut sync)

@@ -89,6 +89,16 @@ impl Store for Layers<'_> {
         self.of_mut(stream).trim_subject(stream, subject, keep, limit)
     }
 
+    fn trim_subjects(
+        &mut self,
+        stream: StreamId,
+        from: Sequence,
+        keep: u64,
+        limit: u64,
+    ) -> Result<(Evicted, Option<Sequence>), StoreError> {
+        self.of_mut(stream).trim_subjects(stream, from, keep, limit)
+    }
+
     fn skip_to(&mut self, stream: StreamId, last: Sequence, now: Now) -> Result<(), StoreError> {
         self.of_mut(stream).skip_to(stream, last, now)
     }

@@ -284,6 +284,29 @@ impl Store for MemoryStore {
         Ok((evicted, goes.len() as u64 > limit))
     }
 
+    fn trim_subjects(
+        &mut self,
+        stream: StreamId,
+        from: Sequence,
+        keep: u64,
+        limit: u64,
+    ) -> Result<(Evicted, Option<Sequence>), StoreError> {
+        let stream = self.change(stream)?;
+        let (mut evicted, mut next) = (Evicted::default(), from.0);
+        for _ in 0..limit.saturating_mul(4) {
+            let Some((sequence, row)) = stream.rows.range(next..).next() else { return Ok((evicted, None)) };
+            let sequence = *sequence;
+            if stream.subjects.get(&row.subject).is_some_and(|held| held.len() as u64 > keep) {
+                stream.take(sequence, &mut evicted);
+            }
+            next = sequence + 1;
+            if evicted.messages == limit {
+                break;
+            }
+        }
+        Ok((evicted, Some(Sequence(next))))
+    }
+
     fn skip_to(&mut self, stream: StreamId, last: Sequence, now: Now) -> Result<(), StoreError> {
         let stream = self.change(stream)?;
         if last.0 > stream.last {

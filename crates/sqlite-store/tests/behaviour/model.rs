@@ -20,6 +20,7 @@ enum Step {
     Evict { stream: u8, keep: u16, limit: u16 },
     Purge { stream: u8, filter: u8, below: Option<u16>, keep: u8, limit: u16 },
     Trim { stream: u8, subject: u8, keep: u8 },
+    TrimAll { stream: u8, keep: u8, limit: u8 },
     Clear { stream: u8 },
     Maintain,
     Skip { stream: u8, by: u8 },
@@ -42,6 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3u8, 0..4u8, prop::option::of(any::<u16>()), 0..9u8, 1..300u16)
             .prop_map(|(stream, filter, below, keep, limit)| Step::Purge { stream, filter, below, keep, limit }),
         4 => (0..3u8, 0..60u8, 0..5u8).prop_map(|(stream, subject, keep)| Step::Trim { stream, subject, keep }),
+        3 => (0..3u8, 0..5u8, 1..60u8).prop_map(|(stream, keep, limit)| Step::TrimAll { stream, keep, limit }),
         2 => (0..3u8).prop_map(|stream| Step::Clear { stream }),
         2 => Just(Step::Maintain),
         1 => (0..3u8, 1..200u8).prop_map(|(stream, by)| Step::Skip { stream, by }),
@@ -171,6 +173,20 @@ impl Pair {
                 let stream = StreamId(self.ids[usize::from(stream)]);
                 let subject = format!("t{}.{subject}", subject % 3);
                 self.both(|store| store.trim_subject(stream, subject.as_bytes(), u64::from(keep), 3).unwrap());
+            }
+            // Steps may end in different places: what is compared is what remains of all of them.
+            Step::TrimAll { stream, keep, limit } => {
+                let stream = StreamId(self.ids[usize::from(stream)]);
+                self.both(|store| {
+                    let (mut next, mut gone) = (Some(Sequence(0)), 0);
+                    while let Some(from) = next {
+                        let (evicted, more) = store.trim_subjects(stream, from, keep.into(), limit.into()).unwrap();
+                        assert!(evicted.messages <= limit.into() && more.is_none_or(|more| more > from));
+                        gone += evicted.messages;
+                        next = more;
+                    }
+                    gone
+                });
             }
             Step::Clear { stream } => {
                 let stream = StreamId(self.ids[usize::from(stream)]);
