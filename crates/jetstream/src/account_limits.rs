@@ -8,7 +8,7 @@ use crate::consuming::duration;
 use crate::jetstream::JetStream;
 
 /// The window for duplicates of a stream that says nothing.
-const DUPLICATE_WINDOW_NS: u64 = 120_000_000_000;
+pub(crate) const DUPLICATE_WINDOW_NS: u64 = 120_000_000_000;
 
 /// Limits of the account: what nats-server takes in an account's `jetstream` block. `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -47,6 +47,7 @@ mod number;
 pub mod origin;
 mod owed;
 mod own_messages;
+mod pedantic;
 mod pending;
 mod priority;
 mod publish_header;

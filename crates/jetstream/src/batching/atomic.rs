@@ -239,14 +239,22 @@ impl JetStream {
             deliveries: &mut *turn.deliveries,
             events: &mut *turn.events,
         };
-        let (fits, bytes) = match self.judge_batch(turn, stream, &batch.appends)? {
+        let (mut fits, bytes) = match self.judge_batch(turn, stream, &batch.appends)? {
             Ok(judged) => judged,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let judged_by = turn.store.state(stream);
         // Sessions that wait for its messages have copies.
         let copies = if batch.appends.iter().any(|append| append.queues.0 != append.queues.1) { 2 } else { 1 };
         if let Some(refusal) = self.no_room_for(turn, stream, bytes * copies)? {
             return Ok(Err(refusal));
+        }
+        if turn.store.state(stream) != judged_by {
+            // What has gone for it was perhaps what it was judged by: a counter's total, what it expects, a schedule that it ends.
+            fits = match self.judge_batch(turn, stream, &batch.appends)? {
+                Ok((fits, _)) => fits,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
         }
         let mut last = Sequence(0);
         for (append, fit) in batch.appends.iter().zip(&fits) {
@@ -285,7 +293,7 @@ impl JetStream {
             match stream.check_batched(turn.store, turn.now, &message, &headers, &so_far, key)? {
                 Ok(fit) => so_far.note(&message, id, fit),
                 Err(Unfit::Duplicate(_)) => return Ok(Err(api_error::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE)),
-                Err(Unfit::Refused(refusal)) => return Ok(Err(refusal)),
+                Err(Unfit::Refused(refusal) | Unfit::Late(refusal)) => return Ok(Err(refusal)),
             }
         }
         let bytes = so_far.bytes();

@@ -228,6 +228,11 @@ impl JetStream {
         answers: &mut Vec<BatchAnswer>,
     ) -> Taken {
         let is_commit = place.operation == Operation::Commit;
+        if let Unfit::Late(error) = unfit {
+            // As nats-server answers it: like a message without a batch.
+            answers.push(BatchAnswer::Refused(error));
+            return if is_commit { OVER } else { Taken::default() };
+        }
         if let Unfit::Duplicate(_) = unfit {
             batch.done = place.sequence;
             answers.extend(batch.due(self.batches.fast.of(stream)));
@@ -242,7 +247,7 @@ impl JetStream {
                     let batch = String::from_utf8_lossy(place.id).into();
                     BatchAnswer::Committed { sequence, duplicate: true, batch, count: place.sequence }
                 }
-                Unfit::Refused(error) => BatchAnswer::Refused(error),
+                Unfit::Refused(error) | Unfit::Late(error) => BatchAnswer::Refused(error),
             });
             return OVER;
         }
@@ -276,7 +281,13 @@ impl JetStream {
                     None => Err(Unfit::Refused(api_error::INSUFFICIENT_RESOURCES)),
                     Some(stream) => {
                         let headers = PublishHeaders::scan(message.headers);
-                        stream.check_batched(turn.store, turn.now, &message, &headers, &SoFar::default(), key)?
+                        match stream.check_batched(turn.store, turn.now, &message, &headers, &SoFar::default(), key)? {
+                            Ok(fit) => match stream.refused_message_id(turn.store, &headers)? {
+                                None => Ok(fit),
+                                Some(refusal) => Err(Unfit::Late(refusal)),
+                            },
+                            unfit => unfit,
+                        }
                     }
                 }
             }
@@ -288,7 +299,7 @@ impl JetStream {
         };
         Ok(match self.put_batched(turn, append, published, &fit)? {
             Outcome::Appended { sequence, .. } => Ok(sequence),
-            Outcome::Refused(error) => Err(Unfit::Refused(error)),
+            Outcome::Refused(error) => Err(Unfit::Late(error)),
             _ => Err(Unfit::Refused(api_error::STREAM_NOT_FOUND)),
         })
     }
