@@ -102,7 +102,7 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     let filter_subjects = body.texts("filter_subjects")?;
     config.headers_only = body.flag("headers_only")?;
     config.max_request_batch = body.count("max_batch")?.max(0);
-    let max_expires = body.duration("max_expires")?;
+    let max_expires = body.duration("max_expires")?.max(0);
     config.max_request_max_bytes = body.count("max_bytes")?.max(0);
     let inactive_threshold = body.duration("inactive_threshold")?;
     config.memory_storage = body.flag("mem_storage")?;
@@ -298,7 +298,8 @@ impl Draft {
         if self.backoff.iter().any(|wait| *wait < 0) {
             return Err(api_error::CONSUMER_BACK_OFF_NEGATIVE);
         }
-        if self.ack_wait < 0 {
+        // The first backoff takes its place.
+        if self.ack_wait < 0 && self.backoff.is_empty() {
             return Err(api_error::CONSUMER_ACK_WAIT_NEGATIVE);
         }
         self.finish_flow_control()?;

@@ -267,17 +267,18 @@ impl Object {
         }
     }
 
-    /// A list of texts.
+    /// A list of texts. As in Go, `null` in a list is an empty one.
     pub(crate) fn texts(&mut self, key: &str) -> Result<Vec<String>, ApiError> {
         self.list(key, "string", |value| match value {
             Value::String(text) => Ok(text),
+            Value::Null => Ok(String::new()),
             other => Err(other),
         })
     }
 
     /// A list of nanoseconds.
     pub(crate) fn durations(&mut self, key: &str) -> Result<Vec<i64>, ApiError> {
-        self.list(key, "time.Duration", |value| value.as_i64().ok_or(value))
+        self.list(key, "time.Duration", |value| if value.is_null() { Ok(0) } else { value.as_i64().ok_or(value) })
     }
 
     /// Key-value pairs of texts.
@@ -314,7 +315,7 @@ impl Object {
         let path = format!("{}.{key}", self.path);
         let values = self.list(key, &format!("*server.{go_type}"), Ok)?;
         let objects = values.into_iter().enumerate().map(|(n, value)| match value {
-            Value::Null | Value::Object(_) => Object::new(value, path.clone(), go_type),
+            Value::Null | Value::Object(_) => Object::new(value, format!("{path}.{n}"), go_type),
             other => Err(mismatch(&other, &format!("{path}.{n} of type server.{go_type}"))),
         });
         objects.collect()

@@ -133,14 +133,14 @@ fn read_republish(body: &mut Object) -> Result<Option<Republish>, ApiError> {
         SubjectTransform { source: body.text_or_empty("src")?.into(), destination: body.text_or_empty("dest")?.into() };
     let headers_only = body.flag("headers_only")?;
     body.finish()?;
-    Ok(Some(Republish { subjects, headers_only }).filter(|republish| *republish != Republish::default()))
+    Ok(Some(Republish { subjects, headers_only }))
 }
 
 fn read_consumer_limits(body: &mut Object) -> Result<ConsumerLimits, ApiError> {
     let mut body = body.object("consumer_limits", "StreamConsumerLimits")?;
     let limits = ConsumerLimits {
         inactive_threshold_ns: u64::try_from(body.duration("inactive_threshold")?).unwrap_or(0),
-        max_ack_pending: body.count("max_ack_pending")?.max(0),
+        max_ack_pending: body.count("max_ack_pending")?,
     };
     body.finish()?;
     Ok(limits)

@@ -77,6 +77,21 @@ pub struct RequestLimits {
     pub max_request_batch: Option<u64>,
     /// Longest window for duplicates, nanoseconds.
     pub duplicate_window_ns: Option<u64>,
+    /// Batches.
+    pub batches: BatchLimits,
+}
+
+/// Limits of batches: nats-server's `jetstream { limits { batch { … } } }`. `None`: its default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Open ones of one stream, of each kind.
+    pub of_stream: Option<u64>,
+    /// Open ones of all streams, of each kind.
+    pub total: Option<u64>,
+    /// Messages of an atomic one.
+    pub messages: Option<u64>,
+    /// One that nothing is heard of for so long is given up, milliseconds.
+    pub timeout_ms: Option<u64>,
 }
 
 impl JetStream {

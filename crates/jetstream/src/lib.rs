@@ -105,6 +105,6 @@ mod testscript_output;
 #[cfg(test)]
 mod testscripts;
 
-pub use account_limits::{AccountLimits, RequestLimits};
+pub use account_limits::{AccountLimits, BatchLimits, RequestLimits};
 pub use jetstream::{JetStream, Limits};
 pub use stored_config::stream_name;

@@ -4,7 +4,7 @@
 use crate::api_error::{self, ApiError};
 use crate::api_level;
 use crate::batching::place::{Operation, Place};
-use crate::batching::{BatchAnswer, Batches, LONGEST_ID, MOST_FAST, MOST_FAST_OF_STREAM, deadline};
+use crate::batching::{BatchAnswer, Batches, LONGEST_ID, MOST_FAST, MOST_FAST_OF_STREAM};
 use crate::command::{Append, Outcome};
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
@@ -99,7 +99,7 @@ impl Batches {
             return Err(api_error::BATCH_PUBLISH_UNKNOWN_BATCH_ID);
         }
         let others = self.fast.of(stream);
-        if others >= MOST_FAST_OF_STREAM || self.fast.count >= MOST_FAST {
+        if !self.has_place(others, self.fast.count, (MOST_FAST_OF_STREAM, MOST_FAST)) {
             return Err(api_error::BATCH_PUBLISH_TOO_MANY_INFLIGHT);
         }
         Ok((place.id.into(), Fast::begin(place, others)))
@@ -141,7 +141,7 @@ impl JetStream {
             _ => self.fast_step(turn, append, &message, &place, &mut batch, &mut answers)?,
         };
         if !taken.over {
-            batch.deadline = deadline(turn.now.age);
+            batch.deadline = self.batches.deadline(turn.now.age);
             self.batches.fast.put(append.stream, id, batch);
             self.schedule_batches(turn.now.age);
         }
