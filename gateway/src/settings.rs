@@ -6,7 +6,7 @@ use broker::{
     Authorization, JetStreamSettings, LeafSettings, MqttSettings, Permissions, Protocol, Responses, Rule, Secret,
     ServerIdentity, Settings, Subscribable, Transport, User, Way,
 };
-use jetstream::{AccountLimits, RequestLimits};
+use jetstream::{AccountLimits, BatchLimits, RequestLimits};
 use subject::Filter;
 
 use crate::config::{self, Config, ConnectionType, Credentials};
@@ -174,6 +174,12 @@ pub(crate) fn request_limits(limits: &config::JetStreamLimits) -> RequestLimits 
         max_ack_pending: limits.max_ack_pending,
         max_request_batch: limits.max_request_batch,
         duplicate_window_ns: limits.duplicate_window.map(nanoseconds),
+        batches: BatchLimits {
+            of_stream: limits.batches.of_stream,
+            total: limits.batches.total,
+            messages: limits.batches.messages,
+            timeout_ms: limits.batches.timeout.map(|timeout| nanoseconds(timeout).div_ceil(1_000_000)),
+        },
     }
 }
 

@@ -43,11 +43,30 @@ pub(crate) struct Draft {
     inactive_threshold: i64,
     replicas: i64,
     push: Push,
+    /// Asks to be refused instead of adjusted.
+    pedantic: bool,
+    /// What was adjusted already.
+    adjusted: Option<&'static str>,
 }
+
+/// Numbers that should not be below the second one, in stock's order.
+const LEAST: [(&str, i64, &str); 9] = [
+    ("max_deliver", -1, "max_deliver must be set to -1"),
+    ("max_waiting", 0, "max_waiting must not be negative"),
+    ("max_ack_pending", -1, "max_ack_pending must be set to -1"),
+    ("max_batch", 0, "max_batch must not be negative"),
+    ("max_expires", 0, "max_expires must not be negative"),
+    ("max_bytes", 0, "max_bytes must not be negative"),
+    ("idle_heartbeat", 0, "idle_heartbeat must not be negative"),
+    ("inactive_threshold", 0, "inactive_threshold must not be negative"),
+    ("priority_timeout", 0, "priority_timeout must not be negative"),
+];
 
 /// Reads `config` of a create request: types and fields, no meaning yet.
 pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     let mut config = ConsumerConfig::named("");
+    let too_low = |(key, least, _): &&(&str, i64, &str)| body.is_below(key, *least);
+    let adjusted = LEAST.iter().find(too_low).map(|(_, _, text)| *text);
     let name = body.text_or_empty("name")?;
     let durable_name = body.text_or_empty("durable_name")?;
     config.description = body.text_or_empty("description")?.into();
@@ -83,7 +102,7 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     let filter_subjects = body.texts("filter_subjects")?;
     config.headers_only = body.flag("headers_only")?;
     config.max_request_batch = body.count("max_batch")?.max(0);
-    let max_expires = body.duration("max_expires")?;
+    let max_expires = body.duration("max_expires")?.max(0);
     config.max_request_max_bytes = body.count("max_bytes")?.max(0);
     let inactive_threshold = body.duration("inactive_threshold")?;
     config.memory_storage = body.flag("mem_storage")?;
@@ -112,6 +131,8 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
         inactive_threshold,
         replicas,
         push,
+        pedantic: false,
+        adjusted,
     })
 }
 
@@ -150,6 +171,11 @@ fn is_name(name: &str) -> bool {
 }
 
 impl Draft {
+    /// It is to be refused instead of adjusted.
+    pub(crate) fn be_pedantic(&mut self) {
+        self.pedantic = true;
+    }
+
     /// What is said before the stream is looked for.
     pub(crate) fn check_replicas(&self) -> Result<(), ApiError> {
         if self.replicas > 1 { Err(api_error::STREAM_REPLICAS_NOT_SUPPORTED) } else { Ok(()) }
@@ -157,17 +183,22 @@ impl Draft {
 
     /// A work queue has no consumers of that kind.
     pub(crate) fn pulls_unacknowledged(&self) -> bool {
-        self.replicas >= 0 && self.push.subject.is_empty() && self.config.ack_policy == AckPolicy::None
+        let adjusted = self.pedantic && self.check_adjusted().is_err();
+        !adjusted && self.replicas >= 0 && self.push.subject.is_empty() && self.config.ack_policy == AckPolicy::None
     }
 
     /// Judges what needs no state, in stock's order, and fills in the defaults. Its name has been settled by the request.
     pub(crate) fn finish(mut self) -> Result<ConsumerConfig, ApiError> {
+        if self.pedantic {
+            self.check_adjusted()?;
+        }
         self.check_names()?;
         self.config.durable = !self.durable_name.is_empty();
         self.config.name = std::mem::take(&mut self.name).into();
         if self.replicas < 0 {
             return Err(api_error::REPLICAS_COUNT_CANNOT_BE_NEGATIVE);
         }
+        self.config.replicas = u8::from(self.replicas > 0);
         self.finish_acknowledgements()?;
         if self.config.description.len() > MAX_DESCRIPTION {
             return Err(api_error::consumer_description_too_long(MAX_DESCRIPTION));
@@ -186,6 +217,12 @@ impl Draft {
         // Those are the server's, and told anew in each answer.
         self.config.metadata.retain(|key, _| !OF_THE_SERVER.contains(&key.as_str()));
         Ok(self.config)
+    }
+
+    fn check_adjusted(&self) -> Result<(), ApiError> {
+        let waits = self.backoff.first().is_none_or(|first| *first == self.ack_wait);
+        let backoff = (!waits).then_some("first backoff value has to equal batch AckWait");
+        self.adjusted.or(backoff).map_or(Ok(()), |text| Err(api_error::pedantic(text)))
     }
 
     fn check_names(&self) -> Result<(), ApiError> {
@@ -240,10 +277,15 @@ impl Draft {
         if self.config.ack_policy != AckPolicy::FlowControl {
             return Ok(());
         }
-        self.push.flow_control = true;
-        self.push.heartbeat_ns = SOURCE_HEARTBEAT;
+        if !self.pedantic {
+            self.push.flow_control = true;
+            self.push.heartbeat_ns = SOURCE_HEARTBEAT;
+        }
+        let other_heartbeat = api_error::stream_invalid_config("flow control ack policy heartbeat needs to be 1s");
         let rules = [
             (self.push.subject.is_empty(), api_error::CONSUMER_ACK_FC_REQUIRES_PUSH),
+            (!self.push.flow_control, api_error::CONSUMER_ACK_FC_REQUIRES_FC),
+            (self.push.heartbeat_ns != SOURCE_HEARTBEAT, other_heartbeat),
             (self.config.max_ack_pending < 0, api_error::CONSUMER_ACK_FC_REQUIRES_MAX_ACK_PENDING),
             (self.ack_wait != 0 || !self.backoff.is_empty(), api_error::CONSUMER_ACK_FC_REQUIRES_NO_ACK_WAIT),
             (self.config.max_deliver > 0, api_error::CONSUMER_ACK_FC_REQUIRES_NO_MAX_DELIVER),
@@ -256,7 +298,8 @@ impl Draft {
         if self.backoff.iter().any(|wait| *wait < 0) {
             return Err(api_error::CONSUMER_BACK_OFF_NEGATIVE);
         }
-        if self.ack_wait < 0 {
+        // The first backoff takes its place.
+        if self.ack_wait < 0 && self.backoff.is_empty() {
             return Err(api_error::CONSUMER_ACK_WAIT_NEGATIVE);
         }
         self.finish_flow_control()?;
@@ -404,7 +447,7 @@ pub(crate) struct WireConsumerConfig<'a> {
     idle_heartbeat: u64,
     #[serde(skip_serializing_if = "is_zero")]
     inactive_threshold: u64,
-    num_replicas: u32,
+    num_replicas: u8,
     #[serde(skip_serializing_if = "is_zero")]
     mem_storage: bool,
     #[serde(skip_serializing_if = "is_zero")]
@@ -469,7 +512,7 @@ impl<'a> WireConsumerConfig<'a> {
             deliver_group: push.map_or("", |push| &push.group),
             idle_heartbeat: push.map_or(0, |push| push.heartbeat_ns),
             inactive_threshold: config.inactive_threshold_ns,
-            num_replicas: 0,
+            num_replicas: config.replicas,
             mem_storage: config.memory_storage,
             direct: config.direct,
             sourcing: config.sourcing,

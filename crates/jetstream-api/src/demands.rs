@@ -30,6 +30,18 @@ pub fn parse_demanding(subject: &[u8], payload: &[u8], demands: Demands<'_>) -> 
         return refused(parsed);
     }
     match parsed {
+        Parsed::Request(kind, Request::Pedantic(request)) => {
+            match demanding(Parsed::Request(kind, *request), demands) {
+                Parsed::Request(kind, request) => Parsed::Request(kind, Request::Pedantic(Box::new(request))),
+                other => other,
+            }
+        }
+        parsed => demanding(parsed, demands),
+    }
+}
+
+fn demanding(parsed: Parsed, demands: Demands<'_>) -> Parsed {
+    match parsed {
         Parsed::Request(kind, Request::ConsumerCreate { stream, config, action })
             if config.direct || config.sourcing =>
         {

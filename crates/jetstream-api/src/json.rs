@@ -14,8 +14,6 @@ pub(crate) struct Object {
     /// As Go names it in errors: `StreamConfigRequest`, `CreateConsumerRequest.config`.
     path: String,
     fields: Map<String, Value>,
-    /// The first field with a value that is not built.
-    unsupported: Option<&'static str>,
     /// What is wrong with what stands behind the object: said when nothing is wrong inside.
     behind: Option<ApiError>,
 }
@@ -57,7 +55,7 @@ pub(crate) fn parse_lenient(payload: &[u8], go_type: &str) -> Result<Object, Str
     })?;
     match value {
         Value::Null | Value::Object(_) => {
-            Ok(Object { path: go_type.to_owned(), fields: into_map(value), unsupported: None, behind: None })
+            Ok(Object { path: go_type.to_owned(), fields: into_map(value), behind: None })
         }
         _ => Err("json: not an object".to_owned()),
     }
@@ -130,9 +128,7 @@ impl Object {
 
     fn new(value: Value, path: String, go_type: &str) -> Result<Object, ApiError> {
         match value {
-            Value::Null | Value::Object(_) => {
-                Ok(Object { path, fields: into_map(value), unsupported: None, behind: None })
-            }
+            Value::Null | Value::Object(_) => Ok(Object { path, fields: into_map(value), behind: None }),
             other => Err(mismatch(&other, &format!("Go struct field {path} of type server.{go_type}"))),
         }
     }
@@ -140,6 +136,17 @@ impl Object {
     /// Takes a field; `null` is as good as none. Names are compared as Go does, without regard to case.
     fn take(&mut self, key: &str) -> Option<Value> {
         self.take_even_null(key).filter(|value| !value.is_null())
+    }
+
+    /// Does the field stand there, with something in it?
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.fields.iter().any(|(name, value)| name.eq_ignore_ascii_case(key) && !value.is_null())
+    }
+
+    /// Is the field a number below that?
+    pub(crate) fn is_below(&self, key: &str, least: i64) -> bool {
+        let below = |value: &Value| value.as_i64().is_some_and(|number| number < least);
+        self.fields.iter().any(|(name, value)| name.eq_ignore_ascii_case(key) && below(value))
     }
 
     fn take_even_null(&mut self, key: &str) -> Option<Value> {
@@ -260,17 +267,18 @@ impl Object {
         }
     }
 
-    /// A list of texts.
+    /// A list of texts. As in Go, `null` in a list is an empty one.
     pub(crate) fn texts(&mut self, key: &str) -> Result<Vec<String>, ApiError> {
         self.list(key, "string", |value| match value {
             Value::String(text) => Ok(text),
+            Value::Null => Ok(String::new()),
             other => Err(other),
         })
     }
 
     /// A list of nanoseconds.
     pub(crate) fn durations(&mut self, key: &str) -> Result<Vec<i64>, ApiError> {
-        self.list(key, "time.Duration", |value| value.as_i64().ok_or(value))
+        self.list(key, "time.Duration", |value| if value.is_null() { Ok(0) } else { value.as_i64().ok_or(value) })
     }
 
     /// Key-value pairs of texts.
@@ -307,7 +315,7 @@ impl Object {
         let path = format!("{}.{key}", self.path);
         let values = self.list(key, &format!("*server.{go_type}"), Ok)?;
         let objects = values.into_iter().enumerate().map(|(n, value)| match value {
-            Value::Null | Value::Object(_) => Object::new(value, path.clone(), go_type),
+            Value::Null | Value::Object(_) => Object::new(value, format!("{path}.{n}"), go_type),
             other => Err(mismatch(&other, &format!("{path}.{n} of type server.{go_type}"))),
         });
         objects.collect()
@@ -336,44 +344,18 @@ impl Object {
         found.map(|(_, value)| *value).ok_or_else(refused)
     }
 
-    /// A field that stock knows and this version does not build: any value but an empty one is remembered for [`Object::finish`].
-    pub(crate) fn unsupported(&mut self, key: &'static str) {
-        if self.take(key).is_some_and(|value| !is_default(&value)) {
-            self.unsupported.get_or_insert(key);
-        }
-    }
-
-    /// Nothing may be left. Gives the first field with a value that is not built.
-    pub(crate) fn finish(self) -> Result<Option<&'static str>, ApiError> {
+    /// Nothing may be left.
+    pub(crate) fn finish(self) -> Result<(), ApiError> {
         match self.fields.keys().next() {
             Some(name) => Err(api_error::invalid_json(format_args!("json: unknown field {name:?}"))),
-            None => self.behind.map_or(Ok(self.unsupported), Err),
+            None => self.behind.map_or(Ok(()), Err),
         }
-    }
-}
-
-/// Zero, false, empty, or an object with nothing but such values. The depth is bounded by the parser.
-fn is_default(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(flag) => !flag,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        // The last is Go's zero time: the `nats` CLI sends it as `pause_until` with every consumer.
-        Value::String(text) => matches!(text.as_str(), "" | "none" | "default" | "0001-01-01T00:00:00Z"),
-        Value::Array(values) => values.is_empty(),
-        Value::Object(fields) => fields.values().all(is_default),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_zero_time_is_no_value() {
-        assert!(is_default(&Value::from("0001-01-01T00:00:00Z")));
-        assert!(!is_default(&Value::from("2026-01-01T00:00:00Z")));
-    }
 
     fn check(payload: &str, expected: &str) {
         let error = parse(payload.as_bytes(), "R").and_then(|mut object| {
@@ -392,10 +374,10 @@ mod tests {
 
     #[test]
     fn go_texts() {
-        check("{}", "None");
-        check("", "None");
-        check("null", "None");
-        check(r#"{"N":1,"T":null,"l":["a"],"s":-1,"u":1,"p":{"a":"b"},"w":"b"}"#, "None");
+        check("{}", "()");
+        check("", "()");
+        check("null", "()");
+        check(r#"{"N":1,"T":null,"l":["a"],"s":-1,"u":1,"p":{"a":"b"},"w":"b"}"#, "()");
         check("{", "unexpected EOF");
         check("[", "unexpected EOF");
         check("[]", "json: cannot unmarshal array into Go value of type server.R");

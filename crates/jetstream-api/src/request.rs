@@ -178,7 +178,7 @@ pub(crate) fn offset(body: &mut json::Object) -> Result<u64, ApiError> {
 
 fn stream_request(name: &str, payload: &[u8], purpose: Purpose) -> Result<Request, ApiError> {
     let draft = stream_config::read(json::parse(payload, "StreamConfigRequest")?)?;
-    let (other_name, replicated) = (draft.name() != name, draft.is_replicated());
+    let (other_name, replicated, pedantic) = (draft.name() != name, draft.is_replicated(), draft.is_pedantic());
     if other_name && purpose == Purpose::Create {
         return Err(api_error::STREAM_MISMATCH);
     }
@@ -186,13 +186,18 @@ fn stream_request(name: &str, payload: &[u8], purpose: Purpose) -> Result<Reques
     if other_name {
         Err(api_error::STREAM_MISMATCH)
     } else if purpose != Purpose::Update {
-        Ok(Request::StreamCreate { config })
+        Ok(pedantically(pedantic, Request::StreamCreate { config }))
     } else if replicated {
         let error = api_error::STREAM_REPLICAS_NOT_SUPPORTED;
         Ok(Request::Impossible { stream: name.into(), error, unacknowledged: false })
     } else {
-        Ok(Request::StreamUpdate { config })
+        Ok(pedantically(pedantic, Request::StreamUpdate { config }))
     }
+}
+
+/// Refused where it would be adjusted?
+fn pedantically(pedantic: bool, request: Request) -> Request {
+    if pedantic { Request::Pedantic(Box::new(request)) } else { request }
 }
 
 fn stream_info(name: &str, payload: &[u8]) -> Parsed {
@@ -368,9 +373,11 @@ fn consumer_request(
         &[("", ConsumerAction::CreateOrUpdate), ("create", ConsumerAction::Create), ("update", ConsumerAction::Update)],
         |value| format!("unknown consumer action: {value}"),
     )?;
-    // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
-    body.flag("pedantic")?;
+    let pedantic = body.flag("pedantic")?;
     body.finish()?;
+    if pedantic {
+        draft.be_pedantic();
+    }
     if stream_name != stream {
         return Err(api_error::STREAM_MISMATCH);
     }
@@ -402,7 +409,7 @@ fn consumer_request(
     draft.check_replicas()?;
     let (stream, unacknowledged) = (stream.into(), draft.pulls_unacknowledged());
     Ok(match draft.finish() {
-        Ok(config) => Request::ConsumerCreate { stream, config: Box::new(config), action },
+        Ok(config) => pedantically(pedantic, Request::ConsumerCreate { stream, config: Box::new(config), action }),
         Err(error) => Request::Impossible { stream, error, unacknowledged },
     })
 }

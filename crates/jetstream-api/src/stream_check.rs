@@ -103,6 +103,20 @@ pub(crate) fn rules(config: &StreamConfig, marker_ttl: i64) -> Result<(), ApiErr
     Ok(())
 }
 
+/// Is everything said that markers and schedules need, so that nothing has to be switched on?
+pub(crate) fn is_complete(config: &StreamConfig, marker_ttl: i64) -> Result<(), ApiError> {
+    let text = if marker_ttl > 0 && !config.allow_message_ttl {
+        "subject delete marker cannot be set if message TTLs are disabled"
+    } else if marker_ttl > 0 && !config.allow_rollup {
+        "subject delete marker cannot be set if roll-ups are disabled"
+    } else if config.allow_schedules && !config.allow_rollup {
+        "message scheduling cannot be set if roll-ups are disabled"
+    } else {
+        return Ok(());
+    };
+    Err(invalid(text))
+}
+
 fn counter(config: &StreamConfig) -> Result<(), ApiError> {
     let text = if !config.allow_counter {
         return Ok(());

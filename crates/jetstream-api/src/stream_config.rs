@@ -8,13 +8,10 @@ use crate::wire::is_zero;
 use jetstream::api_error::{self, ApiError};
 use jetstream::api_level;
 use jetstream::config::{
-    Compression, ConsumerLimits, Discard, Republish, Retention, Storage, StreamConfig, SubjectTransform,
+    Compression, ConsumerLimits, Discard, Placement, Republish, Retention, Storage, StreamConfig, SubjectTransform,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// Fields of stock that this version does not build.
-const UNSUPPORTED: [&str; 1] = ["placement"];
 
 /// Metadata that is the server's.
 pub(crate) const OF_THE_SERVER: [&str; 3] = ["_nats.level", "_nats.req.level", "_nats.ver"];
@@ -30,7 +27,12 @@ pub(crate) struct Draft {
     duplicate_window: i64,
     marker_ttl: i64,
     replicas: i64,
-    unsupported: Option<&'static str>,
+    /// A server is named that it should rather be kept at.
+    preferred: bool,
+    /// Asks to be refused instead of adjusted.
+    pedantic: bool,
+    /// What was adjusted already.
+    adjusted: Option<&'static str>,
 }
 
 /// Is the stream made, changed, or made again from a snapshot?
@@ -47,12 +49,7 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.name = body.text_or_empty("name")?.into();
     config.description = body.text_or_empty("description")?.into();
     let subjects = body.texts("subjects")?;
-    config.max_consumers = unlimited(body.count("max_consumers")?);
-    config.max_messages = unlimited(body.signed("max_msgs")?);
-    config.max_bytes = unlimited(body.signed("max_bytes")?);
-    config.max_messages_per_subject = unlimited(body.signed("max_msgs_per_subject")?);
-    let max_message_size = body.short("max_msg_size")?;
-    config.max_message_size = if max_message_size > 0 { max_message_size } else { -1 };
+    let adjusted = read_limits(&mut body, &mut config)?;
     let max_age = body.duration("max_age")?;
     let duplicate_window = body.duration("duplicate_window")?;
     config.retention = body.word(
@@ -85,10 +82,41 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     let compression = body.word("compression", &[("none", Compression::None), ("s2", Compression::S2)]);
     config.compression = compression.map_err(unknown)?;
     let replicas = body.count("num_replicas")?;
-    // Asks stock to refuse instead of to adjust; what is adjusted here is shown in the answer.
-    body.flag("pedantic")?;
-    read_unsupported(&mut body)?;
-    Ok(Draft { config, subjects, max_age, duplicate_window, marker_ttl, replicas, unsupported: body.finish()? })
+    let preferred = read_placement(&mut body, &mut config)?;
+    let pedantic = body.flag("pedantic")?;
+    body.finish()?;
+    Ok(Draft { config, subjects, max_age, duplicate_window, marker_ttl, replicas, preferred, pedantic, adjusted })
+}
+
+/// 0 and everything below is no limit. Which limit should rather have been -1?
+fn read_limits(body: &mut Object, config: &mut StreamConfig) -> Result<Option<&'static str>, ApiError> {
+    let limits = [
+        (body.signed("max_msgs")?, "max_msgs must be set to -1"),
+        (body.signed("max_msgs_per_subject")?, "max_msgs_per_subject must be set to -1"),
+        (body.signed("max_bytes")?, "max_bytes must be set to -1"),
+        (i64::from(body.short("max_msg_size")?), "max_msg_size must be set to -1"),
+        (body.count("max_consumers")?, "max_consumers must be set to -1"),
+    ];
+    let [messages, per_subject, bytes, message_size, consumers] = limits.map(|(limit, _)| unlimited(limit));
+    config.max_messages = messages;
+    config.max_messages_per_subject = per_subject;
+    config.max_bytes = bytes;
+    config.max_message_size = i32::try_from(message_size).unwrap_or(i32::MAX);
+    config.max_consumers = consumers;
+    Ok(limits.into_iter().find(|(limit, _)| *limit < -1).map(|(_, text)| text))
+}
+
+/// Is one server preferred?
+fn read_placement(body: &mut Object, config: &mut StreamConfig) -> Result<bool, ApiError> {
+    let Some(mut body) = body.object_if_there("placement", "Placement")? else { return Ok(false) };
+    let has_tags = body.has("tags");
+    let tags = body.texts("tags")?.into_iter().map(Into::into).collect();
+    let placement = Placement { cluster: body.text_or_empty("cluster")?.into(), tags };
+    let preferred = !body.text_or_empty("preferred")?.is_empty();
+    body.finish()?;
+    // An empty list is something, an empty object nothing.
+    config.placement = (has_tags || !placement.cluster.is_empty()).then_some(placement);
+    Ok(preferred)
 }
 
 fn read_transform(body: &mut Object) -> Result<Option<SubjectTransform>, ApiError> {
@@ -105,14 +133,14 @@ fn read_republish(body: &mut Object) -> Result<Option<Republish>, ApiError> {
         SubjectTransform { source: body.text_or_empty("src")?.into(), destination: body.text_or_empty("dest")?.into() };
     let headers_only = body.flag("headers_only")?;
     body.finish()?;
-    Ok(Some(Republish { subjects, headers_only }).filter(|republish| *republish != Republish::default()))
+    Ok(Some(Republish { subjects, headers_only }))
 }
 
 fn read_consumer_limits(body: &mut Object) -> Result<ConsumerLimits, ApiError> {
     let mut body = body.object("consumer_limits", "StreamConsumerLimits")?;
     let limits = ConsumerLimits {
         inactive_threshold_ns: u64::try_from(body.duration("inactive_threshold")?).unwrap_or(0),
-        max_ack_pending: body.count("max_ack_pending")?.max(0),
+        max_ack_pending: body.count("max_ack_pending")?,
     };
     body.finish()?;
     Ok(limits)
@@ -127,11 +155,14 @@ fn complete_features(config: &mut StreamConfig, marker_ttl_ns: u64) {
     }
 }
 
-/// From everywhere to everywhere would come back to the stream, unless its messages get other subjects: then it means those.
-fn complete_republish(config: &mut StreamConfig) {
-    let Some(republish) = &mut config.republish else { return };
+/// From everywhere to everywhere would come back to the stream, unless its messages get other subjects: then it means those. What was
+/// adjusted first is told.
+fn complete_republish(config: &mut StreamConfig) -> Option<&'static str> {
+    let republish = config.republish.as_mut()?;
+    let mut adjusted = None;
     if republish.subjects.source.is_empty() {
         republish.subjects.source = ">".into();
+        adjusted = Some("republish source can not be empty");
     }
     let everything = SubjectTransform { source: ">".into(), destination: ">".into() };
     if let (Some(transform), [subject]) = (&config.subject_transform, &config.subjects[..])
@@ -140,14 +171,9 @@ fn complete_republish(config: &mut StreamConfig) {
     {
         let stored = &transform.destination;
         republish.subjects = SubjectTransform { source: stored.clone(), destination: stored.clone() };
+        adjusted = adjusted.or(Some("implicit republish based on subject transform"));
     }
-}
-
-fn read_unsupported(body: &mut Object) -> Result<(), ApiError> {
-    for key in UNSUPPORTED {
-        body.unsupported(key);
-    }
-    Ok(())
+    adjusted
 }
 
 /// 0 and everything below means "no limit".
@@ -164,6 +190,11 @@ impl Draft {
     /// For a cluster?
     pub(crate) fn is_replicated(&self) -> bool {
         self.replicas > 1
+    }
+
+    /// Is it to be refused where the server's state would adjust it?
+    pub(crate) fn is_pedantic(&self) -> bool {
+        self.pedantic
     }
 
     /// Gives it a name.
@@ -189,6 +220,9 @@ impl Draft {
             let text = format_args!("maximum replicas is {MOST_REPLICAS}");
             return Err(api_error::stream_invalid_config(text));
         }
+        if let Some(text) = self.adjusted.filter(|_| self.pedantic) {
+            return Err(api_error::pedantic(text));
+        }
         stream_check::ages(self.max_age, self.duplicate_window)?;
         let config = &mut self.config;
         // Checked to be positive.
@@ -201,18 +235,26 @@ impl Draft {
             (0, max_age) => StreamConfig::named("").duplicate_window_ns.min(max_age),
             (window, _) => window,
         };
+        let shortened = config.duplicate_window_ns < StreamConfig::named("").duplicate_window_ns;
+        if self.pedantic && !takes && self.duplicate_window == 0 && shortened {
+            return Err(api_error::pedantic("duplicate window cannot be bigger than max age"));
+        }
         stream_check::rules(config, self.marker_ttl)?;
+        if self.pedantic {
+            stream_check::is_complete(config, self.marker_ttl)?;
+        }
         complete_features(config, self.marker_ttl.unsigned_abs());
         jetstream::origin::check(config, !self.subjects.is_empty())?;
         if self.subjects.is_empty() && !takes {
             self.subjects.push(config.name.clone().into());
         }
         config.subjects = stream_check::subjects(&self.subjects, config.no_ack)?;
-        complete_republish(config);
-        if let Some(field) = self.unsupported {
-            return Err(api_error::stream_invalid_config(format_args!(
-                "{field}: this value is not supported by this server"
-            )));
+        let adjusted = complete_republish(config);
+        if let Some(text) = adjusted.filter(|_| self.pedantic) {
+            return Err(api_error::pedantic(text));
+        }
+        if self.preferred {
+            return Err(api_error::stream_invalid_config("preferred server not permitted in placement"));
         }
         // Of an update it is said after whether there is such a stream.
         if self.replicas > 1 && purpose != Purpose::Update {
@@ -249,6 +291,8 @@ pub(crate) struct WireStreamConfig<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     duplicate_window: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<WirePlacement<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     mirror: Option<WireSource<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sources: Vec<WireSource<'a>>,
@@ -282,6 +326,14 @@ pub(crate) struct WireStreamConfig<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     allow_batched: bool,
     metadata: BTreeMap<&'a str, &'a str>,
+}
+
+#[derive(Serialize)]
+struct WirePlacement<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    cluster: &'a str,
+    #[serde(skip_serializing_if = "<[Box<str>]>::is_empty")]
+    tags: &'a [Box<str>],
 }
 
 #[derive(Serialize)]
@@ -335,6 +387,10 @@ impl<'a> WireStreamConfig<'a> {
             num_replicas: 1,
             no_ack: config.no_ack,
             duplicate_window: config.duplicate_window_ns,
+            placement: config
+                .placement
+                .as_ref()
+                .map(|placement| WirePlacement { cluster: &placement.cluster, tags: &placement.tags }),
             mirror: config.mirror.as_deref().map(WireSource::new),
             sources: config.sources.iter().map(WireSource::new).collect(),
             template_owner: &config.template,

@@ -53,6 +53,10 @@ fn request_text(kind: Kind, request: Request, into: &mut Vec<u8>) {
         Request::StreamCreate { config } | Request::StreamUpdate { config } => {
             encode(kind, &Answer::Stream(Box::new(empty_stream(*config))), &server, into);
         }
+        Request::Pedantic(request) => {
+            into.extend_from_slice(b"pedantic ");
+            request_text(kind, *request, into);
+        }
         Request::Impossible { error, .. } => encode_error(kind, &error, into),
         Request::ConsumerCreate { stream, mut config, action } => {
             // What the stream would fill in.

@@ -8,7 +8,7 @@ use crate::consuming::duration;
 use crate::jetstream::JetStream;
 
 /// The window for duplicates of a stream that says nothing.
-const DUPLICATE_WINDOW_NS: u64 = 120_000_000_000;
+pub(crate) const DUPLICATE_WINDOW_NS: u64 = 120_000_000_000;
 
 /// Limits of the account: what nats-server takes in an account's `jetstream` block. `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +77,21 @@ pub struct RequestLimits {
     pub max_request_batch: Option<u64>,
     /// Longest window for duplicates, nanoseconds.
     pub duplicate_window_ns: Option<u64>,
+    /// Batches.
+    pub batches: BatchLimits,
+}
+
+/// Limits of batches: nats-server's `jetstream { limits { batch { … } } }`. `None`: its default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Open ones of one stream, of each kind.
+    pub of_stream: Option<u64>,
+    /// Open ones of all streams, of each kind.
+    pub total: Option<u64>,
+    /// Messages of an atomic one.
+    pub messages: Option<u64>,
+    /// One that nothing is heard of for so long is given up, milliseconds.
+    pub timeout_ms: Option<u64>,
 }
 
 impl JetStream {

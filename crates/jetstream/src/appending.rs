@@ -28,14 +28,14 @@ impl JetStream {
         if append.stream == StreamId::NONE {
             return self.append_to_queues(turn, append, published);
         }
+        if append.stream.is_template() {
+            return self.append_by_template(turn, append);
+        }
         let is_fast = append.reply.of(&turn.batch.arena).ends_with(FAST_SUFFIX);
         if (is_fast || self.batches.are_allowed)
             && let Some(outcome) = self.batched(turn, append)?
         {
             return Ok(outcome);
-        }
-        if append.stream.is_template() {
-            return self.append_by_template(turn, append);
         }
         let mut subject = std::mem::take(&mut self.subject);
         subject.clear();

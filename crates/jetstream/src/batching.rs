@@ -5,7 +5,8 @@
 //! sender of a fast one is told that its batch is unknown (10208), after acknowledgements that hold. The messages of an atomic batch wait here and are
 //! judged and stored when its commit is applied, in that one step of the store thread and therefore in one transaction.
 //!
-//! Bounded in number, as in nats-server, and in bytes, all batches together. A batch that nothing is heard of for ten seconds is given up.
+//! Bounded in number, as in nats-server, and in bytes, all batches together. A batch that nothing is heard of for ten seconds, or what the
+//! configuration says, is given up.
 
 mod atomic;
 mod fast;
@@ -13,6 +14,7 @@ mod place;
 
 use std::collections::BTreeMap;
 
+use crate::account_limits::BatchLimits;
 use crate::advisory::{Abandoned, Advisory};
 use crate::api_error::{self, ApiError};
 use crate::command::{Append, Event, Outcome};
@@ -86,6 +88,7 @@ pub enum BatchAnswer {
 pub(crate) struct Batches {
     /// There is a stream that takes batches.
     pub(crate) are_allowed: bool,
+    limits: BatchLimits,
     atomic: Open<Atomic>,
     fast: Open<Fast>,
     /// Memory of messages that wait for a commit, bytes.
@@ -138,6 +141,21 @@ impl<B> Open<B> {
 }
 
 impl Batches {
+    pub(crate) fn new(limits: BatchLimits) -> Batches {
+        Batches { limits, ..Batches::default() }
+    }
+
+    /// When a batch is given up of which something is heard now.
+    fn deadline(&self, now: AgeMillis) -> AgeMillis {
+        AgeMillis(now.0.saturating_add(self.limits.timeout_ms.unwrap_or(INACTIVE_MILLIS)))
+    }
+
+    /// May one more be begun, when there are so many?
+    fn has_place(&self, of_stream: usize, total: usize, defaults: (usize, usize)) -> bool {
+        let most = |limit: Option<u64>, default| limit.map_or(default, |limit| limit as usize);
+        of_stream < most(self.limits.of_stream, defaults.0) && total < most(self.limits.total, defaults.1)
+    }
+
     /// Drops those that nothing was heard of for too long; are there others?
     fn drop_silent(&mut self, now: AgeMillis) -> bool {
         let Batches { atomic, fast, staged_bytes, abandoned, .. } = self;
@@ -171,10 +189,6 @@ impl Batches {
             fast.drop_where(|of, _, _| of == stream);
         }
     }
-}
-
-fn deadline(now: AgeMillis) -> AgeMillis {
-    AgeMillis(now.0 + INACTIVE_MILLIS)
 }
 
 impl JetStream {
@@ -252,7 +266,7 @@ impl JetStream {
     fn schedule_batches(&mut self, now: AgeMillis) {
         if !self.batches.is_scheduled {
             self.batches.is_scheduled = true;
-            self.timers.insert((deadline(now), Timer::Batches));
+            self.timers.insert((self.batches.deadline(now), Timer::Batches));
         }
     }
 

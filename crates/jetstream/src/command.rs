@@ -330,6 +330,8 @@ pub enum Request {
         action: ConsumerAction,
         identity: Option<Box<str>>,
     },
+    /// A creation or update that is refused where the server, or a stream, would adjust it (10157).
+    Pedantic(Box<Request>),
     /// Impossible, whatever is stored: said only if there is such a stream.
     Impossible {
         stream: Box<str>,

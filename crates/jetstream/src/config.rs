@@ -111,6 +111,8 @@ pub struct StreamConfig {
     pub persist_async: bool,
     /// Payloads are compressed where they are stored.
     pub compression: Compression,
+    /// Where a cluster would keep it: shown as it was asked for, and without effect on a single server.
+    pub placement: Option<Placement>,
     /// The template that made it; empty: none.
     pub template: Box<str>,
 }
@@ -180,6 +182,15 @@ pub struct Republish {
     pub headers_only: bool,
 }
 
+/// Which servers of a cluster are to keep a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Those of this cluster; empty: any.
+    pub cluster: Box<str>,
+    /// Those that have all these tags.
+    pub tags: Vec<Box<str>>,
+}
+
 /// What consumers of a stream may ask for, and get when they ask for nothing. 0: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerLimits {
@@ -232,6 +243,7 @@ impl StreamConfig {
             allow_schedules: false,
             persist_async: false,
             compression: Compression::None,
+            placement: None,
             template: "".into(),
         }
     }
@@ -325,6 +337,8 @@ pub struct ConsumerConfig {
     pub memory_storage: bool,
     /// Free key-value pairs.
     pub metadata: BTreeMap<String, String>,
+    /// Copies, as it was asked for: one, or 0 for as many as the stream has. It is shown, and has no effect on a single server.
+    pub replicas: u8,
     /// It sends by itself.
     pub push: Option<Push>,
     /// Messages are delivered with the pauses between them that they were stored with.
@@ -396,6 +410,7 @@ impl ConsumerConfig {
             inactive_threshold_ns: 0,
             memory_storage: false,
             metadata: BTreeMap::new(),
+            replicas: 0,
             push: None,
             replay_original: false,
             pause_until: None,

@@ -19,6 +19,10 @@ use crate::store::StoredMessage;
 const INCREMENT: &str = "Nats-Incr";
 /// The totals of other streams that are in this one.
 const SOURCES: &str = "Nats-Counter-Sources";
+/// Largest header block, as of any message.
+const LONGEST_HEADERS: usize = u16::MAX as usize;
+/// Most bytes that the totals of other streams take in it: a publisher's own headers find room beside them, however many there are.
+const MOST_OF_SOURCES: usize = 48 << 10;
 /// nats-server's default of the largest message: a total is not stored beyond it.
 const LARGEST: usize = 1 << 20;
 
@@ -50,7 +54,13 @@ impl Counter {
             let origins = serde_json::to_string(&self.origins).map_err(|_| api_error::MESSAGE_COUNTER_BROKEN)?;
             // As Go writes JSON; outside of strings none of them occurs.
             let origins = origins.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+            if origins.len() > MOST_OF_SOURCES {
+                return Err(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM);
+            }
             headers = header_block::set(&headers, SOURCES, origins.as_bytes());
+        }
+        if headers.len() > LONGEST_HEADERS {
+            return Err(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM);
         }
         let payload = format!("{{\"val\":\"{total}\"}}").into_bytes();
         if headers.len().saturating_add(payload.len()) > LARGEST {
@@ -151,6 +161,29 @@ mod tests {
         );
         let more = counted(Some(&stored(&west)), INCREMENT, b"1").expect("counts");
         assert!(more.headers.windows(4).any(|bytes| bytes == b"EAST"), "what is known of others is kept");
+    }
+
+    /// Origins fill the header: one more is refused with what is the matter; those that are known go on, and so do publishers.
+    #[test]
+    fn origins_are_as_many_as_the_header_holds() {
+        let there = |total: usize| format!("{{\"val\":\"{total}\"}}").into_bytes();
+        let mut last = counted(None, INCREMENT, b"5").expect("counts");
+        let mut taken = 0;
+        let subject = format!("c.{}", "x".repeat(500));
+        let refusal = loop {
+            let origin = format!("EDGE{taken:04}");
+            match merged(Some(&stored(&last)), (INCREMENT, &there(1)), &origin, &subject) {
+                Ok(next) => last = next,
+                Err(refusal) => break refusal,
+            }
+            taken += 1;
+        };
+        assert_eq!(refusal, api_error::STREAM_HEADER_EXCEEDS_MAXIMUM);
+        assert!((80..100).contains(&taken), "{taken} origins");
+        let known = merged(Some(&stored(&last)), (INCREMENT, &there(3)), "EDGE0007", &subject).expect("is known");
+        let own = counted(Some(&stored(&known)), INCREMENT, b"1").expect("counts");
+        assert_eq!(body(&own), format!("{{\"val\":\"{}\"}}", 5 + taken + 2 + 1));
+        assert!(own.headers.len() < usize::from(u16::MAX));
     }
 
     #[test]

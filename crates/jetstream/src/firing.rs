@@ -102,13 +102,9 @@ impl JetStream {
         let wall = millis(turn.now.wall);
         if wall.saturating_add(SET_BACK_MILLIS) < stream.planned.latest {
             stream.planned.latest = wall;
-            stream.save_latest(turn.store)?;
-            stream.planned.reckoning = true;
+            stream.planned.reckoning = Some(Vec::new());
         }
-        if !stream.planned.reckoning {
-            return Ok(false);
-        }
-        let from = std::mem::take(&mut stream.planned.reckoned);
+        let Some(from) = stream.planned.reckoning.clone() else { return Ok(false) };
         let (mut keys, prefix) = (Vec::new(), clock_prefix(id, Clock::Wall));
         turn.store.scan_records(&prefix, if from.is_empty() { &prefix } else { &from }, &mut |key, _| {
             keys.push(key.to_vec());
@@ -121,11 +117,9 @@ impl JetStream {
         let more = keys.len() == RECKONED_PER_TURN;
         self.lazy_since.get_or_insert(turn.now.age);
         if let Some(stream) = self.streams.get_mut(&id) {
-            stream.planned.reckoning = more;
-            stream.planned.reckoned = keys.pop().filter(|_| more).unwrap_or_default();
-            if more {
-                stream.planned.reckoned.push(0);
-            }
+            // In the transaction that holds what was moved: a crash leaves both or neither.
+            stream.planned.reckoning = keys.pop().filter(|_| more).map(|last| [&last[..], &[0]].concat());
+            stream.save_latest(turn.store)?;
             stream.load_plans(turn.store)?;
         }
         Ok(more)
@@ -189,5 +183,89 @@ fn next_due(schedule: &Schedule, plan: &Plan, now: Now) -> Option<(Clock, u64, T
             Some((Clock::Wall, millis_up(next), next))
         }
         _ => first_due(schedule, now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{JetStream, RECKONED_PER_TURN};
+    use crate::Limits;
+    use crate::command::{Append, Batch, Command, Deliveries, Request};
+    use crate::config::StreamConfig;
+    use crate::identity::{AgeMillis, Now, StreamId, Timestamp};
+    use crate::scheduling::{Clock, clock_prefix, due_parts};
+    use crate::store::Store;
+    use crate::store::memory::MemoryStore;
+    use subject::Filter;
+
+    const MANY: usize = RECKONED_PER_TURN * 3 + 7;
+    const RIGHT: i64 = 1_767_225_600_000;
+    const YEARS_AHEAD: i64 = 4_000_000_000_000;
+
+    fn at(wall: i64, age: u64) -> Now {
+        Now { wall: Timestamp(wall * 1_000_000), age: AgeMillis(age) }
+    }
+
+    fn turn(jetstream: &mut JetStream, store: &mut MemoryStore, now: Now, batch: &Batch) {
+        let (mut outcomes, mut deliveries, mut events) = (Vec::new(), Deliveries::default(), Vec::new());
+        jetstream.apply(store, now, batch, &mut outcomes, &mut deliveries, &mut events).expect("applies");
+        jetstream.tick(store, now, &mut deliveries, &mut events).expect("ticks");
+    }
+
+    fn open(store: &mut MemoryStore, now: Now) -> JetStream {
+        JetStream::load(store, now, Limits::default()).expect("loads").0
+    }
+
+    /// How many patterns wait for a time that is years ahead, and how many there are.
+    fn waiting(store: &mut MemoryStore) -> (usize, usize) {
+        let (mut all, prefix) = (Vec::new(), clock_prefix(StreamId::FIRST, Clock::Wall));
+        store
+            .scan_records(&prefix, &prefix, &mut |key, _| {
+                all.extend(due_parts(key).map(|(due, _)| due));
+                true
+            })
+            .expect("reads");
+        (all.iter().filter(|due| **due > YEARS_AHEAD as u64).count(), all.len())
+    }
+
+    /// A store whose patterns were planned while the clock was years ahead.
+    fn planned() -> MemoryStore {
+        let (mut store, ahead) = (MemoryStore::default(), at(YEARS_AHEAD, 1000));
+        let mut jetstream = open(&mut store, ahead);
+        let mut batch = Batch::default();
+        let subjects = vec![Filter::parse("s.>").expect("a filter")];
+        let config = StreamConfig { subjects, allow_schedules: true, allow_rollup: true, ..StreamConfig::named("S") };
+        batch.commands.push(Command::Request(Box::new(Request::StreamCreate { config: Box::new(config) })));
+        for number in 0..MANY {
+            let block = b"NATS/1.0\r\nNats-Schedule: 0 0 * * * *\r\nNats-Schedule-Target: s.t\r\n\r\n";
+            let (subject, headers) = (batch.add(format!("s.{number}").as_bytes()), batch.add(block));
+            let append = Append { stream: StreamId::FIRST, subject, headers, ..Append::default() };
+            batch.commands.push(Command::Append(append));
+        }
+        turn(&mut jetstream, &mut store, ahead, &batch);
+        assert_eq!(waiting(&mut store), (MANY, MANY));
+        store
+    }
+
+    /// A process that ends half-way, after any number of steps, leaves none of the patterns silent for years.
+    #[test]
+    fn patterns_are_reckoned_anew_to_the_end_whatever_ends_half_way() {
+        let steps = MANY / RECKONED_PER_TURN + 1;
+        for before_the_crash in 1..=steps {
+            let (mut store, mut age) = (planned(), 40_000);
+            let mut jetstream = open(&mut store, at(YEARS_AHEAD, 1000));
+            for _ in 0..before_the_crash {
+                turn(&mut jetstream, &mut store, at(RIGHT, age), &Batch::default());
+                age += 1;
+            }
+            let left = MANY.saturating_sub(before_the_crash * RECKONED_PER_TURN);
+            assert_eq!(waiting(&mut store), (left, MANY), "after {before_the_crash} steps");
+            let mut jetstream = open(&mut store, at(RIGHT, age));
+            for _ in 0..steps {
+                age += 1;
+                turn(&mut jetstream, &mut store, at(RIGHT, age), &Batch::default());
+            }
+            assert_eq!(waiting(&mut store), (0, MANY), "after a crash behind {before_the_crash} steps");
+        }
     }
 }

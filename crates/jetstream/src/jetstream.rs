@@ -232,7 +232,7 @@ impl JetStream {
             unsaved_books: Vec::new(),
             debts: Debts::default(),
             unsaved_places: Vec::new(),
-            batches: Batches::default(),
+            batches: Batches::new(limits.requests.batches),
             full: false,
             clock: StoredClock::default(),
             next_stream,

@@ -47,6 +47,7 @@ mod number;
 pub mod origin;
 mod owed;
 mod own_messages;
+mod pedantic;
 mod pending;
 mod priority;
 mod publish_header;
@@ -104,6 +105,6 @@ mod testscript_output;
 #[cfg(test)]
 mod testscripts;
 
-pub use account_limits::{AccountLimits, RequestLimits};
+pub use account_limits::{AccountLimits, BatchLimits, RequestLimits};
 pub use jetstream::{JetStream, Limits};
 pub use stored_config::stream_name;

@@ -181,6 +181,10 @@ pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
     }
     let Some(republish) = &config.republish else { return Ok(()) };
     let SubjectTransform { source, destination: to } = &republish.subjects;
+    // To nowhere: stock takes it, and publishes nothing again.
+    if to.is_empty() {
+        return Ok(());
+    }
     let transform = compile(&republish.subjects).ok().flatten().filter(|_| to.len() <= LONGEST_DESTINATION);
     let Some(transform) = transform else {
         let text = format!("stream configuration for republish with transform from '{source}' to '{to}' not valid");

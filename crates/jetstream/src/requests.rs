@@ -64,6 +64,10 @@ impl JetStream {
             Request::SourceCreate { stream, config, action, identity } => {
                 self.create_source(turn, stream, config, *action, identity.as_deref())
             }
+            Request::Pedantic(request) => match self.adjustment(request) {
+                Some(error) => Ok(Err(error)),
+                None => self.answer(turn, request),
+            },
             Request::Impossible { stream, error, unacknowledged } => Ok(Err(match self.stream_named(stream) {
                 None => api_error::STREAM_NOT_FOUND,
                 Some(stream) if *unacknowledged && stream.config.retention == Retention::WorkQueue => {
@@ -149,7 +153,8 @@ fn size_of(answer: &Answer) -> usize {
 fn changes(request: &Request) -> bool {
     matches!(
         request,
-        Request::StreamCreate { .. }
+        Request::Pedantic(_)
+            | Request::StreamCreate { .. }
             | Request::StreamUpdate { .. }
             | Request::TemplateCreate { .. }
             | Request::TemplateDelete { .. }

@@ -14,6 +14,11 @@ use crate::publish_header::PublishHeaders;
 use crate::store::{MessageBuffer, Store, StoreError, StoredMessage, undamaged};
 use crate::stream::{Incoming, Judged, Removal, Stream, Verdict};
 
+/// What is left in place of what ended says why.
+fn is_marker(block: &[u8]) -> bool {
+    header_block::value(block, "Nats-Marker-Reason").is_some()
+}
+
 const NANOS: u64 = 1_000_000_000;
 
 /// A message as it is stored.
@@ -171,6 +176,10 @@ impl Stream {
         {
             // It must not begin at zero again.
             return Ok(Err(api_error::MESSAGE_COUNTER_BROKEN));
+        }
+        // What ended has left a marker: the counter begins anew.
+        if buffer.get(0).is_some_and(|last| last.payload.is_empty() && is_marker(last.headers)) {
+            return Ok(Ok(MessageBuffer::default()));
         }
         Ok(Ok(buffer))
     }

@@ -8,15 +8,16 @@ use crate::message_ttl::TimeToLive;
 use crate::publish_header::PublishHeaders;
 use crate::scheduling::Wanted;
 use crate::store::{MessageBuffer, Store, StoreError, undamaged};
-use crate::stream::{Incoming, Stream};
+use crate::stream::{Incoming, SoFar, Stream};
 
 impl Stream {
-    /// What speaks against the scheduling headers of a publish, in stock's order.
+    /// What speaks against the scheduling headers of a publish, in stock's order. `so_far`: what stands before it in its batch.
     pub(crate) fn schedule_refusal(
         &self,
         store: &mut dyn Store,
         message: &Incoming<'_>,
         headers: &PublishHeaders<'_>,
+        so_far: &SoFar,
     ) -> Result<Option<ApiError>, StoreError> {
         if headers.is_scheduling {
             let wanted = Wanted { block: message.headers };
@@ -32,7 +33,7 @@ impl Stream {
             }
             let refusal = match headers.schedule_next {
                 None => headers.scheduler.map(|_| api_error::MESSAGE_SCHEDULES_SCHEDULER_INVALID),
-                Some(b"purge") => self.end_refusal(store, message.subject, headers)?,
+                Some(b"purge") => self.end_refusal(store, message.subject, headers, so_far)?,
                 Some(_) => Some(api_error::MESSAGE_SCHEDULES_SCHEDULER_INVALID),
             };
             if refusal.is_some() {
@@ -82,6 +83,7 @@ impl Stream {
         store: &mut dyn Store,
         subject: &[u8],
         headers: &PublishHeaders<'_>,
+        so_far: &SoFar,
     ) -> Result<Option<ApiError>, StoreError> {
         let scheduler = headers.scheduler.unwrap_or_default();
         if scheduler == subject || !is_literal(scheduler) {
@@ -89,6 +91,9 @@ impl Stream {
         }
         if !self.config.allow_schedules {
             return Ok(Some(api_error::MESSAGE_SCHEDULES_DISABLED));
+        }
+        if let Some(schedules) = so_far.schedules(scheduler) {
+            return Ok((!schedules).then_some(api_error::MESSAGE_SCHEDULES_SCHEDULER_INVALID));
         }
         let mut buffer = MessageBuffer::default();
         if let Some(state) = store.subject_state(self.id, scheduler) {

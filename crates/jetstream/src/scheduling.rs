@@ -26,6 +26,8 @@ const LOOK_MILLIS: u64 = 30_000;
 /// Set back by more than this, the wall clock makes patterns begin anew, milliseconds.
 pub(crate) const SET_BACK_MILLIS: u64 = 3_600_000;
 const VERSION: u8 = 1;
+/// Stands before the key from which patterns are reckoned anew.
+const RECKONING: u8 = 1;
 pub(crate) const MILLI_NS: i64 = 1_000_000;
 
 /// What a due time is counted by.
@@ -58,9 +60,9 @@ pub(crate) struct Planned {
     pub(crate) wall: Option<u64>,
     /// The latest that the wall clock was when a pattern was reckoned, milliseconds.
     pub(crate) latest: u64,
-    /// The clock was set back, and patterns are reckoned anew, from this key on.
-    pub(crate) reckoning: bool,
-    pub(crate) reckoned: Vec<u8>,
+    /// The clock was set back, and patterns are reckoned anew, from this key on; empty: from the first. It is kept with `latest`, so that
+    /// what a crash interrupts goes on.
+    pub(crate) reckoning: Option<Vec<u8>>,
 }
 
 /// A schedule as it is kept.
@@ -178,6 +180,11 @@ impl Stream {
     pub(crate) fn save_latest(&self, store: &mut dyn Store) -> Result<(), StoreError> {
         let mut record = vec![VERSION];
         put(&mut record, self.planned.latest);
+        // Where nothing is reckoned anew, and before that was kept, it ends here.
+        if let Some(from) = &self.planned.reckoning {
+            record.push(RECKONING);
+            record.extend_from_slice(from);
+        }
         store.put_record(&latest_key(self.id), &record)
     }
 
@@ -198,9 +205,10 @@ impl Stream {
         }
         self.planned.age = first_record(store, self.id, Clock::Age)?.map(|(due, _)| due);
         self.planned.wall = first_record(store, self.id, Clock::Wall)?.map(|(due, _)| due);
-        let latest = store.record(&latest_key(self.id))?;
-        let latest = latest.and_then(|record| Reader::new(&record, VERSION, "schedules").ok()?.number().ok());
-        self.planned.latest = latest.unwrap_or(0).max(self.planned.latest);
+        let record = store.record(&latest_key(self.id))?;
+        let (latest, reckoning) = record.and_then(|record| decode_latest(&record).ok()).unwrap_or_default();
+        self.planned.latest = latest;
+        self.planned.reckoning = reckoning;
         Ok(())
     }
 
@@ -213,7 +221,8 @@ impl Stream {
     pub(crate) fn next_schedule(&self, now: Now) -> Option<AgeMillis> {
         let by_wall =
             self.planned.wall.map(|due| AgeMillis(now.age.0 + due.saturating_sub(millis(now.wall)).min(LOOK_MILLIS)));
-        self.planned.age.map(AgeMillis).into_iter().chain(by_wall).min()
+        let at_once = self.planned.reckoning.as_ref().map(|_| now.age);
+        self.planned.age.map(AgeMillis).into_iter().chain(by_wall).chain(at_once).min()
     }
 }
 
@@ -274,6 +283,14 @@ pub(crate) fn first_record(
         false
     })?;
     Ok(found)
+}
+
+/// What [`Stream::save_latest`] wrote.
+fn decode_latest(record: &[u8]) -> Result<(u64, Option<Vec<u8>>), StoreError> {
+    let mut from = Reader::new(record, VERSION, "schedules")?;
+    let latest = from.number()?;
+    let reckons = !from.is_at_end() && from.byte()? == RECKONING;
+    Ok((latest, reckons.then(|| from.rest().to_vec())))
 }
 
 fn encode(plan: &Plan) -> Vec<u8> {

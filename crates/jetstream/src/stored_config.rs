@@ -1,8 +1,9 @@
 //! How configurations are stored: a stream's description, and the first record of a consumer.
 
 use crate::config::{
-    AckPolicy, Compression, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, ExternalStream, Priority,
-    PriorityPolicy, Push, Republish, Retention, Source, SourceConsumer, Storage, StreamConfig, SubjectTransform,
+    AckPolicy, Compression, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, ExternalStream, Placement,
+    Priority, PriorityPolicy, Push, Republish, Retention, Source, SourceConsumer, Storage, StreamConfig,
+    SubjectTransform,
 };
 use crate::identity::{Sequence, StreamId, Timestamp};
 use crate::record::{Reader, put, put_filters, put_map, put_signed, put_text};
@@ -156,6 +157,12 @@ fn put_kinds_of_messages(out: &mut Vec<u8>, config: &StreamConfig) {
     out.push(u8::from(config.persist_async));
     out.push(u8::from(config.compression == Compression::S2));
     put_text(out, &config.template);
+    // What was written before it was known ends here.
+    if let Some(placement) = &config.placement {
+        put_text(out, &placement.cluster);
+        put(out, placement.tags.len() as u64);
+        placement.tags.iter().for_each(|tag| put_text(out, tag));
+    }
 }
 
 /// The reverse of [`put_kinds_of_messages`].
@@ -169,6 +176,11 @@ fn read_kinds_of_messages(from: &mut Reader<'_>, config: &mut StreamConfig) -> R
     config.persist_async = from.flag()?;
     config.compression = if from.flag()? { Compression::S2 } else { Compression::None };
     config.template = from.text()?.into();
+    if !from.is_at_end() {
+        let (cluster, tags) = (from.text()?.into(), from.number()?);
+        let tags = (0..tags).map(|_| Ok(from.text()?.into())).collect::<Result<_, StoreError>>()?;
+        config.placement = Some(Placement { cluster, tags });
+    }
     Ok(())
 }
 
@@ -314,9 +326,9 @@ fn put_priority(out: &mut Vec<u8>, config: &ConsumerConfig) {
         PriorityPolicy::Prioritized => 3,
     });
     put(out, config.priority.pinned_ttl_ns);
-    // What was written before it was known ends here.
-    if config.lists_filter {
-        out.push(1);
+    // What was written before they were known ends here.
+    if config.lists_filter || config.replicas > 0 {
+        out.extend([u8::from(config.lists_filter), config.replicas]);
     }
 }
 
@@ -336,6 +348,7 @@ fn read_priority(from: &mut Reader<'_>, config: &mut ConsumerConfig) -> Result<(
         pinned_ttl_ns: from.number()?,
     };
     config.lists_filter = !from.is_at_end() && from.flag()?;
+    config.replicas = if from.is_at_end() { 0 } else { from.byte()? };
     Ok(())
 }
 
@@ -399,8 +412,8 @@ pub(crate) fn decode_consumer(bytes: &[u8]) -> Result<(ConsumerConfig, StreamId,
 mod tests {
     use super::{decode_consumer, decode_stream, encode_consumer, encode_stream};
     use crate::config::{
-        AckPolicy, Compression, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, ExternalStream, Priority,
-        PriorityPolicy, Push, Republish, Retention, Source, SourceConsumer, StreamConfig, SubjectTransform,
+        AckPolicy, Compression, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, ExternalStream, Placement,
+        Priority, PriorityPolicy, Push, Republish, Retention, Source, SourceConsumer, StreamConfig, SubjectTransform,
     };
     use crate::identity::{Sequence, StreamId, Timestamp};
     use subject::Filter;
@@ -428,6 +441,7 @@ mod tests {
             allow_counter: true,
             compression: Compression::S2,
             template: "T".into(),
+            placement: Some(Placement { cluster: "east".into(), tags: vec!["ssd".into(), "".into()] }),
             ..StreamConfig::named("S")
         };
         let bytes = encode_stream(&config, Timestamp(-5));
@@ -471,6 +485,7 @@ mod tests {
             push: Some(Push { subject: "to".into(), flow_control: true, heartbeat_ns: 7, ..Push::default() }),
             pause_until: Some(Timestamp(-9)),
             sourcing: true,
+            replicas: 1,
             sample_frequency: "50%".into(),
             priority: Priority {
                 groups: vec!["a".into(), "b".into()],

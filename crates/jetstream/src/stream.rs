@@ -267,7 +267,7 @@ impl Stream {
             if let Some(known) = id_hash.and_then(|hash| self.duplicates.find(hash, self.window_start(now))) {
                 return Ok(Verdict::Duplicate(known));
             }
-            if let Some(refusal) = self.last_id_and_rollup(store, &headers, &state)? {
+            if let Some(refusal) = self.last_id_and_rollup(store, &headers)? {
                 return Ok(Verdict::Refused(refusal));
             }
         }
@@ -507,7 +507,7 @@ impl Stream {
             return Ok(Some(api_error::stream_wrong_last_sequence(state.last.0)));
         }
         if headers.is_scheduling || headers.source.is_some() {
-            return self.schedule_refusal(store, message, headers);
+            return self.schedule_refusal(store, message, headers, &SoFar::default());
         }
         Ok(None)
     }
@@ -535,13 +535,9 @@ impl Stream {
         &mut self,
         store: &mut dyn Store,
         headers: &PublishHeaders<'_>,
-        state: &StreamState,
     ) -> Result<Option<ApiError>, StoreError> {
-        if let Some(wanted) = headers.expected_message_id {
-            let last = self.last_message_id(store, state)?;
-            if last != wanted {
-                return Ok(Some(api_error::stream_wrong_last_msg_id(String::from_utf8_lossy(last))));
-            }
+        if let Some(refusal) = self.refused_message_id(store, headers)? {
+            return Ok(Some(refusal));
         }
         let Some(rollup) = headers.rollup else { return Ok(None) };
         if !self.config.allow_rollup || self.config.deny_purge {
@@ -552,6 +548,19 @@ impl Stream {
             return Ok(Some(api_error::stream_rollup_failed(text)));
         }
         Ok(None)
+    }
+
+    /// The id of the last message is expected to be another one.
+    pub(crate) fn refused_message_id(
+        &mut self,
+        store: &mut dyn Store,
+        headers: &PublishHeaders<'_>,
+    ) -> Result<Option<ApiError>, StoreError> {
+        let Some(wanted) = headers.expected_message_id else { return Ok(None) };
+        let state = store.state(self.id);
+        let last = self.last_message_id(store, &state)?;
+        let wrong = || api_error::stream_wrong_last_msg_id(String::from_utf8_lossy(last));
+        Ok((last != wanted).then(wrong))
     }
 
     fn last_message_id(&mut self, store: &mut dyn Store, state: &StreamState) -> Result<&[u8], StoreError> {

@@ -14,6 +14,7 @@ const MOST_METADATA: usize = 128 * 1024;
 pub(crate) const MOST_SUBJECTS: usize = 1024;
 const SHORTEST_TIME_NS: u64 = 100_000_000;
 const SHORTEST_MARKER_NS: u64 = 1_000_000_000;
+const COUNTER_WITH_TTL: &str = "counter stream cannot use message TTLs";
 
 /// Checks a configuration by itself.
 pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
@@ -26,6 +27,10 @@ pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
 /// Checks what an update may change.
 pub(crate) fn check_update(old: &StreamConfig, new: &StreamConfig) -> Result<(), ApiError> {
     check(new)?;
+    // Stock takes such a stream, but judges an update of it after what the markers have switched on.
+    if new.allow_counter && new.allow_message_ttl && new != old {
+        return Err(api_error::stream_invalid_config(COUNTER_WITH_TTL));
+    }
     if new.mirror.is_some() && new.mirror != old.mirror {
         return Err(api_error::STREAM_MIRROR_NOT_UPDATABLE);
     }
@@ -125,8 +130,9 @@ fn flag_problem(config: &StreamConfig) -> Option<&'static str> {
         Some("roll-ups require the purge permission")
     } else if config.allow_counter && config.discard == Discard::New && !config.sealed {
         Some("counter stream cannot use discard new")
-    } else if config.allow_counter && config.allow_message_ttl {
-        Some("counter stream cannot use message TTLs")
+    } else if config.allow_counter && config.allow_message_ttl && config.subject_delete_marker_ttl_ns == 0 {
+        // Markers bring them along.
+        Some(COUNTER_WITH_TTL)
     } else if config.allow_counter && config.allow_schedules {
         Some("counter stream cannot use message schedules")
     } else if config.allow_counter && config.retention != Retention::Limits {

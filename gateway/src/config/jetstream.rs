@@ -40,6 +40,21 @@ pub struct JetStreamLimits {
     pub max_request_batch: Option<u64>,
     /// `duplicate_window`, the longest. Default: none.
     pub duplicate_window: Option<Duration>,
+    /// `batch`.
+    pub batches: BatchLimits,
+}
+
+/// Limits of batches. Default: nats-server's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// `max_inflight_per_stream`: open ones of one stream, of each kind.
+    pub of_stream: Option<u64>,
+    /// `max_inflight_total`: open ones of all streams, of each kind.
+    pub total: Option<u64>,
+    /// `max_msgs` of an atomic one.
+    pub messages: Option<u64>,
+    /// `timeout`: one that nothing is heard of for so long is given up.
+    pub timeout: Option<Duration>,
 }
 
 /// Limits of the account. Default: none.
@@ -149,7 +164,24 @@ fn read_limits(field: &Field<'_>, report: &mut Report) -> JetStreamLimits {
     }
     limits.duplicate_window = block.field(&["duplicate_window"]).and_then(|field| positive(&field, report));
     block.without_effect(&["max_ha_assets"], "there is no cluster here", report);
-    block.refuse(&["batch"], report);
+    if let Some(field) = block.field(&["batch"]) {
+        limits.batches = read_batches(&field, report);
+    }
+    block.finish(report);
+    limits
+}
+
+fn read_batches(field: &Field<'_>, report: &mut Report) -> BatchLimits {
+    let mut limits = BatchLimits::default();
+    let Some(mut block) = field.block(report) else { return limits };
+    let mut count = |name: &'static str, report: &mut Report| {
+        let limit = block.field(&[name]).and_then(|field| field.limit(report)).flatten();
+        limit.filter(|limit| *limit > 0)
+    };
+    limits.of_stream = count("max_inflight_per_stream", report);
+    limits.total = count("max_inflight_total", report);
+    limits.messages = count("max_msgs", report);
+    limits.timeout = block.field(&["timeout"]).and_then(|field| positive(&field, report));
     block.finish(report);
     limits
 }

@@ -4,7 +4,7 @@ use crate::advisory::Abandoned;
 use crate::api_error::{self, ApiError};
 use crate::api_level;
 use crate::batching::place::number;
-use crate::batching::{BatchAnswer, Batches, LONGEST_ID, MOST_ATOMIC, MOST_ATOMIC_OF_STREAM, deadline};
+use crate::batching::{BatchAnswer, Batches, LONGEST_ID, MOST_ATOMIC, MOST_ATOMIC_OF_STREAM};
 use crate::command::{Append, Batch, Outcome, QueueFor};
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
@@ -12,7 +12,7 @@ use crate::publish_header::{PublishHeaders, with_header, without_header};
 use crate::store::StoreError;
 use crate::stream::{Fit, Incoming, SoFar, Unfit};
 
-/// Most messages of a batch, as nats-server's.
+/// Most messages of a batch unless the configuration says something else, as nats-server's.
 const MOST_MESSAGES: u64 = 1_000;
 /// Bytes of messages that wait, in one batch: it is one transaction.
 const MOST_BATCH_BYTES: usize = 8 << 20;
@@ -121,8 +121,9 @@ impl Batches {
             let error = api_error::ATOMIC_PUBLISH_INCOMPLETE_BATCH;
             return Err(self.abandon(append.stream, id, Abandoned::Incomplete, error));
         }
-        if step.size() > MOST_MESSAGES {
-            let error = api_error::atomic_publish_too_large_batch(MOST_MESSAGES);
+        let most = self.limits.messages.unwrap_or(MOST_MESSAGES);
+        if step.size() > most {
+            let error = api_error::atomic_publish_too_large_batch(most);
             return Err(self.abandon(append.stream, id, Abandoned::Large, error));
         }
         if step.commit != Commit::End {
@@ -140,7 +141,7 @@ impl Batches {
         if !stays {
             return Ok(Some(batch));
         }
-        batch.deadline = deadline(turn.now.age);
+        batch.deadline = self.deadline(turn.now.age);
         self.staged_bytes += held;
         self.atomic.put(append.stream, id, batch);
         Ok(None)
@@ -165,11 +166,11 @@ impl Batches {
             self.abandoned.push((stream, id, Abandoned::Timeout));
         }
         if step.sequence != 1 {
-            let is_large = step.size() > MOST_MESSAGES;
-            let too_large = is_large.then(|| api_error::atomic_publish_too_large_batch(MOST_MESSAGES));
+            let most = self.limits.messages.unwrap_or(MOST_MESSAGES);
+            let too_large = (step.size() > most).then(|| api_error::atomic_publish_too_large_batch(most));
             return Err(too_large.unwrap_or(api_error::ATOMIC_PUBLISH_INCOMPLETE_BATCH));
         }
-        if self.atomic.of(stream) >= MOST_ATOMIC_OF_STREAM || self.atomic.count >= MOST_ATOMIC {
+        if !self.has_place(self.atomic.of(stream), self.atomic.count, (MOST_ATOMIC_OF_STREAM, MOST_ATOMIC)) {
             return Err(api_error::ATOMIC_PUBLISH_TOO_MANY_INFLIGHT);
         }
         Ok((step.id.into(), Atomic::default()))
@@ -239,14 +240,22 @@ impl JetStream {
             deliveries: &mut *turn.deliveries,
             events: &mut *turn.events,
         };
-        let (fits, bytes) = match self.judge_batch(turn, stream, &batch.appends)? {
+        let (mut fits, bytes) = match self.judge_batch(turn, stream, &batch.appends)? {
             Ok(judged) => judged,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let judged_by = turn.store.state(stream);
         // Sessions that wait for its messages have copies.
         let copies = if batch.appends.iter().any(|append| append.queues.0 != append.queues.1) { 2 } else { 1 };
         if let Some(refusal) = self.no_room_for(turn, stream, bytes * copies)? {
             return Ok(Err(refusal));
+        }
+        if turn.store.state(stream) != judged_by {
+            // What has gone for it was perhaps what it was judged by: a counter's total, what it expects, a schedule that it ends.
+            fits = match self.judge_batch(turn, stream, &batch.appends)? {
+                Ok((fits, _)) => fits,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
         }
         let mut last = Sequence(0);
         for (append, fit) in batch.appends.iter().zip(&fits) {
@@ -285,7 +294,7 @@ impl JetStream {
             match stream.check_batched(turn.store, turn.now, &message, &headers, &so_far, key)? {
                 Ok(fit) => so_far.note(&message, id, fit),
                 Err(Unfit::Duplicate(_)) => return Ok(Err(api_error::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE)),
-                Err(Unfit::Refused(refusal)) => return Ok(Err(refusal)),
+                Err(Unfit::Refused(refusal) | Unfit::Late(refusal)) => return Ok(Err(refusal)),
             }
         }
         let bytes = so_far.bytes();

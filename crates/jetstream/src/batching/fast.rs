@@ -4,7 +4,7 @@
 use crate::api_error::{self, ApiError};
 use crate::api_level;
 use crate::batching::place::{Operation, Place};
-use crate::batching::{BatchAnswer, Batches, LONGEST_ID, MOST_FAST, MOST_FAST_OF_STREAM, deadline};
+use crate::batching::{BatchAnswer, Batches, LONGEST_ID, MOST_FAST, MOST_FAST_OF_STREAM};
 use crate::command::{Append, Outcome};
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
@@ -99,7 +99,7 @@ impl Batches {
             return Err(api_error::BATCH_PUBLISH_UNKNOWN_BATCH_ID);
         }
         let others = self.fast.of(stream);
-        if others >= MOST_FAST_OF_STREAM || self.fast.count >= MOST_FAST {
+        if !self.has_place(others, self.fast.count, (MOST_FAST_OF_STREAM, MOST_FAST)) {
             return Err(api_error::BATCH_PUBLISH_TOO_MANY_INFLIGHT);
         }
         Ok((place.id.into(), Fast::begin(place, others)))
@@ -141,7 +141,7 @@ impl JetStream {
             _ => self.fast_step(turn, append, &message, &place, &mut batch, &mut answers)?,
         };
         if !taken.over {
-            batch.deadline = deadline(turn.now.age);
+            batch.deadline = self.batches.deadline(turn.now.age);
             self.batches.fast.put(append.stream, id, batch);
             self.schedule_batches(turn.now.age);
         }
@@ -228,6 +228,11 @@ impl JetStream {
         answers: &mut Vec<BatchAnswer>,
     ) -> Taken {
         let is_commit = place.operation == Operation::Commit;
+        if let Unfit::Late(error) = unfit {
+            // As nats-server answers it: like a message without a batch.
+            answers.push(BatchAnswer::Refused(error));
+            return if is_commit { OVER } else { Taken::default() };
+        }
         if let Unfit::Duplicate(_) = unfit {
             batch.done = place.sequence;
             answers.extend(batch.due(self.batches.fast.of(stream)));
@@ -242,7 +247,7 @@ impl JetStream {
                     let batch = String::from_utf8_lossy(place.id).into();
                     BatchAnswer::Committed { sequence, duplicate: true, batch, count: place.sequence }
                 }
-                Unfit::Refused(error) => BatchAnswer::Refused(error),
+                Unfit::Refused(error) | Unfit::Late(error) => BatchAnswer::Refused(error),
             });
             return OVER;
         }
@@ -276,7 +281,13 @@ impl JetStream {
                     None => Err(Unfit::Refused(api_error::INSUFFICIENT_RESOURCES)),
                     Some(stream) => {
                         let headers = PublishHeaders::scan(message.headers);
-                        stream.check_batched(turn.store, turn.now, &message, &headers, &SoFar::default(), key)?
+                        match stream.check_batched(turn.store, turn.now, &message, &headers, &SoFar::default(), key)? {
+                            Ok(fit) => match stream.refused_message_id(turn.store, &headers)? {
+                                None => Ok(fit),
+                                Some(refusal) => Err(Unfit::Late(refusal)),
+                            },
+                            unfit => unfit,
+                        }
                     }
                 }
             }
@@ -288,7 +299,7 @@ impl JetStream {
         };
         Ok(match self.put_batched(turn, append, published, &fit)? {
             Outcome::Appended { sequence, .. } => Ok(sequence),
-            Outcome::Refused(error) => Err(Unfit::Refused(error)),
+            Outcome::Refused(error) => Err(Unfit::Late(error)),
             _ => Err(Unfit::Refused(api_error::STREAM_NOT_FOUND)),
         })
     }

@@ -17,8 +17,8 @@ use crate::store::{Store, StoreError, StreamState};
 pub(crate) struct SoFar {
     messages: u64,
     bytes: u64,
-    /// How many on each subject.
-    subjects: BTreeMap<Box<[u8]>, u64>,
+    /// How many on each subject, and is the last of them a schedule?
+    subjects: BTreeMap<Box<[u8]>, (u64, bool)>,
     ids: BTreeSet<u128>,
     fits: Vec<Fit>,
     /// Which of them has a counter's newest total.
@@ -45,7 +45,9 @@ impl SoFar {
     pub(crate) fn note(&mut self, message: &Incoming<'_>, stream: StreamId, fit: Fit) {
         self.messages += 1;
         self.bytes += fit.stored(message).size(stream);
-        *self.subjects.entry(message.subject.into()).or_default() += 1;
+        let headers = PublishHeaders::scan(message.headers);
+        let on_subject = self.subjects.entry(message.subject.into()).or_default();
+        *on_subject = (on_subject.0 + 1, headers.schedule.is_some());
         self.ids.extend(fit.id_hash);
         if fit.rewritten.as_ref().is_some_and(|rewritten| rewritten.total.is_some()) {
             self.totals.insert(message.subject.into(), self.fits.len());
@@ -68,7 +70,12 @@ impl SoFar {
     }
 
     fn on(&self, subject: &[u8]) -> u64 {
-        self.subjects.get(subject).copied().unwrap_or(0)
+        self.subjects.get(subject).map_or(0, |(count, _)| *count)
+    }
+
+    /// Is the last message on that subject a schedule? `None`: there is none in the batch.
+    pub(crate) fn schedules(&self, subject: &[u8]) -> Option<bool> {
+        self.subjects.get(subject).map(|(_, schedules)| *schedules)
     }
 }
 
@@ -78,6 +85,8 @@ pub(crate) enum Unfit {
     /// One with its id is there, at this sequence; 0: in the same batch.
     Duplicate(Sequence),
     Refused(ApiError),
+    /// Refused when it was to be stored: the batch goes on without it.
+    Late(ApiError),
 }
 
 impl From<ApiError> for Unfit {
@@ -127,12 +136,8 @@ impl Stream {
         if let Some(refusal) = self.refused_expectation(store, message.subject, headers, so_far, &state)? {
             return Ok(Err(refusal.into()));
         }
-        if headers.schedule_next.is_some() {
-            // Whether it may depends on what is before it in the batch.
-            return Ok(Err(api_error::atomic_publish_unsupported_header_batch("Nats-Schedule-Next").into()));
-        }
         if headers.is_scheduling
-            && let Some(refusal) = self.schedule_refusal(store, message, headers)?
+            && let Some(refusal) = self.schedule_refusal(store, message, headers, so_far)?
         {
             return Ok(Err(refusal.into()));
         }

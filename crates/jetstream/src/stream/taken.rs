@@ -34,7 +34,13 @@ impl Stream {
         let total = if self.config.allow_counter { Some(self.take_total(store, message)?) } else { None };
         let message = &match &total {
             Some(Ok(total)) => total.as_incoming(message),
-            Some(Err(refusal)) => return Ok(Verdict::Refused(refusal.clone())),
+            Some(Err(refusal)) => {
+                // Nothing will make room for one more origin in the header: what follows must not wait for it. Each message brings the whole total.
+                if *refusal == api_error::STREAM_HEADER_EXCEEDS_MAXIMUM {
+                    self.places.advance(taken);
+                }
+                return Ok(Verdict::Refused(refusal.clone()));
+            }
             None => *message,
         };
         let headers = PublishHeaders {
