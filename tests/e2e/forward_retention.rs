@@ -15,9 +15,9 @@ streams {
   SEEN { subjects: ["seen.*"], retention: interest }
 }
 forward {
-  JOBS { to: HUB_JOBS, prefix: one, create { subjects: ["one.>"] } }
-  SEEN { to: HUB_SEEN, prefix: two, create { subjects: ["two.>"] } }
-  TASKS { to: HUB_TASKS, prefix: three, create { subjects: ["three.>"] } }
+  JOBS { to: HUB_JOBS, prefix: one, hold: 1s, create { subjects: ["one.>"] } }
+  SEEN { to: HUB_SEEN, prefix: two, hold: 1s, create { subjects: ["two.>"] } }
+  TASKS { to: HUB_TASKS, prefix: three, hold: 1s, create { subjects: ["three.>"] } }
   MEMORY { to: HUB_MEMORY, prefix: four, create { subjects: ["four.>"] } }
 }
 "#;
@@ -97,7 +97,7 @@ fn what_is_acknowledged_here_stays_until_the_hub_has_it() -> Result<()> {
         linked.wait(&format!("{stream} gives up what both have"), || Ok(count(&linked.gateway, stream)? == left))?;
     }
     take(&linked.gateway, "JOBS", "c", 50)?;
-    linked.wait("the rest goes at once", || Ok(count(&linked.gateway, "JOBS")? == 0))?;
+    linked.wait("so does the rest", || Ok(count(&linked.gateway, "JOBS")? == 0))?;
     for forward in forwards(&linked.gateway)? {
         let ledger = &forward["ledger"];
         let sum = ["delivered", "held"].map(|key| ledger[key].as_u64().unwrap_or(0)).iter().sum::<u64>();

@@ -15,6 +15,8 @@ use crate::wire::{ANSWER_LIMIT, Wire};
 #[derive(Debug)]
 pub struct RawNats {
     wire: Wire,
+    /// Requests made on it.
+    requests: u64,
 }
 
 /// A `MSG`, `HMSG`, `LMSG`, … with its payload.
@@ -32,7 +34,7 @@ impl RawNats {
     /// # Errors
     /// When nobody listens.
     pub fn dial(address: SocketAddr) -> Result<RawNats> {
-        Ok(RawNats { wire: Wire::connect(address)? })
+        Ok(RawNats { wire: Wire::connect(address)?, requests: 0 })
     }
 
     /// Speaks over a connection that was made elsewhere.
@@ -40,7 +42,7 @@ impl RawNats {
     /// # Errors
     /// When the socket refuses its options.
     pub fn over(stream: TcpStream) -> Result<RawNats> {
-        Ok(RawNats { wire: Wire::over(stream)? })
+        Ok(RawNats { wire: Wire::over(stream)?, requests: 0 })
     }
 
     /// Dials as an ordinary client: reads INFO, sends CONNECT and PING, reads up to PONG and the INFO that may follow it.
@@ -206,11 +208,12 @@ impl RawNats {
     /// # Errors
     /// When no reply comes in time.
     pub fn request(&mut self, subject: &str, payload: &[u8]) -> Result<RawMessage> {
-        // One inbox for all requests: they are made one after another.
-        self.send(format!(
-            "SUB _INBOX.raw request\r\nUNSUB request 1\r\nPUB {subject} _INBOX.raw {}\r\n",
-            payload.len()
-        ))?;
+        // One inbox for all requests: they are made one after another. But a subscription of its own for each: nats-server ends one that has had its
+        // last message only after it has sent that message. Who subscribes again under the same id in between gets the old one, which then goes: some
+        // three answers in 45,000 never came (2.15.1 alone, without any link), and none of 88,000 with an id for each.
+        self.requests += 1;
+        let id = format!("request{}", self.requests);
+        self.send(format!("SUB _INBOX.raw {id}\r\nUNSUB {id} 1\r\nPUB {subject} _INBOX.raw {}\r\n", payload.len()))?;
         self.send(payload)?;
         self.send("\r\n")?;
         self.message()

@@ -320,6 +320,15 @@ impl Broker {
         }
     }
 
+    /// Bytes came of a frame that the shell keeps until all of it is there: the peer is alive.
+    pub fn received_part(&mut self, now: Now, id: ConnectionId) {
+        let Some(connection) = self.connections.entry_mut(id) else { return };
+        connection.last_activity = now.micros;
+        if matches!(connection.kind, Kind::Leaf(_)) {
+            self.leaf_is_receiving(now, id, false);
+        }
+    }
+
     /// The connection is gone.
     pub fn closed(&mut self, now: Now, id: ConnectionId, reason: CloseReason, out: &mut Outbox) {
         let Some(connection) = self.connections.remove(id) else { return };

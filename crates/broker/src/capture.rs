@@ -263,7 +263,7 @@ impl Broker {
                 }
                 Event::Reopened { .. } => {
                     self.refuse_later(now, out);
-                    self.forget_origins();
+                    self.forget_origins(out);
                     self.fail_snapshots(now, out);
                     self.all_down();
                     self.store_event(event, out);
@@ -466,7 +466,7 @@ impl Broker {
             (Command::Append(Append { ticket, .. }) | Command::Record { ticket, .. }, outcome) => {
                 self.mqtt_stored(now, *ticket, outcome, out);
             }
-            (Command::Take(take), outcome) => self.origin_outcome(now, take, outcome),
+            (Command::Take(take), outcome) => self.origin_outcome(now, take, outcome, out),
             (Command::Ack(ack), Outcome::Acknowledged { confirm: true }) if !ack.reply.is_empty() => {
                 self.publish(now, Origin::server(GLOBAL), &Message::new(ack.reply.of(arena), b""), out);
             }

@@ -84,6 +84,8 @@ pub(crate) struct LeafLink {
     pub(crate) pinged: u64,
     /// When it was opened, microseconds.
     pub(crate) opened: u64,
+    /// Since when the message that is now arriving does, microseconds; 0: none is.
+    pub(crate) arriving: u64,
     /// The handshake is done and our interest announced.
     pub(crate) up: bool,
 }

@@ -34,11 +34,13 @@ use shape::Shape;
 const IDENTITY: &str = "Nats-Stream-Identity";
 /// Bytes of messages that are at the store at a time: others who publish wait for these, not for a whole window.
 const AT_ONCE: usize = 1 << 20;
-/// Bytes that may wait for that, all origins together: more than the largest window that a stock origin opens, 32 MiB. What comes beyond is as good as
-/// lost, and asked for again.
-const MOST_WAITING: usize = 48 << 20;
+/// The part of the budget of all connections' buffers that messages may take which wait for that, all origins together: one half. What comes beyond
+/// is as good as lost, and asked for again when what waited is stored. A stock origin opens its window up to 32 MiB where the store keeps up.
+const PART_OF_BUDGET: usize = 2;
 /// What a parcel takes beside its bytes.
 const OVERHEAD: usize = size_of::<Parcel>() + 16;
+/// Number 0 is nobody's: what is to be done for all of them.
+const ERRANDS: (u64, u32) = (0, 0);
 
 /// Pullers, and the streams they pull for.
 #[derive(Debug, Default)]
@@ -47,6 +49,12 @@ pub(crate) struct OriginSide {
     streams: BTreeMap<StreamId, Row>,
     /// When each puller wants to be looked at.
     timers: BTreeSet<(u64, u32)>,
+    /// Those for whom somebody new may be the one who answers.
+    hopeful: BTreeSet<u32>,
+    /// There is somebody new. However much changes in a burst, they are told once.
+    is_news: bool,
+    /// When bytes came of a message that is long on its way.
+    slow_link: u64,
     next: u32,
     /// Messages that wait for those at the store, and their bytes.
     waiting: VecDeque<Parcel>,
@@ -127,6 +135,11 @@ impl OriginSide {
             self.timers.insert((due, number));
             hosted.due = due;
         }
+        if hosted.puller.hopes() {
+            self.hopeful.insert(number);
+        } else {
+            self.hopeful.remove(&number);
+        }
     }
 
     fn each(&mut self, mut what: impl FnMut(&mut Puller)) {
@@ -146,9 +159,27 @@ impl OriginSide {
 
     /// A link is up, or its hub wants something else.
     pub(crate) fn reachable(&mut self) {
-        let now = self.clock;
-        if !self.pullers.is_empty() {
-            self.each(|puller| puller.handle_reachable(now));
+        if !self.hopeful.is_empty() {
+            self.is_news = true;
+            self.timers.insert(ERRANDS);
+        }
+    }
+
+    /// Bytes came of a message that is long on its way over a link.
+    pub(crate) fn link_is_slow(&mut self) {
+        self.slow_link = self.clock;
+    }
+
+    /// Whoever waits for somebody new asks again.
+    fn tell_hopeful(&mut self) {
+        if !std::mem::take(&mut self.is_news) {
+            return;
+        }
+        for number in std::mem::take(&mut self.hopeful) {
+            if let Some(hosted) = self.pullers.get_mut(&number) {
+                hosted.puller.handle_reachable(self.clock);
+            }
+            self.plan(number);
         }
     }
 
@@ -242,10 +273,10 @@ impl Broker {
     }
 
     /// The store was opened anew: everything is announced again.
-    pub(crate) fn forget_origins(&mut self) {
+    pub(crate) fn forget_origins(&mut self, out: &mut Outbox) {
         self.origins.streams.clear();
         self.origins.waiting.clear();
-        self.origins.waiting_bytes = 0;
+        out.release(std::mem::take(&mut self.origins.waiting_bytes));
         for number in self.origins.pullers.keys().copied().collect::<Vec<_>>() {
             self.drop_puller(number);
         }
@@ -258,8 +289,7 @@ impl Broker {
         self.drop_puller(number);
         self.origins_farewells.extend(farewell);
         if !self.origins_farewells.is_empty() {
-            // Number 0 is nobody's: the farewells' own deadline.
-            self.origins.timers.insert((0, 0));
+            self.origins.timers.insert(ERRANDS);
         }
     }
 
@@ -267,6 +297,7 @@ impl Broker {
         self.leave_origin(number);
         if let Some(hosted) = self.origins.pullers.remove(&number) {
             self.origins.timers.remove(&(hosted.due, number));
+            self.origins.hopeful.remove(&number);
         }
     }
 
@@ -283,11 +314,14 @@ impl Broker {
         while let Some((_, number)) = self.origins.timers.first().copied().filter(|(due, _)| *due <= now.micros) {
             self.origins.note_time(now);
             if number == 0 {
-                self.origins.timers.remove(&(0, 0));
+                self.origins.timers.remove(&ERRANDS);
                 self.say_farewell(now, out);
+                self.origins.tell_hopeful();
                 continue;
             }
+            let slow_link = self.origins.slow_link;
             if let Some(hosted) = self.origins.pullers.get_mut(&number) {
+                hosted.puller.handle_slow_link(slow_link);
                 hosted.puller.handle_timeout(now.micros);
             }
             while let Some(step) = self.origins.pullers.get_mut(&number).and_then(|hosted| hosted.puller.poll_step()) {
@@ -375,9 +409,8 @@ impl Broker {
     }
 
     /// A message came for a puller: the answer to its request, or a delivery.
-    pub(crate) fn origin_message(&mut self, number: u32, routed: &[u8], message: &Message<'_>) {
+    pub(crate) fn origin_message(&mut self, number: u32, routed: &[u8], message: &Message<'_>, out: &mut Outbox) {
         let now = self.origins.clock;
-        let is_full = self.origins.waiting_bytes > MOST_WAITING;
         let Some(hosted) = self.origins.pullers.get_mut(&number) else { return };
         if hosted.reply.as_ref().is_some_and(|(reply, _)| **reply == *routed) {
             let identity = Headers::new(message.headers()).get(IDENTITY.as_bytes()).unwrap_or_default();
@@ -386,10 +419,9 @@ impl Broker {
         } else {
             let (headers, is_empty) = (message.headers(), message.payload().is_empty());
             match hosted.puller.handle_message(now, message.reply, headers, is_empty) {
-                Some(_) if is_full => hosted.puller.handle_overload(now),
                 Some(taking) => {
                     let parcel = hosted.pack(number, taking, message.shown.unwrap_or(routed), message);
-                    self.send_parcel(parcel);
+                    self.send_parcel(now, parcel, out);
                 }
                 None => {}
             }
@@ -397,13 +429,17 @@ impl Broker {
         self.origins.plan(number);
     }
 
-    /// To the store, or behind those that wait for it.
-    fn send_parcel(&mut self, parcel: Parcel) {
+    /// To the store, or behind those that wait for it; or there is no room for it.
+    fn send_parcel(&mut self, now: u64, parcel: Parcel, out: &mut Outbox) {
         if self.store.taken < AT_ONCE && self.origins.waiting.is_empty() {
-            self.hand_over(&parcel);
-        } else {
-            self.origins.waiting_bytes += parcel.bytes.len() + OVERHEAD;
+            return self.hand_over(&parcel);
+        }
+        let (bytes, most) = (parcel.bytes.len() + OVERHEAD, self.settings.memory_budget / PART_OF_BUDGET);
+        if self.origins.waiting_bytes + bytes <= most && out.reserve(bytes) {
+            self.origins.waiting_bytes += bytes;
             self.origins.waiting.push_back(parcel);
+        } else if let Some(hosted) = self.origins.pullers.get_mut(&parcel.number) {
+            hosted.puller.handle_overload(now);
         }
     }
 
@@ -423,14 +459,16 @@ impl Broker {
     }
 
     /// What became of a message that was taken.
-    pub(crate) fn origin_outcome(&mut self, now: Now, take: &Take, outcome: &Outcome) {
+    pub(crate) fn origin_outcome(&mut self, now: Now, take: &Take, outcome: &Outcome, out: &mut Outbox) {
         self.origins.note_time(now);
         let bytes = take.subject.len + take.headers.len + take.payload.len;
         self.store.taken = self.store.taken.saturating_sub(weight_of_take(bytes as usize));
         while self.store.taken < AT_ONCE
             && let Some(parcel) = self.origins.waiting.pop_front()
         {
-            self.origins.waiting_bytes -= parcel.bytes.len() + OVERHEAD;
+            let bytes = parcel.bytes.len() + OVERHEAD;
+            self.origins.waiting_bytes -= bytes;
+            out.release(bytes);
             self.hand_over(&parcel);
         }
         let number = take.ticket.0 as u32;

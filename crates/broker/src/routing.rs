@@ -316,7 +316,7 @@ impl Broker {
                 headers: message.headers().into(),
                 payload: message.payload().into(),
             }),
-            Reach::Origin(number) => self.origin_message(number, plan.routed_subject(), message),
+            Reach::Origin(number) => self.origin_message(number, plan.routed_subject(), message, out),
             Reach::Mqtt(grant) => self.deliver_to_mqtt(slot, grant, plan.routed_subject(), message, out),
             Reach::Client | Reach::ClientWithoutHeaders | Reach::Answerer { .. } => {
                 if matches!(target.reach, Reach::Answerer { .. }) {

@@ -95,6 +95,11 @@ impl Record {
         }
     }
 
+    /// When [`Record::prune`] has something to forget.
+    pub(crate) fn next_prune(&self, hold_ms: u64) -> Option<u64> {
+        self.pairs.get(1).map(|pair| pair.age_ms.saturating_add(hold_ms))
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

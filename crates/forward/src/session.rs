@@ -421,7 +421,9 @@ impl Forward {
             Session::Stopped { until: Some(until), .. } if now_ms >= *until => self.ask_again(),
             _ => {}
         }
-        self.record.prune(self.now_ms, self.config.timings.hold_ms);
+        if self.is_on_terms() {
+            self.record.prune(self.now_ms, self.config.timings.hold_ms);
+        }
         self.drive();
     }
 
@@ -496,6 +498,11 @@ impl Forward {
     /// When [`Forward::handle_timeout`] and then [`Forward::poll_send`] are due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
+        let hold = self.record.next_prune(self.config.timings.hold_ms).filter(|_| self.is_on_terms());
+        self.session_timeout().into_iter().chain(hold).min()
+    }
+
+    fn session_timeout(&self) -> Option<u64> {
         let waits_for_rate = self.backlog.peek().is_some() && self.wanted;
         let rate = self.rate.opens_at().filter(|at| waits_for_rate && *at > self.now_ms);
         match &self.session {
@@ -549,6 +556,11 @@ impl Forward {
     }
 
     // ---- inside ------------------------------------------------------------------------------------------------------------------
+
+    /// The hub was asked, and has what it confirmed. Only such time counts towards `hold`: of one that is away nobody knows what it will come back with.
+    fn is_on_terms(&self) -> bool {
+        !matches!(self.session, Session::Down | Session::Asking { .. } | Session::Stopped { .. })
+    }
 
     /// The age clock never goes back; a caller's that does is not believed.
     fn tick(&mut self, now_ms: u64) {

@@ -69,6 +69,7 @@ impl JetStream {
         if self.is_over_limit(turn, append.stream, message)? {
             return Ok(Outcome::Refused(api_error::INSUFFICIENT_RESOURCES));
         }
+        self.release_for(turn, append.stream, (1, message.size(append.stream)))?;
         let before = self.before_republish(turn, append.stream, message.subject);
         let ids = Ids { key: self.key, most: duplicates::share(self.streams.len()) };
         let Some(stream) = self.streams.get_mut(&append.stream) else {

@@ -1,12 +1,16 @@
 //! What a forward still owes its hub: messages of a work queue or interest stream that every consumer is done with, and that the hub has not
-//! confirmed. Nothing leaves the store before that.
+//! confirmed, or only so lately that it may not have them on its disk yet. Nothing leaves the store before that.
 //!
 //! ```text
 //!  a consumer is done ─► somebody else needs it ──────────────► it stays
 //!                    └─► nobody does ─► not forwarded ────────► it goes
-//!                                    ├─► confirmed ───────────► it goes
-//!                                    └─► not confirmed ─► owed ─► confirmed ─► it goes, in steps
+//!                                    ├─► released ────────────► it goes
+//!                                    └─► not released ─► owed ─► released ─► it goes, in steps
 //! ```
+//!
+//! *Released* is what was confirmed, and has been for `hold`: a hub acknowledges minutes before it syncs, and one that loses its power is sent that
+//! again. It is held where limits allow: what is confirmed goes before a limit of its stream, or of all streams, would cost anything else; and of a
+//! stream with a limit for each subject it goes at once, as it counts on its subject.
 //!
 //! For consumers an owed message is gone: one that is made later does not get it. It is counted among the stream's messages and bytes, can be read, and
 //! limits, age and purges take it like any other (then it is lost, and a gap record says so).
@@ -15,11 +19,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::command::Forwarded;
 use crate::config::Retention;
 use crate::identity::{Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
 use crate::store::{Store, StoreError, record_space};
-use crate::stream::Stream;
+use crate::stream::{Stream, limit};
 
 /// Sequences of a record.
 const CHUNK: u64 = 256;
@@ -152,6 +157,19 @@ impl Stream {
         self.is_forwarded && self.config.retention != Retention::Limits
     }
 
+    /// Up to here nothing is kept for the hub.
+    fn released(&self) -> Sequence {
+        let Forwarded { releasable, confirmed, .. } = self.forwarded;
+        if self.config.max_messages_per_subject > 0 { confirmed } else { releasable.min(confirmed) }
+    }
+
+    /// Is something there that everybody is done with, and that the hub has confirmed?
+    fn holds_confirmed(&self) -> bool {
+        self.may_owe()
+            && !self.config.sealed
+            && self.owed.first().is_some_and(|first| first <= self.forwarded.confirmed)
+    }
+
     /// A message was stored that nobody here has interest in: it is for its hub alone. [`JetStream::settle`] has it saved.
     pub(crate) fn owe_unwanted(&mut self, subject: &[u8], sequence: Sequence) {
         if self.is_unwanted(subject) {
@@ -183,7 +201,7 @@ impl JetStream {
     /// Nobody needs the message any more. `true`: it stays until its hub has confirmed it.
     pub(crate) fn owe(&mut self, turn: &Context<'_>, id: StreamId, sequence: Sequence) -> bool {
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.may_owe()) else { return false };
-        if sequence <= stream.forwarded.confirmed {
+        if sequence <= stream.released() {
             return false;
         }
         stream.owed.insert(sequence);
@@ -204,7 +222,7 @@ impl JetStream {
     pub(crate) fn debts_confirmed(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.is_forwarded = !id.is_volatile();
-        if stream.owed.first().is_some_and(|first| first <= stream.forwarded.confirmed) {
+        if stream.owed.first().is_some_and(|first| first <= stream.released()) {
             self.debts.due.insert(id);
             self.again = true;
         }
@@ -227,12 +245,22 @@ impl JetStream {
     /// One step of one stream: what is confirmed goes.
     pub(crate) fn remove_confirmed(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
         let Some(id) = self.debts.due.first().copied() else { return Ok(()) };
-        let stream = self.streams.get_mut(&id).filter(|stream| !stream.config.sealed);
-        let Some(stream) = stream else {
-            self.debts.due.remove(&id);
-            return Ok(());
+        let stream = self.streams.get(&id).filter(|stream| !stream.config.sealed);
+        let bound = stream.map(|stream| if stream.is_forwarded { stream.released() } else { Sequence(u64::MAX) });
+        let is_done = match bound {
+            Some(bound) => self.remove_owed(turn, id, bound)?,
+            None => true,
         };
-        let bound = if stream.is_forwarded { stream.forwarded.confirmed } else { Sequence(u64::MAX) };
+        if is_done {
+            self.debts.due.remove(&id);
+        }
+        self.again |= !self.debts.due.is_empty();
+        Ok(())
+    }
+
+    /// One step of what is owed up to `bound` goes. Is that all of it?
+    fn remove_owed(&mut self, turn: &mut Context<'_>, id: StreamId, bound: Sequence) -> Result<bool, StoreError> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(true) };
         let runs = stream.owed.take(bound, STEP);
         let is_done = stream.owed.first().is_none_or(|first| first > bound);
         // Only a consumer that was made after all others were done with it counts one of these among what is left for it.
@@ -246,11 +274,43 @@ impl JetStream {
             self.remove_run(turn, Some((id, first, last)))?;
         }
         self.owed_changed(turn, id);
-        if is_done {
-            self.debts.due.remove(&id);
+        Ok(is_done)
+    }
+
+    /// So much is to be stored: where a limit of the stream leaves no room for it, what is only held for the hub's disk goes first.
+    pub(crate) fn release_for(
+        &mut self,
+        turn: &mut Context<'_>,
+        id: StreamId,
+        (messages, bytes): (u64, u64),
+    ) -> Result<(), StoreError> {
+        if self.debts.forwards.is_empty() {
+            return Ok(());
         }
-        self.again |= !self.debts.due.is_empty();
+        while let Some(stream) = self.streams.get(&id).filter(|stream| stream.holds_confirmed()) {
+            let (state, confirmed) = (turn.store.state(id), stream.forwarded.confirmed);
+            let too_many = state.messages + messages > limit(stream.config.max_messages);
+            if !too_many && state.bytes + bytes <= limit(stream.config.max_bytes) {
+                break;
+            }
+            self.remove_owed(turn, id, confirmed)?;
+        }
         Ok(())
+    }
+
+    /// Room is needed for others: what is only held for the hub's disk goes, a step of each stream; how many bytes.
+    pub(crate) fn release_held(&mut self, turn: &mut Context<'_>, needed: u64) -> Result<u64, StoreError> {
+        let before = self.stored_bytes;
+        let held = |stream: &&Stream| stream.holds_confirmed();
+        let held: Vec<StreamId> = self.streams.values().filter(held).map(|stream| stream.id).collect();
+        for id in held {
+            if before.saturating_sub(self.stored_bytes) >= needed {
+                break;
+            }
+            let confirmed = self.streams.get(&id).map_or(Sequence(0), |stream| stream.forwarded.confirmed);
+            self.remove_owed(turn, id, confirmed)?;
+        }
+        Ok(before.saturating_sub(self.stored_bytes))
     }
 
     /// Writes what changed into the transaction that is about to be committed.

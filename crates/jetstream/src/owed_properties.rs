@@ -24,7 +24,8 @@ enum Step {
     Publish(u8),
     /// Asks for so many, and acknowledges those whose bit is set; the others are refused and come again.
     Consume(u8, u8),
-    Confirm(u8),
+    /// So many more are confirmed; and all but so many of what is confirmed was long enough ago.
+    Confirm(u8, u8),
     /// The consumer goes, or comes.
     Toggle,
     Pass(u16),
@@ -36,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
     proptest::prop_oneof![
         6 => (1..6u8).prop_map(Step::Publish),
         8 => (1..8u8, any::<u8>()).prop_map(|(count, mask)| Step::Consume(count, mask)),
-        5 => (1..8u8).prop_map(Step::Confirm),
+        5 => (0..8u8, 0..12u8).prop_map(|(more, held)| Step::Confirm(more, held)),
         2 => Just(Step::Toggle),
         2 => (1..300u16).prop_map(Step::Pass),
         1 => Just(Step::Restart),
@@ -49,6 +50,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     last: u64,
     confirmed: u64,
+    /// Confirmed for long enough.
+    released: u64,
     /// Everybody here is done with them.
     done: BTreeSet<u64>,
 }
@@ -90,7 +93,7 @@ impl World {
         let position = self.store.record(&POSITION).expect("reads");
         let position = position.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().expect("eight")));
         assert_eq!(position, self.model.confirmed);
-        self.confirm(position);
+        self.confirm(position, self.model.released);
     }
 
     fn id(&self) -> StreamId {
@@ -165,12 +168,13 @@ impl World {
         self.one(Command::Request(Box::new(request)));
     }
 
-    fn confirm(&mut self, confirmed: u64) {
-        self.model.confirmed = confirmed;
+    fn confirm(&mut self, confirmed: u64, released: u64) {
+        (self.model.confirmed, self.model.released) = (confirmed, released);
         let mut batch = Batch::default();
         let (key, value) = (batch.add(&POSITION), batch.add(&confirmed.to_be_bytes()));
         batch.commands.push(Command::Record { ticket: Default::default(), key, value });
-        let told = Forwarded { stream: self.id(), confirmed: Sequence(confirmed), ..Forwarded::default() };
+        let (confirmed, releasable) = (Sequence(confirmed), Sequence(released));
+        let told = Forwarded { stream: self.id(), confirmed, releasable, ..Forwarded::default() };
         batch.commands.push(Command::Forwarded(told));
         self.turn(&batch);
     }
@@ -243,7 +247,10 @@ impl World {
         match step {
             Step::Publish(count) => self.publish(*count),
             Step::Consume(count, mask) => self.consume(*count, *mask),
-            Step::Confirm(count) => self.confirm((self.model.confirmed + u64::from(*count)).min(self.model.last)),
+            Step::Confirm(more, held) => {
+                let confirmed = (self.model.confirmed + u64::from(*more)).min(self.model.last);
+                self.confirm(confirmed, confirmed.saturating_sub(u64::from(*held)).max(self.model.released));
+            }
             Step::Toggle => self.toggle(),
             Step::Pass(millis) => {
                 self.age += u64::from(*millis);
@@ -271,13 +278,13 @@ impl World {
         self.store.sequences(id, Sequence(1), usize::MAX, &mut there).expect("reads");
         let there: Vec<u64> = there.iter().map(|sequence| sequence.0).collect();
         let model = &self.model;
-        let needed = |sequence: &u64| *sequence > model.confirmed || !model.done.contains(sequence);
+        let needed = |sequence: &u64| *sequence > model.released || !model.done.contains(sequence);
         let expected: Vec<u64> = (1..=model.last).filter(needed).collect();
         assert_eq!(there, expected, "{model:?}");
         let stream = &self.jetstream.streams[&id];
         assert_eq!(stream.counted_bytes, self.store.state(id).bytes);
         let owed: Vec<u64> = (1..=model.last).filter(|sequence| stream.owed.contains(Sequence(*sequence))).collect();
-        let waiting: Vec<u64> = model.done.range(model.confirmed + 1..).copied().collect();
+        let waiting: Vec<u64> = model.done.range(model.released + 1..).copied().collect();
         assert_eq!(owed, waiting, "{model:?}");
     }
 }
@@ -311,10 +318,10 @@ fn many_at_once_go_in_steps() {
             world.consume(50, u8::MAX);
         }
         world.check();
-        world.confirm(9_999);
-        world.check();
-        world.confirm(10_000);
-        world.check();
+        for (confirmed, released) in [(9_999, 0), (9_999, 9_999), (10_000, 9_999), (10_000, 10_000)] {
+            world.confirm(confirmed, released);
+            world.check();
+        }
     }
 }
 
@@ -348,6 +355,6 @@ fn an_answer_that_confirms_thousands_lets_all_of_them_go() {
     }
     world.model.done.extend(1..=10_000);
     world.check();
-    world.confirm(10_000);
+    world.confirm(10_000, 10_000);
     world.check();
 }

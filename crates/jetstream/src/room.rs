@@ -2,7 +2,8 @@
 //!
 //! A limit of one stream needs nothing of this: with `discard: old` its oldest message goes, and what is confirmed is always the oldest part. The limit of
 //! all streams together (`max_file_store`) and the end of the disk refuse a publish; before they do, confirmed messages of forwarded streams are
-//! removed, those first that were confirmed longest ago (`hold`), and among the streams from the one with the oldest message. Streams with `discard: new`,
+//! removed: those first that everybody is done with ([`crate::owed`]), then those that were confirmed longest ago (`hold`), and among the streams from the
+//! one with the oldest message. Streams with `discard: new`,
 //! sealed ones, and everything that is not confirmed stay as they are.
 
 use crate::command::Forwarded;
@@ -27,7 +28,7 @@ pub(crate) fn room_needed(message: &Incoming<'_>) -> u64 {
 impl JetStream {
     /// Removes confirmed messages until `needed` bytes of them are gone. `false`: there was none.
     pub(crate) fn make_room(&mut self, turn: &mut Context<'_>, needed: u64) -> Result<bool, StoreError> {
-        let mut freed = 0;
+        let mut freed = self.release_held(turn, needed)?;
         for bound in [(|forwarded| forwarded.releasable) as fn(&Forwarded) -> Sequence, |forwarded| forwarded.confirmed]
         {
             for _ in 0..MOST_STEPS {

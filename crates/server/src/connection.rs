@@ -172,6 +172,7 @@ impl Core {
         };
         if input.bytes.len() < input.need {
             socket.input = Some(input);
+            self.broker.received_part(now, id);
             return Poll::Ready(step);
         }
         self.out.release(input.reserved);

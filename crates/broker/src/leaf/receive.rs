@@ -16,6 +16,9 @@ use crate::subscription::{Interest, NewSubscription};
 /// Control lines of leaf links are this many times longer than those of clients, as in nats-server.
 const CONTROL_LINE_FACTOR: usize = 16;
 
+/// A message that takes longer to arrive than that delays the hub's heartbeats, which are one second apart.
+const SLOW_MICROS: u64 = 1_000_000;
+
 /// What loop tokens begin with.
 const LOOP_TOKEN: &[u8] = b"$LDS.";
 
@@ -38,6 +41,7 @@ impl Broker {
                 }
                 Ok(Decoded::Incomplete { need }) => {
                     result.need = need;
+                    self.leaf_is_receiving(now, id, result.used > 0);
                     break;
                 }
                 Err(error) => {
@@ -52,8 +56,34 @@ impl Broker {
                 break;
             }
         }
+        if result.need == 0 {
+            self.leaf_has_received(now, id);
+        }
         self.count_received(id, traffic);
         result
+    }
+
+    /// Bytes came of a message that is not all there yet. `is_next`: others were completed by them.
+    pub(crate) fn leaf_is_receiving(&mut self, now: Now, id: ConnectionId, is_next: bool) {
+        if is_next {
+            self.leaf_has_received(now, id);
+        }
+        let Some(link) = self.link_mut(id) else { return };
+        if link.arriving == 0 {
+            link.arriving = now.micros.max(1);
+        } else if now.micros >= link.arriving + SLOW_MICROS {
+            self.origins.note_time(now);
+            self.origins.link_is_slow();
+        }
+    }
+
+    /// What was arriving is there.
+    fn leaf_has_received(&mut self, now: Now, id: ConnectionId) {
+        let Some(link) = self.link_mut(id) else { return };
+        let since = std::mem::take(&mut link.arriving);
+        if since != 0 && now.micros >= since + SLOW_MICROS {
+            self.origins.link_is_slow();
+        }
     }
 
     fn leaf_operation(&mut self, now: Now, id: ConnectionId, operation: &LeafOp<'_>, out: &mut Outbox) {

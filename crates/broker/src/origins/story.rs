@@ -24,10 +24,14 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> World {
         let settings = Settings {
             jetstream: Some(JetStreamSettings { domain: Some("edge".into()) }),
             leafnodes: Some(LeafSettings { loop_token: "OWN".into(), ..LeafSettings::default() }),
-            ..Settings::default()
+            ..settings
         };
         let mut broker = Broker::new(settings, 7);
         let mut out = broker.outbox();
@@ -297,4 +301,84 @@ fn a_mirror_answers_direct_gets_for_an_origin_elsewhere() {
     assert!(got.contains("Nats-Sequence: 7\r\nNats-Time-Stamp: 2020-09-13T12:26:40Z") && got.contains("body"), "{got}");
     let info = world.info("MIR");
     assert!(info.contains(r#""first_seq":7"#) && info.contains(r#""mirror_direct":true"#), "{info}");
+}
+
+const FAR: &str = r#"{"name":"AGG","sources":[{"name":"EV","external":{"api":"$JS.hub.API","deliver":""}}]}"#;
+
+#[test]
+fn a_message_that_takes_its_time_on_a_slow_link_is_no_silence() {
+    let mut world = World::new();
+    world.create(FAR);
+    let hub = world.link();
+    world.pass(200);
+    let (_, deliver) = answer(&mut world, hub, "C-1", "one");
+    let large = format!("LMSG {deliver} $JS.ACK.EV.C-1.1.1.1.5.0@ev.a 300000\r\n{}\r\n", "x".repeat(300_000));
+    let half = &large.as_bytes()[..100_000];
+    let received = world.broker.received(world.now, hub, half, &mut world.out);
+    assert_eq!((received.used, received.need), (0, large.len()));
+    for _ in 0..60 {
+        world.pass(500);
+        world.broker.received_part(world.now, hub);
+        assert_eq!(world.broker.last_activity(hub), Some(world.now.micros), "the link is alive");
+    }
+    assert!(!world.sent(hub).contains("CONSUMER.CREATE"), "half a minute for one message");
+    world.send(hub, &large);
+    world.settle();
+    assert!(world.info("AGG").contains(r#""messages":1"#));
+    world.pass(9000);
+    assert!(!world.sent(hub).contains("CONSUMER.CREATE"));
+    // Bytes of small messages to others are no life.
+    for _ in 0..8 {
+        world.pass(500);
+        world.send(hub, "LMSG other 1\r\n1\r\n");
+    }
+    assert!(world.sent(hub).contains(r#""opt_start_seq":2"#), "the consumer is silent");
+}
+
+#[test]
+fn what_waits_for_the_store_shares_the_budget_and_the_rest_is_asked_for_again() {
+    const BUDGET: usize = 4 << 20;
+    let mut world = World::with(Settings { memory_budget: BUDGET, ..Settings::default() });
+    world.create(FAR);
+    let hub = world.link();
+    world.pass(200);
+    let (_, mut deliver) = answer(&mut world, hub, "C-1", "one");
+    let mut stored = 0u64;
+    for round in 1..=4 {
+        for number in stored + 1..=8 {
+            let place = format!("$JS.ACK.EV.C-{round}.1.{number}.{}.5.0", number - stored);
+            world.send(hub, &format!("LMSG {deliver} {place}@ev.a 900000\r\n{}\r\n", "x".repeat(900_000)));
+            assert!(world.out.memory() <= BUDGET / 2, "{}", world.out.memory());
+        }
+        world.settle();
+        assert!(world.out.memory() < 1 << 17, "nothing waits for the store");
+        let info = world.info("AGG");
+        let now = info.split("\"messages\":").nth(1).and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap();
+        assert!(now > stored, "each round takes something: {now}");
+        stored = now;
+        if stored == 8 {
+            assert!(round > 1, "not all of it had room");
+            return;
+        }
+        world.pass(5000);
+        let request;
+        (request, deliver) = answer(&mut world, hub, &format!("C-{}", round + 1), "one");
+        assert!(request.contains(&format!("\"opt_start_seq\":{}", stored + 1)), "{request}");
+    }
+    panic!("{stored} of 8");
+}
+
+#[test]
+fn however_much_a_hub_wants_in_a_burst_who_waits_for_somebody_asks_once() {
+    let mut world = World::new();
+    world.create(r#"{"name":"AGG","sources":[{"name":"EV","external":{"api":"$JS.other.API","deliver":""}}]}"#);
+    let hub = world.link();
+    world.pass(1000);
+    assert!(world.info("AGG").contains("nobody hears requests"));
+    let burst: String = (0..500).map(|number| format!("LS+ a.{number}\r\n")).collect();
+    world.send(hub, &burst);
+    world.send(hub, "LS+ $JS.other.API.>\r\n");
+    assert_eq!(world.sent(hub).matches("CONSUMER.CREATE").count(), 0);
+    world.pass(200);
+    assert_eq!(world.sent(hub).matches("CONSUMER.CREATE").count(), 1);
 }

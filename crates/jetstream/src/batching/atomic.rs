@@ -240,6 +240,8 @@ impl JetStream {
             deliveries: &mut *turn.deliveries,
             events: &mut *turn.events,
         };
+        let bytes = batch.appends.iter().map(|append| turn.message(append).size(stream)).sum();
+        self.release_for(turn, stream, (batch.appends.len() as u64, bytes))?;
         let (mut fits, bytes) = match self.judge_batch(turn, stream, &batch.appends)? {
             Ok(judged) => judged,
             Err(refusal) => return Ok(Err(refusal)),

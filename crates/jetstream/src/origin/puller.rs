@@ -145,6 +145,8 @@ pub struct Puller {
     refusals: u32,
     asked_at: Option<u64>,
     heard: Option<u64>,
+    /// When bytes of a message came that takes its time: who sends behind it is not silent.
+    arriving: u64,
     lag: u64,
     error: Option<ApiError>,
     /// Messages handed out, and those that came back.
@@ -180,6 +182,7 @@ impl Puller {
             refusals: 0,
             asked_at: None,
             heard: None,
+            arriving: 0,
             lag: 0,
             error: None,
             issued: 0,
@@ -243,7 +246,7 @@ impl Puller {
                 self.fail(now);
             }
             Phase::Receiving { check_at, .. } => {
-                let silent_at = self.heard.unwrap_or(0) + SILENCE;
+                let silent_at = self.heard.unwrap_or(0).max(self.arriving) + SILENCE;
                 if silent_at > now {
                     *check_at = silent_at;
                 } else {
@@ -251,6 +254,19 @@ impl Puller {
                 }
             }
         }
+    }
+
+    /// At `at` there came bytes of a message that has been on its way over a link for a while, for whomever it is: heartbeats wait behind it.
+    pub fn handle_slow_link(&mut self, at: u64) {
+        if self.requests.source.external.is_some() {
+            self.arriving = self.arriving.max(at);
+        }
+    }
+
+    /// Would [`Puller::handle_reachable`] change anything?
+    #[must_use]
+    pub fn hopes(&self) -> bool {
+        matches!(self.phase, Phase::Unheard { .. }) || (self.fails > 0 && matches!(self.phase, Phase::Waiting { .. }))
     }
 
     /// Nobody listens where the last request went.
