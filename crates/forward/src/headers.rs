@@ -38,6 +38,8 @@ pub(crate) struct Stamp {
 /// What one message carries beside its identity.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Conditions<'a> {
+    /// A batch that the stream has taken its first message of: any other stream refuses what follows, so that it need not be named again.
+    pub(crate) continues: bool,
     /// Nothing may have been stored under the filter behind this hub sequence.
     pub(crate) fence: Option<u64>,
     /// Atomic batch: id, number, and whether this message commits it.
@@ -87,7 +89,9 @@ impl Stamp {
             out.push(b'.');
             decimal(out, message.sequence.0);
         });
-        out.extend_from_slice(&self.expected);
+        if !conditions.continues {
+            out.extend_from_slice(&self.expected);
+        }
         if let Some(fence) = conditions.fence {
             line(out, "Nats-Expected-Last-Subject-Sequence", |out| decimal(out, fence));
             out.extend_from_slice(&self.fence_subject);
@@ -201,7 +205,7 @@ mod tests {
     #[test]
     fn the_reserve_is_enough_and_bounded() {
         let id = "f".repeat(32);
-        let full = Conditions { fence: Some(u64::MAX), batch: Some((&id, 1000, true)) };
+        let full = Conditions { continues: false, fence: Some(u64::MAX), batch: Some((&id, 1000, true)) };
         let stamp = Stamp::new(&"E".repeat(56), StreamId(u32::MAX), "FLEET", "edge.pump.>");
         let longest = block(b"", u64::MAX, full).len();
         assert!(longest <= stamp.reserve(), "{longest} > {}", stamp.reserve());

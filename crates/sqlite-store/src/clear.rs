@@ -8,6 +8,7 @@ use jetstream::identity::{AgeMillis, Sequence, Timestamp};
 use jetstream::store::{Evicted, StoreError};
 
 use crate::append::flush;
+use crate::erase::delete_doomed;
 use crate::store::SqliteStore;
 use crate::{checkpoint, records};
 
@@ -37,6 +38,7 @@ impl SqliteStore {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(Evicted::default()) };
         // What still waits in the ring may own chunks: they are found by its row.
         flush(&mut self.db, &self.ring, stream)?;
+        delete_doomed(&self.db, stream)?;
         let newest = self.db.number(&format!("SELECT max(seq) FROM m{id}"), [])?;
         let (bytes, first) = (stream.state.bytes, stream.state.first);
         let last = newest.map_or(stream.state.last, Sequence);

@@ -18,6 +18,12 @@ use crate::{history, schema, search};
 /// Summaries read in one step of a removal from all subjects.
 const TRIMMED_BLOCKS: usize = 16;
 
+/// Sequences and sizes.
+type Oldest = SmallVec<[(u64, u64); 2]>;
+
+/// Rows that go together at most: they are asked for one by one whether a message is still there.
+const DOOMED: usize = 1024;
+
 /// What must be known of a message to remove it.
 struct Victim {
     sequence: u64,
@@ -149,8 +155,13 @@ impl SqliteStore {
         };
         self.touch(id)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(evicted) };
-        for sequence in victims {
-            let Some(victim) = find_victim(&mut self.db, &self.ring, stream, sequence)? else {
+        for (sequence, size) in victims {
+            let known = Victim { sequence, subject, size, age: AgeMillis(0), chunks: 0..0 };
+            let victim = match size {
+                0 => find_victim(&mut self.db, &self.ring, stream, sequence)?,
+                _ => Some(known),
+            };
+            let Some(victim) = victim else {
                 // A row that can't be found: next time the summaries are asked.
                 stream.history.forget();
                 stream.subjects.raise_hint(subject, sequence + 1);
@@ -202,13 +213,13 @@ impl SqliteStore {
         Ok((evicted, (next <= stream.state.last.0).then_some(Sequence(next))))
     }
 
-    /// The oldest `count` messages of a subject; `None` when only the summaries tell.
-    fn oldest_of(&mut self, id: u32, subject: u32, count: usize) -> Result<Option<SmallVec<[u64; 4]>>, StoreError> {
+    /// The oldest `count` messages of a subject with their sizes (0: only the row tells); `None` when only the summaries tell.
+    fn oldest_of(&mut self, id: u32, subject: u32, count: usize) -> Result<Option<Oldest>, StoreError> {
         let Some(stream) = self.streams.get(&id) else { return Ok(None) };
-        if let Some(oldest) = stream.subjects.oldest(subject).filter(|_| count == 1) {
-            return Ok(Some(smallvec![oldest]));
-        }
         if stream.history.len() == 0 {
+            if let Some(oldest) = stream.subjects.oldest(subject).filter(|_| count == 1) {
+                return Ok(Some(smallvec![(oldest, 0)]));
+            }
             let elsewhere = self.streams.values().map(|stream| stream.history.len()).sum();
             if let Some(stream) = self.streams.get_mut(&id) {
                 history::build(&mut self.db, stream, elsewhere)?;
@@ -293,6 +304,7 @@ fn front_victims(
     let tail_start = stream.tail_start();
     let mut more = true;
     if stream.state.first.0 < tail_start {
+        delete_doomed(db, stream)?;
         let sql = format!("SELECT seq, data FROM m{} WHERE seq >= ? AND seq < ? ORDER BY seq", stream.id);
         let mut least = stream.state.first.0;
         db.query(&sql, (stream.state.first.0 as i64, tail_start as i64), |row| {
@@ -344,6 +356,9 @@ fn find_victim(
         let entry = stream.tail[index];
         return Ok(if entry.length == 0 { None } else { describe(stream, sequence, ring.row(&entry)) });
     }
+    if stream.doomed.contains(&sequence) {
+        return Ok(None);
+    }
     let mut found = None;
     db.query(&format!("SELECT data FROM m{} WHERE seq = ?", stream.id), [sequence as i64], |row| {
         found = Some(describe(stream, sequence, row.get_ref(0)?.as_blob()?));
@@ -392,23 +407,42 @@ fn remove_row(
     erase: bool,
 ) -> Result<(), StoreError> {
     let mut inserted = true;
-    if let Some(index) = stream.tail_index(victim.sequence) {
+    if victim.sequence >= stream.tail_start()
+        && let Some(index) = stream.tail_index(victim.sequence)
+    {
         inserted = index < stream.tail.len() - stream.pending;
         if erase {
             ring.erase(&stream.tail[index]);
         }
         stream.tail[index].length = 0;
     }
-    if inserted {
-        if erase {
-            db.run(
-                &format!("UPDATE m{} SET data = zeroblob(length(data)) WHERE seq = ?", stream.id),
-                [victim.sequence as i64],
-            )?;
-        }
+    if inserted && erase {
+        let sql = format!("UPDATE m{} SET data = zeroblob(length(data)) WHERE seq = ?", stream.id);
+        db.run(&sql, [victim.sequence as i64])?;
         db.run(&format!("DELETE FROM m{} WHERE seq = ?", stream.id), [victim.sequence as i64])?;
+    } else if inserted {
+        stream.doomed.push(victim.sequence);
+        if stream.doomed.len() >= DOOMED {
+            delete_doomed(db, stream)?;
+        }
     }
     db.delete_chunks(&victim.chunks, erase)
+}
+
+/// Deletes the rows of removed messages: neighbours in one statement, and in the order in which they lie.
+pub(crate) fn delete_doomed(db: &Database, stream: &mut Stream) -> Result<(), StoreError> {
+    if stream.doomed.is_empty() {
+        return Ok(());
+    }
+    stream.doomed.sort_unstable();
+    let sql = format!("DELETE FROM m{} WHERE seq >= ? AND seq <= ?", stream.id);
+    let mut statement = db.prepare(&sql)?;
+    for run in stream.doomed.chunk_by(|one, next| one + 1 == *next) {
+        let bounds = (run[0] as i64, run[run.len() - 1] as i64);
+        statement.execute(bounds).map_err(|error| db.health.failed(&error))?;
+    }
+    stream.doomed.clear();
+    Ok(())
 }
 
 fn take_out(stream: &mut Stream, victim: &Victim, newest: Option<u64>, evicted: &mut Evicted) {
@@ -423,7 +457,18 @@ fn take_out(stream: &mut Stream, victim: &Victim, newest: Option<u64>, evicted: 
 
 /// Finds the oldest message after a removal that may have taken it.
 pub(crate) fn refresh_first(db: &Database, ring: &Ring, stream: &mut Stream) -> Result<(), StoreError> {
-    match search::at_or_after(db, ring, stream, stream.state.first.0)? {
+    if !stream.first_gone && stream.state.messages > 0 {
+        return Ok(());
+    }
+    stream.first_gone = false;
+    if stream.front.is_empty() && stream.state.first.0 < stream.tail_start() {
+        search::look_at_front(db, stream)?;
+    }
+    let first = match stream.front.front() {
+        Some(first) => Some(*first),
+        None => search::at_or_after(db, ring, stream, stream.state.first.0)?,
+    };
+    match first {
         Some((first, now)) if stream.state.messages > 0 => {
             if first != stream.state.first.0 {
                 stream.state.first = Sequence(first);

@@ -4,6 +4,7 @@ use jetstream::identity::Sequence;
 use jetstream::store::{MessageBuffer, Read, StoreError};
 use subject::Filter;
 
+use crate::erase::delete_doomed;
 use crate::reader::{self, Fetched, Job, Wanted};
 use crate::search;
 use crate::store::SqliteStore;
@@ -249,6 +250,9 @@ impl SqliteStore {
         budget: &mut Budget,
         into: &mut MessageBuffer,
     ) -> Result<Read, StoreError> {
+        if let Some(stream) = self.streams.get_mut(&slice.stream) {
+            delete_doomed(&self.db, stream)?;
+        }
         let fetched =
             reader::fetch(&self.db.connection, slice.stream, wanted).map_err(|error| self.db.health.failed(&error))?;
         self.db.health.damaged.set(self.db.health.damaged.get() + fetched.damaged);

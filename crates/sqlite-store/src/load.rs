@@ -257,6 +257,7 @@ fn finish(db: &mut Database, ring: &Ring, stream: &mut Stream, position: &[u8]) 
     db.commit()?;
     stream.committed_last = stream.state.last.0;
     stream.state.first = Sequence(stream.erased);
+    stream.first_gone = true;
     let messages = (stream.state.messages, stream.state.bytes);
     crate::erase::refresh_first(db, ring, stream)?;
     (stream.state.messages, stream.state.bytes) = messages;

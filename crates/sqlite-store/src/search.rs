@@ -4,10 +4,14 @@ use jetstream::identity::{AgeMillis, Now, Timestamp};
 use jetstream::store::StoreError;
 
 use crate::block::Block;
-use crate::database::Database;
+use crate::database::{Database, out_of_order};
 use crate::ring::Ring;
 use crate::row::Row;
 use crate::stream::{Matcher, Stream};
+
+/// Oldest messages looked at in one go, and the bytes of their rows.
+const FRONT: usize = 64;
+const FRONT_BYTES: usize = 64 << 10;
 
 /// Messages that match, oldest first, with their subjects, and the first sequence not looked at.
 pub(crate) struct Found {
@@ -229,15 +233,10 @@ pub(crate) fn at_or_after(
     let tail_start = stream.tail_start();
     let mut found = None;
     if from < tail_start {
-        db.query(
-            &format!("SELECT seq, data FROM m{} WHERE seq >= ? ORDER BY seq LIMIT 1", stream.id),
-            [from as i64],
-            |row| {
-                let sequence = row.get::<_, i64>(0)? as u64;
-                found = Some((sequence, clocks(sequence, row.get_ref(1)?.as_blob()?)));
-                Ok(false)
-            },
-        )?;
+        in_table(db, stream, from, |sequence, blob| {
+            found = Some((sequence, clocks(sequence, blob)));
+            false
+        })?;
         if found.is_some_and(|(sequence, _)| sequence < tail_start) {
             return Ok(found);
         }
@@ -245,6 +244,39 @@ pub(crate) fn at_or_after(
     let start = stream.tail.partition_point(|entry| entry.sequence < from);
     let entry = stream.tail.range(start..).find(|entry| entry.length > 0);
     Ok(entry.map(|entry| (entry.sequence, clocks(entry.sequence, ring.row(entry)))))
+}
+
+/// Walks over the rows of messages that are there and in their table, from a sequence on, until `each` answers false.
+fn in_table(
+    db: &Database,
+    stream: &Stream,
+    from: u64,
+    mut each: impl FnMut(u64, &[u8]) -> bool,
+) -> Result<(), StoreError> {
+    let sql = format!("SELECT seq, data FROM m{} WHERE seq >= ? ORDER BY seq", stream.id);
+    let mut least = from;
+    db.query(&sql, [from as i64], |row| {
+        let sequence = row.get::<_, i64>(0)? as u64;
+        if sequence < least {
+            return Err(out_of_order());
+        }
+        least = sequence + 1;
+        Ok(stream.doomed.contains(&sequence) || each(sequence, row.get_ref(1)?.as_blob()?))
+    })
+}
+
+/// Looks at the oldest messages again: the first one, and some behind it that will be the first when it goes.
+pub(crate) fn look_at_front(db: &Database, stream: &mut Stream) -> Result<(), StoreError> {
+    let mut front = std::mem::take(&mut stream.front);
+    front.clear();
+    let mut bytes = 0;
+    in_table(db, stream, stream.state.first.0, |sequence, blob| {
+        front.push_back((sequence, clocks(sequence, blob)));
+        bytes += blob.len();
+        front.len() < FRONT && bytes < FRONT_BYTES
+    })?;
+    stream.front = front;
+    Ok(())
 }
 
 fn clocks(sequence: u64, blob: &[u8]) -> Now {

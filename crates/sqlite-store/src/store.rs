@@ -126,6 +126,7 @@ impl SqliteStore {
             self.touched.iter().copied().max_by_key(|id| self.streams.get(id).map_or(0, |stream| stream.removed.len()));
         for id in std::mem::take(&mut self.touched) {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
+            erase::delete_doomed(&self.db, stream)?;
             if checkpoint::is_due(stream) || crowded && most == Some(id) {
                 checkpoint::write(&mut self.db, &self.ring, stream)?;
             }
@@ -364,6 +365,8 @@ impl Store for SqliteStore {
             }
             let pushed = reader::push_row(&self.db.connection, stream.id, sequence.0, self.ring.row(&entry), into);
             Some(pushed.map_err(|error| self.db.health.failed(&error))?)
+        } else if stream.doomed.contains(&sequence.0) {
+            None
         } else {
             let mut found = None;
             self.db.query(&format!("SELECT data FROM m{} WHERE seq = ?", stream.id), [sequence.0 as i64], |row| {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use jetstream::identity::{AgeMillis, Sequence};
+use jetstream::identity::{AgeMillis, Now, Sequence};
 use jetstream::store::{RecentId, StreamState};
 use subject::Filter;
 
@@ -26,6 +26,10 @@ pub(crate) struct Stream {
     /// Counters; `subjects` is filled in when asked.
     pub(crate) state: StreamState,
     pub(crate) first_age: AgeMillis,
+    /// The first message is gone, or isn't known yet: [`crate::erase::refresh_first`] is due.
+    pub(crate) first_gone: bool,
+    /// The oldest messages with their clocks, as far as they were looked at: all that are there up to the last entry. Empty: look.
+    pub(crate) front: VecDeque<(u64, Now)>,
     pub(crate) subjects: Subjects,
     pub(crate) open: OpenBlock,
     pub(crate) history: History,
@@ -50,6 +54,8 @@ pub(crate) struct Stream {
     pub(crate) committed_last: u64,
     /// Rows that connection R still sees though they are removed: since the last commit.
     pub(crate) uncommitted_removals: Vec<u64>,
+    /// Removed messages whose rows are still in their table: they go together, at the latest before the commit.
+    pub(crate) doomed: Vec<u64>,
     /// `state.last` can't be told from the rows any more: write it at commit.
     pub(crate) position_dirty: bool,
     /// Payloads are compressed from now on.
@@ -88,6 +94,8 @@ impl Stream {
         self.removal_log.clear();
         self.uncommitted_removals.clear();
         self.forget_removed();
+        self.front.clear();
+        self.doomed.clear();
         self.tail.clear();
         self.pending = 0;
         self.highest_key = None;
@@ -123,16 +131,9 @@ impl Stream {
     }
 
     /// Counts a new message.
-    pub(crate) fn count(
-        &mut self,
-        sequence: u64,
-        id: u32,
-        size: u64,
-        now: jetstream::identity::Now,
-        message_id: Option<u128>,
-    ) {
+    pub(crate) fn count(&mut self, sequence: u64, id: u32, size: u64, now: Now, message_id: Option<u128>) {
         self.subjects.add(id, 1, sequence);
-        self.history.push(id, sequence);
+        self.history.push(id, sequence, size);
         self.open.push(sequence, id, size);
         if let Some(hash) = message_id {
             self.open.ids.push(IdEntry { sequence, age: now.age.0, hash });
@@ -165,6 +166,12 @@ impl Stream {
         }
         if self.highest_key == Some(removed.sequence) {
             self.highest_key = None;
+        }
+        self.first_gone |= removed.sequence == self.state.first.0;
+        if self.front.back().is_some_and(|(last, _)| removed.sequence <= *last)
+            && let Ok(index) = self.front.binary_search_by_key(&removed.sequence, |(sequence, _)| *sequence)
+        {
+            self.front.remove(index);
         }
         self.uncommitted_removals.push(removed.sequence);
     }

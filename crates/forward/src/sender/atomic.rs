@@ -50,8 +50,11 @@ impl Forward {
             let number = sent + 1;
             let max_payload = self.max_payload();
             let Some(message) = self.backlog.peek() else { break };
-            let conditions =
-                Conditions { fence: fence.filter(|_| number == 1), batch: Some((&id, number, number == count)) };
+            let conditions = Conditions {
+                fence: fence.filter(|_| number == 1),
+                batch: Some((&id, number, number == count)),
+                ..Conditions::default()
+            };
             let composer = Composer {
                 stamp: &self.stamp,
                 transform: &self.config.transform,

@@ -100,7 +100,8 @@ impl Forward {
             incarnations: &self.incarnations,
             max_payload,
         };
-        let conditions = Conditions { fence, batch: None };
+        // Each header costs the hub a search through all of them.
+        let conditions = Conditions { continues: !is_first, fence, batch: None };
         let inbox = &self.config.inbox;
         let composed = composer
             .write(buffer, &message, conditions, |out| reply(out, inbox, &batch.id, batch.flow, number, operation));

@@ -19,7 +19,7 @@ impl Forward {
     /// Sends the next message by itself. False when it was parked instead.
     pub(crate) fn send_single(&mut self, buffer: &mut SendBuffer) -> bool {
         let token = format!("p{}", self.next_id());
-        let conditions = Conditions { fence: self.fence(), batch: None };
+        let conditions = Conditions { fence: self.fence(), ..Conditions::default() };
         let max_payload = self.max_payload();
         let Some(message) = self.backlog.peek() else { return false };
         let composer = Composer {

@@ -5,6 +5,7 @@ mod compressing;
 mod crash;
 mod damage;
 mod erasing;
+mod history;
 mod log;
 mod model;
 mod room;
