@@ -107,7 +107,12 @@ mod tests {
         changes.gone(A, Sequence(1), Sequence(2));
         changes.unwatch(A);
         changes.stored(A, b"a");
-        let told = [Change::Watched, Change::Stored(subject_hash(b"a")), Change::Gone(Sequence(1), Sequence(2)), Change::Unwatched];
+        let told = [
+            Change::Watched,
+            Change::Stored(subject_hash(b"a")),
+            Change::Gone(Sequence(1), Sequence(2)),
+            Change::Unwatched,
+        ];
         assert_eq!(changes.take(), told.map(|change| (A, change)));
         assert!(changes.take().is_empty());
     }

@@ -246,6 +246,7 @@ pub(crate) fn fetch(connection: &Connection, stream: u32, wanted: &Wanted) -> ru
             ))?;
             let to = (*to).min(i64::MAX as u64);
             let mut rows = statement.query((*from as i64, to as i64))?;
+            out.messages.reserve(SLICE_BYTES + SLICE_BYTES / 8, 64);
             let (mut seen, mut least) = (0, *from);
             out.next = to + 1;
             while let Some(row) = rows.next()? {
