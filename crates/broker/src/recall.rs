@@ -257,3 +257,6 @@ fn key_of(stream: StreamId, hash: u64) -> u64 {
 fn mark_of(hash: u64) -> usize {
     hash as usize & (MARKS - 1)
 }
+
+#[cfg(test)]
+mod tests;
