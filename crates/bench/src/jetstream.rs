@@ -86,7 +86,8 @@ pub(crate) fn publish(side: Side, in_flight: u64, scale: f64) -> Result<Outcome>
     let limit = Limit::new(MESSAGES, SECONDS, scale);
     let meter = Meter::start(&server)?;
     let (sent, latencies) = if in_flight == 1 {
-        one_at_a_time(&mut ring, &mut publisher, limit, &meter)?
+        let latencies = one_at_a_time(&mut ring, &mut publisher, limit, &meter)?;
+        (latencies.len() as u64, latencies)
     } else {
         (ring.pump(&mut publisher, in_flight, limit, &meter)?, Vec::new())
     };
@@ -96,20 +97,21 @@ pub(crate) fn publish(side: Side, in_flight: u64, scale: f64) -> Result<Outcome>
     Ok(outcome)
 }
 
-fn one_at_a_time(
+/// Frames one at a time, each when the one before is acknowledged; how long each took, microseconds.
+pub(crate) fn one_at_a_time(
     ring: &mut Ring,
-    publisher: &mut Publisher,
+    connection: &mut impl Acknowledged,
     limit: Limit,
     meter: &Meter<'_>,
-) -> Result<(u64, Vec<f64>)> {
+) -> Result<Vec<f64>> {
     let mut latencies = Vec::new();
     while !limit.reached(latencies.len() as u64, meter) {
         let begin = stopwatch::now();
-        publisher.write(ring.take(1).0)?;
-        while publisher.acknowledgements()? == 0 {}
+        connection.write(ring.take(1).0)?;
+        while connection.acknowledgements()? == 0 {}
         latencies.push(begin.elapsed().as_secs_f64() * 1e6);
     }
-    Ok((latencies.len() as u64, latencies))
+    Ok(latencies)
 }
 
 /// Fills the stream with so many messages over so many subjects `bench.0000000`….

@@ -57,7 +57,8 @@ fn consumer(acknowledges: Acknowledges) -> Value {
     json!({ "stream_name": STREAM, "config": config })
 }
 
-fn receive(wire: &mut Wire, count: u64, acknowledges: Acknowledges) -> Result<()> {
+/// Takes so many messages.
+pub(crate) fn receive(wire: &mut Wire, count: u64, acknowledges: Acknowledges) -> Result<()> {
     let (mut held, mut buffer, mut out) = (Vec::new(), vec![0; 64 * 1024], Vec::new());
     let mut seen = 0;
     while seen < count {

@@ -33,6 +33,7 @@ use crate::identity::{ConnectionId, Now};
 use crate::mqtt_client::is_for_sessions;
 use crate::outbox::Outbox;
 use crate::plan::Plan;
+use crate::recall::Recall;
 use crate::routing::{Message, Origin};
 use crate::settings::Settings;
 use crate::snapshots;
@@ -58,6 +59,10 @@ pub(crate) struct StoreSide {
     /// Bytes of batches that were taken and are not back.
     in_flight: usize,
     streams: std::collections::BTreeMap<StreamId, StreamRow>,
+    /// The streams by name.
+    names: std::collections::BTreeMap<Box<str>, StreamId>,
+    /// What was read and has not changed since.
+    pub(crate) recall: Recall,
     /// Subjects of templates, by what they are known by.
     templates: std::collections::BTreeMap<StreamId, Vec<Filter>>,
     /// What streams capture that are forwarded: it does not cross leaf links live as well.
@@ -93,8 +98,8 @@ pub(crate) struct Captured {
 pub(crate) enum Asked {
     /// An API call: how it is answered, and where.
     Api { kind: ::jetstream_api::Kind, reply: Box<[u8]>, audited: Option<Box<Audited>> },
-    /// A message is wanted as it is.
-    Direct { stream: Box<str>, headers: bool, reply: Box<[u8]> },
+    /// A message is wanted as it is. `newest`: the newest of one subject of that stream.
+    Direct { stream: Box<str>, newest: Option<StreamId>, headers: bool, reply: Box<[u8]> },
     /// A snapshot is wanted.
     Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]>, client: Box<Client> },
     /// A restore is wanted.
@@ -178,7 +183,12 @@ impl StoreSide {
 
     /// Is there such a stream, and may its messages be read directly?
     pub(crate) fn allows_direct(&self, name: &str) -> bool {
-        self.streams.values().any(|row| row.allow_direct && *row.name == *name)
+        self.stream_named(name).and_then(|id| self.streams.get(&id)).is_some_and(|row| row.allow_direct)
+    }
+
+    /// The stream of this name, as far as the store has told.
+    pub(crate) fn stream_named(&self, name: &str) -> Option<StreamId> {
+        self.names.get(name).copied()
     }
 
     /// Is it there, as far as the store has told?
@@ -188,7 +198,7 @@ impl StoreSide {
 
     /// Is there one of this name?
     pub(crate) fn has_stream_named(&self, name: &str) -> bool {
-        self.streams.values().any(|row| *row.name == *name)
+        self.names.contains_key(name)
     }
 
     fn recycle(&mut self, mut batch: Batch) {
@@ -246,6 +256,7 @@ impl Broker {
         let next = self.store.spare.pop().unwrap_or_default();
         let batch = std::mem::replace(&mut self.store.batch, next);
         self.store.in_flight += weight(&batch);
+        self.store.recall.given();
         Some(batch)
     }
 
@@ -254,14 +265,16 @@ impl Broker {
         self.store.promises.turned();
         self.origins.note_time(now);
         // First what exists: who is told of a stream may publish to it in the next moment.
-        let mut answered = Vec::new();
+        let (mut answered, mut changed) = (Vec::new(), Vec::new());
         for event in turn.events.drain(..) {
             match event {
+                Event::Changed(changes) => changed = changes,
                 Event::Answered { number, answer } => answered.push((number, answer)),
                 Event::Slice { ticket: Ticket(number, snapshots::TICKET), messages, next } => {
                     self.snapshot_slice(now, number, &messages, next, out);
                 }
                 Event::Reopened { .. } => {
+                    self.store.recall.forget_all();
                     self.refuse_later(now, out);
                     self.forget_origins(out);
                     self.fail_snapshots(now, out);
@@ -288,7 +301,10 @@ impl Broker {
             }
             batch.commands = commands;
             self.store.recycle(batch);
+            self.store.recall.back();
         }
+        // Answers of the turn may be older than its changes.
+        self.store.recall.changed(&changed);
         // After the outcomes, one of which may have announced it.
         for (number, answer) in answered {
             if let Some(asked) = self.store.later.remove(&number) {
@@ -419,6 +435,9 @@ impl Broker {
             return;
         }
         self.note_queued(queues);
+        if let Some(stream) = stream {
+            self.store.recall.published(stream, plan.routed_subject(), message.header_len > 0);
+        }
         self.store.push(|batch| {
             let first = batch.queues.len() as u32;
             batch.queues.extend_from_slice(queues);
@@ -560,6 +579,7 @@ impl Broker {
                 for filter in &subjects {
                     self.change_row(GLOBAL, filter, Target::Stream(stream), true);
                 }
+                self.store.names.insert(name.clone(), stream);
                 self.store.streams.insert(stream, StreamRow { name, subjects, allow_direct, no_ack });
                 self.forwarded_changed();
                 // It may be somebody's origin.
@@ -614,6 +634,7 @@ impl Broker {
             | Event::Ledger { .. }
             | Event::Stored { .. }
             | Event::Advisory(_)
+            | Event::Changed(_)
             | Event::Full(_)
             | Event::Answered { .. } => {}
         }
@@ -621,6 +642,10 @@ impl Broker {
 
     fn stream_down(&mut self, stream: StreamId) {
         let Some(row) = self.store.streams.remove(&stream) else { return };
+        self.store.recall.forget_stream(stream);
+        if self.store.names.get(&row.name) == Some(&stream) {
+            self.store.names.remove(&row.name);
+        }
         for filter in &row.subjects {
             self.change_row(GLOBAL, filter, Target::Stream(stream), false);
         }

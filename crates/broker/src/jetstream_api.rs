@@ -5,12 +5,12 @@ use ::jetstream_api::{
     parse_demanding,
 };
 use jetstream::api_error::{self, ApiError};
-use jetstream::command::{Answer, Pull, Request};
+use jetstream::command::{Answer, MessageGet, Pull, Request};
 use jetstream::direct_get::{DirectEnd, DirectPiece};
 use jetstream::identity::Sequence;
 use jetstream::store::StoredMessage;
 use nats_proto::header::Headers;
-use subject::Filter;
+use subject::{Filter, is_literal};
 
 use crate::account::{GLOBAL, Service, Target};
 use crate::broker::Broker;
@@ -87,7 +87,11 @@ impl Broker {
             return;
         }
         self.pullers.asked(reply);
-        match parse_demanding(operation, message.payload(), demands(message)) {
+        let parsed = parse_demanding(operation, message.payload(), demands(message));
+        if !matches!(parsed, Parsed::DirectGet { .. } | Parsed::Pull(_) | Parsed::Status { .. }) {
+            self.store.recall.hold();
+        }
+        match parsed {
             Parsed::Request(kind, _) if self.store.is_overloaded(&self.settings) => {
                 self.refuse_request(now, origin, kind, (subject, message), &api_error::CLUSTER_NOT_AVAIL, out);
             }
@@ -130,11 +134,8 @@ impl Broker {
                 pull.inbox = reply.into();
                 self.store.pull(pull);
             }
-            Parsed::DirectGet { .. } if self.store.is_overloaded(&self.settings) => {
-                self.publish_no_responders(now, reply, subject, out);
-            }
             Parsed::DirectGet { stream, get, headers } => match self.who_answers_for(&stream) {
-                Some(stream) => self.ask_direct(stream, get, headers, message),
+                Some(stream) => self.get_directly(now, stream, get, headers, (subject, message), out),
                 None => self.publish_no_responders(now, reply, subject, out),
             },
             Parsed::Status { stream, consumer, .. } if !self.answers(&stream, consumer.as_deref()) => {
@@ -158,7 +159,31 @@ impl Broker {
         }
     }
 
-    fn ask_direct(&mut self, stream: Box<str>, get: DirectRequest, headers: bool, message: &Message<'_>) {
+    /// Messages as they are: from what is remembered, or else from the store.
+    fn get_directly(
+        &mut self,
+        now: Now,
+        stream: Box<str>,
+        get: DirectRequest,
+        headers: bool,
+        (subject, message): (&[u8], &Message<'_>),
+        out: &mut Outbox,
+    ) {
+        let mut newest = None;
+        if let DirectRequest::One(MessageGet::LastBySubject(wanted)) = &get
+            && let Some(id) = self.store.stream_named(&stream)
+        {
+            if let Some(known) = self.store.recall.newest(id, wanted.as_bytes()) {
+                let whom = Whom { stream: &stream, headers, reply: message.reply };
+                self.publish_stored(now, whom, &known.message(), None, out);
+                return;
+            }
+            newest = is_literal(wanted.as_bytes()).then_some(id);
+        }
+        if self.store.is_overloaded(&self.settings) {
+            self.publish_no_responders(now, message.reply, subject, out);
+            return;
+        }
         let name = stream.clone();
         let request = match get {
             DirectRequest::One(get) => Request::MessageGet { name, get },
@@ -170,7 +195,7 @@ impl Broker {
             }
         };
         let size = message.payload().len() + message.reply.len();
-        self.store.ask(request, Asked::Direct { stream, headers, reply: message.reply.into() }, size);
+        self.store.ask(request, Asked::Direct { stream, newest, headers, reply: message.reply.into() }, size);
     }
 
     /// The stream that direct gets for a stream are answered from: itself, or a mirror of it.
@@ -209,11 +234,14 @@ impl Broker {
                     self.audit(now, audited, &json[header_len..], out);
                 }
             }
-            Asked::Direct { stream, headers, reply } => {
+            Asked::Direct { stream, newest, headers, reply } => {
                 let whom = Whom { stream, headers: *headers, reply };
                 match answer {
                     Answer::Message(buffer) => match buffer.get(0) {
-                        Some(found) => _ = self.publish_stored(now, whom, &found, None, out),
+                        Some(found) => {
+                            newest.iter().for_each(|id| self.store.recall.answered(*id, &found));
+                            self.publish_stored(now, whom, &found, None, out);
+                        }
                         None => self.publish_status(now, reply, NOT_FOUND, out),
                     },
                     Answer::Direct(piece) => self.answer_direct_piece(now, whom, piece, out),
@@ -236,7 +264,8 @@ impl Broker {
         }
         if let DirectEnd::More(get) = &piece.end {
             let request = Request::DirectGet { name: stream.into(), get: Box::new(get.clone()) };
-            self.store.ask(request, Asked::Direct { stream: stream.into(), headers, reply: reply.into() }, reply.len());
+            let asked = Asked::Direct { stream: stream.into(), newest: None, headers, reply: reply.into() };
+            self.store.ask(request, asked, reply.len());
         }
         if let Some(line) = direct_end(&piece.end) {
             self.publish_status(now, reply, &line, out);

@@ -26,6 +26,7 @@ mod outbox;
 mod permissions;
 mod plan;
 mod pullers;
+mod recall;
 mod reload;
 mod routing;
 mod services;

@@ -20,6 +20,7 @@ use crate::templates::TemplateInfo;
 pub use deliveries::{Deliveries, Delivery, QueuePlace};
 
 pub use crate::account_limits::AccountInfo;
+pub use crate::changes::{Change, subject_hash};
 pub use crate::pull_request::{GroupState, Pull, PullGroup};
 
 /// A piece of an arena.
@@ -703,6 +704,8 @@ pub enum Event {
         /// Its last sequence now.
         last: Sequence,
     },
+    /// What changed in streams that are read by subject, in order. It holds from the end of the turn on, whose answers may be older.
+    Changed(Vec<(StreamId, Change)>),
     /// The answer to a request that was answered with [`Answer::Later`].
     Answered {
         /// The number that [`Answer::Later`] gave.

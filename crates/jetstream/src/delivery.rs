@@ -27,6 +27,8 @@ const SLICE: usize = 64 << 10;
 const TURN_BYTES: usize = 4 << 20;
 /// Reads that find nothing before others get their turn.
 const EMPTY_READS_PER_TURN: u32 = 16;
+/// What a delivery takes in the arena beside its message, about.
+const BESIDE: usize = 96;
 /// Messages asked for in one read.
 const MOST_MESSAGES_PER_READ: u64 = 1024;
 
@@ -378,6 +380,7 @@ impl Consumer {
             }
             Read::Ready { next } => {
                 self.delivering.fetching = None;
+                deliveries.arena.reserve(buffer.bytes() + buffer.len() * BESIDE);
                 for message in buffer.iter() {
                     if !stream.owed.is_empty() && stream.owed.contains(message.sequence) {
                         self.count_taken(1);

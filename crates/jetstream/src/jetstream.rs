@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::account_limits::{AccountLimits, RequestLimits};
 use crate::batching::Batches;
+use crate::changes::Changes;
 use crate::clock::StoredClock;
 use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
 use crate::config::{Compression, Storage, StreamConfig};
@@ -131,6 +132,10 @@ pub struct JetStream {
     pub(crate) memory_bytes: u64,
     /// Streams in memory.
     volatile: MemoryStore,
+    /// What changes in streams that are read by subject.
+    changes: Changes,
+    /// Streams that are to be watched from the next batch on.
+    pub(crate) to_watch: Vec<StreamId>,
     pub(crate) removed: Vec<Removal>,
     /// What consumers of work queues and interest streams are done with in this turn.
     pub(crate) released: Vec<Released>,
@@ -207,6 +212,8 @@ impl JetStream {
             stored_bytes: 0,
             memory_bytes: 0,
             volatile: MemoryStore::default(),
+            changes: Changes::default(),
+            to_watch: Vec::new(),
             removed: Vec::new(),
             released: Vec::new(),
             sweeps: BTreeMap::new(),
@@ -284,8 +291,13 @@ impl JetStream {
         what: impl FnOnce(&mut JetStream, &mut dyn Store) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut memory = std::mem::take(&mut self.volatile);
-        let done = what(self, &mut Layers { disk, memory: &mut memory });
+        let mut changes = std::mem::take(&mut self.changes);
+        for stream in self.to_watch.drain(..) {
+            changes.watch(stream);
+        }
+        let done = what(self, &mut Layers { disk, memory: &mut memory, changes: &mut changes });
         self.volatile = memory;
+        self.changes = changes;
         done
     }
 
@@ -363,7 +375,12 @@ impl JetStream {
     ) -> Result<(), StoreError> {
         self.in_layers(store, |jetstream, store| {
             jetstream.tick_all(&mut Context { store, now, batch: &Batch::default(), deliveries, events })
-        })
+        })?;
+        let changes = self.changes.take();
+        if !changes.is_empty() {
+            events.push(Event::Changed(changes));
+        }
+        Ok(())
     }
 
     fn tick_all(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {

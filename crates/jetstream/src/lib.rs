@@ -21,6 +21,7 @@ pub mod api_error;
 pub mod api_level;
 mod appending;
 pub mod batching;
+mod changes;
 pub mod clock;
 pub mod command;
 pub mod config;

@@ -131,9 +131,16 @@ impl MessageBuffer {
         self.entries.clear();
     }
 
+    /// Makes room for so many more bytes and messages.
+    pub fn reserve(&mut self, bytes: usize, messages: usize) {
+        self.bytes.reserve(bytes);
+        self.entries.reserve(messages);
+    }
+
     /// Appends a copy of a message.
     pub fn push(&mut self, message: &StoredMessage<'_>) {
         let start = self.bytes.len() as u32;
+        self.bytes.reserve(message.subject.len() + message.headers.len() + message.payload.len());
         self.bytes.extend_from_slice(message.subject);
         self.bytes.extend_from_slice(message.headers);
         self.bytes.extend_from_slice(message.payload);

@@ -7,7 +7,7 @@ use subject::Filter;
 use crate::advisory::{Action, Advisory};
 use crate::api_error::{self, ApiError};
 use crate::command::{AccountInfo, Answer, Event, MessageGet, StreamInfo};
-use crate::config::{Compression, Storage, StreamConfig};
+use crate::config::{Compression, Retention, Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::identity::{HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, stream_up};
@@ -282,6 +282,9 @@ impl JetStream {
             MessageGet::Sequence(sequence) => Some(*sequence),
             MessageGet::LastBySubject(filter) => {
                 let Ok(filter) = Filter::parse(filter) else { return Ok(Err(api_error::NO_MESSAGE_FOUND)) };
+                if filter.is_literal() && self.to_watch.last() != Some(&id) && self.may_be_remembered(id) {
+                    self.to_watch.push(id);
+                }
                 last_by_subject(turn.store, id, &filter)?
             }
             MessageGet::NextBySubject(from, filter) => {
@@ -303,6 +306,13 @@ impl JetStream {
             None => false,
         };
         Ok(if found { Ok(Answer::Message(buffer)) } else { Err(api_error::NO_MESSAGE_FOUND) })
+    }
+
+    /// Are messages found under the subject they were published on, until a limit or a request removes them?
+    fn may_be_remembered(&self, id: StreamId) -> bool {
+        self.streams.get(&id).is_some_and(|stream| {
+            stream.config.retention == Retention::Limits && stream.config.subject_transform.is_none()
+        })
     }
 
     pub(crate) fn delete_message(

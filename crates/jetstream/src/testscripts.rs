@@ -13,8 +13,8 @@ use goldenscript::{ArgumentConsumer, Context};
 
 use crate::clock::AgeClock;
 use crate::command::{
-    Ack, Answer, Append, Batch, Command, ConsumerAction, Deliveries, Event, MessageGet, Outcome, Pull, QueueFor,
-    Recipient, Request, Span,
+    Ack, Answer, Append, Batch, Change, Command, ConsumerAction, Deliveries, Event, MessageGet, Outcome, Pull,
+    QueueFor, Recipient, Request, Span,
 };
 use crate::config::{Discard, ExternalStream, Retention, Source, Storage, StreamConfig, SubjectTransform};
 use crate::direct_get::{DirectEdge, DirectEnd, DirectGet, DirectStart, DirectWanted};
@@ -225,6 +225,18 @@ impl Runner {
                 Event::Stored { stream, last } => {
                     let name = self.streams.get(stream).map_or("?", |(name, _)| name);
                     writeln!(out, "  stored in {name}: up to {}", last.0)?;
+                }
+                Event::Changed(changes) => {
+                    for (stream, change) in changes {
+                        let name = self.streams.get(stream).map_or("?", |(name, _)| name);
+                        match change {
+                            Change::Stored(_) => writeln!(out, "  changed in {name}: one more")?,
+                            Change::Gone(first, last) => {
+                                writeln!(out, "  changed in {name}: {}..{} gone", first.0, last.0)?
+                            }
+                            other => writeln!(out, "  changed in {name}: {other:?}")?,
+                        }
+                    }
                 }
                 Event::Full(full) => writeln!(out, "  full: {full}")?,
                 Event::QueueDropped { session, messages } => {

@@ -242,10 +242,11 @@ pub(crate) fn fetch(connection: &Connection, stream: u32, wanted: &Wanted) -> ru
     match wanted {
         Wanted::Range(from, to) => {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT seq, data FROM m{stream} WHERE seq >= ? AND seq <= ? ORDER BY seq LIMIT ?"
+                "SELECT seq, data FROM m{stream} WHERE seq >= ? AND seq <= ? ORDER BY seq LIMIT {SLICE_ROWS}"
             ))?;
             let to = (*to).min(i64::MAX as u64);
-            let mut rows = statement.query((*from as i64, to as i64, SLICE_ROWS as i64))?;
+            let mut rows = statement.query((*from as i64, to as i64))?;
+            out.messages.reserve(SLICE_BYTES + SLICE_BYTES / 8, 64);
             let (mut seen, mut least) = (0, *from);
             out.next = to + 1;
             while let Some(row) = rows.next()? {

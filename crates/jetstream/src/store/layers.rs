@@ -4,6 +4,7 @@
 
 use subject::Filter;
 
+use crate::changes::Changes;
 use crate::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
 use crate::store::memory::MemoryStore;
 use crate::store::{
@@ -15,6 +16,8 @@ use crate::store::{
 pub(crate) struct Layers<'a> {
     pub(crate) disk: &'a mut dyn Store,
     pub(crate) memory: &'a mut MemoryStore,
+    /// Told of everything that is stored or goes.
+    pub(crate) changes: &'a mut Changes,
 }
 
 impl Layers<'_> {
@@ -24,6 +27,13 @@ impl Layers<'_> {
 
     fn of_mut(&mut self, stream: StreamId) -> &mut dyn Store {
         if stream.is_volatile() { &mut *self.memory } else { &mut *self.disk }
+    }
+
+    fn removed(&mut self, stream: StreamId, evicted: Evicted) -> Evicted {
+        if evicted.messages > 0 {
+            self.changes.gone(stream, evicted.first, evicted.last);
+        }
+        evicted
     }
 }
 
@@ -39,6 +49,7 @@ impl Store for Layers<'_> {
     }
 
     fn update_stream(&mut self, stream: StreamId, description: &[u8]) -> Result<(), StoreError> {
+        self.changes.unwatch(stream);
         self.of_mut(stream).update_stream(stream, description)
     }
 
@@ -47,6 +58,7 @@ impl Store for Layers<'_> {
     }
 
     fn delete_stream(&mut self, stream: StreamId) -> Result<(), StoreError> {
+        self.changes.unwatch(stream);
         self.of_mut(stream).delete_stream(stream)
     }
 
@@ -55,23 +67,28 @@ impl Store for Layers<'_> {
     }
 
     fn append(&mut self, stream: StreamId, message: &NewMessage<'_>) -> Result<(), StoreError> {
+        self.changes.stored(stream, message.subject);
         self.of_mut(stream).append(stream, message)
     }
 
     fn remove(&mut self, stream: StreamId, sequence: Sequence, erase: bool) -> Result<bool, StoreError> {
+        self.changes.gone(stream, sequence, sequence);
         self.of_mut(stream).remove(stream, sequence, erase)
     }
 
     fn remove_run(&mut self, stream: StreamId, first: Sequence, last: Sequence) -> Result<(), StoreError> {
+        self.changes.gone(stream, first, last);
         self.of_mut(stream).remove_run(stream, first, last)
     }
 
     fn evict(&mut self, stream: StreamId, limits: &FrontLimits) -> Result<Evicted, StoreError> {
-        self.of_mut(stream).evict(stream, limits)
+        let evicted = self.of_mut(stream).evict(stream, limits)?;
+        Ok(self.removed(stream, evicted))
     }
 
     fn clear(&mut self, stream: StreamId) -> Result<Evicted, StoreError> {
-        self.of_mut(stream).clear(stream)
+        let evicted = self.of_mut(stream).clear(stream)?;
+        Ok(self.removed(stream, evicted))
     }
 
     fn purge(
@@ -82,11 +99,13 @@ impl Store for Layers<'_> {
         keep: u64,
         limit: u64,
     ) -> Result<(Evicted, bool), StoreError> {
-        self.of_mut(stream).purge(stream, filter, below, keep, limit)
+        let (evicted, more) = self.of_mut(stream).purge(stream, filter, below, keep, limit)?;
+        Ok((self.removed(stream, evicted), more))
     }
 
     fn trim_subject(&mut self, stream: StreamId, subject: &[u8], keep: u64, limit: u64) -> Result<Evicted, StoreError> {
-        self.of_mut(stream).trim_subject(stream, subject, keep, limit)
+        let evicted = self.of_mut(stream).trim_subject(stream, subject, keep, limit)?;
+        Ok(self.removed(stream, evicted))
     }
 
     fn trim_subjects(
