@@ -1,11 +1,11 @@
-//! How long a publisher of another stream waits for an acknowledgement while a large stream is purged by a filter, or deleted.
+//! How long a publisher of another stream waits for an acknowledgement while a large stream is purged by a filter, deleted, or brought within a lowered limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail};
 use harness::Server;
 use serde_json::json;
 
@@ -22,6 +22,8 @@ const SUBJECTS: usize = 1_000;
 /// Observed before it begins, and after it is answered: what is done behind an answer counts as well.
 const BEFORE: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_secs(2);
+/// How long what is answered at once may take until it is done.
+const PATIENCE_SECONDS: u32 = 300;
 
 /// What is done to the large stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(crate) enum Removal {
     Purge,
     /// The stream.
     Delete,
+    /// All but one message of each subject, by a lowered limit.
+    PerSubject,
 }
 
 /// The longest wait of a publish, and how long the request took.
@@ -56,14 +60,30 @@ pub(crate) fn run(side: Side, removal: Removal, scale: f64) -> Result<Outcome> {
 }
 
 fn remove(server: &Server, wire: &mut Wire, removal: Removal) -> Result<()> {
-    if removal == Removal::Delete {
-        wire.request(&format!("$JS.API.STREAM.DELETE.{STREAM}"), "")?;
-        return Ok(());
+    let expected = match removal {
+        Removal::Delete => {
+            wire.request(&format!("$JS.API.STREAM.DELETE.{STREAM}"), "")?;
+            return Ok(());
+        }
+        Removal::Purge => {
+            wire.request(&format!("$JS.API.STREAM.PURGE.{STREAM}"), &json!({ "filter": "bench.*" }).to_string())?;
+            0
+        }
+        Removal::PerSubject => {
+            let mut config = wire.request(&format!("$JS.API.STREAM.INFO.{STREAM}"), "")?["config"].take();
+            config["max_msgs_per_subject"] = json!(1);
+            wire.request(&format!("$JS.API.STREAM.UPDATE.{STREAM}"), &config.to_string())?;
+            jetstream::state(server)?["num_subjects"].as_u64().unwrap_or_default()
+        }
+    };
+    // A lowered limit is answered before all is done.
+    for _ in 0..PATIENCE_SECONDS * 10 {
+        if jetstream::state(server)?["messages"].as_u64() == Some(expected) {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(100));
     }
-    wire.request(&format!("$JS.API.STREAM.PURGE.{STREAM}"), &json!({ "filter": "bench.*" }).to_string())?;
-    let left = jetstream::state(server)?["messages"].as_u64();
-    ensure!(left == Some(0), "{left:?} messages are left");
-    Ok(())
+    bail!("there are not {expected} messages after {PATIENCE_SECONDS} s")
 }
 
 /// One publish after the other until it is over.

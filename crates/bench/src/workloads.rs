@@ -43,7 +43,7 @@ const fn single(name: &'static str, sides: &'static [Side], run: fn(Side, f64) -
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const WORKLOADS: [Workload; 40] = [
+pub(crate) const WORKLOADS: [Workload; 41] = [
     work("publish only, 128 B", NATS, |side, scale| publish::run(side, 128, scale)),
     work("1 → 1, 16 B", NATS, |side, scale| fan_out::run(side, 1, 16, scale)),
     work("1 → 1, 128 B", NATS, |side, scale| fan_out::run(side, 1, 128, scale)),
@@ -88,4 +88,7 @@ pub(crate) const WORKLOADS: [Workload; 40] = [
     single("1,000 streams, 10,000 consumers", NATS, fleet::run),
     single("purge of 1 M messages by a filter", NATS, |side, scale| stall::run(side, Removal::Purge, scale)),
     single("delete of a stream with 1 M messages", NATS, |side, scale| stall::run(side, Removal::Delete, scale)),
+    single("1 of 1,000 messages a subject left by a lowered limit, 1 M", NATS, |side, scale| {
+        stall::run(side, Removal::PerSubject, scale)
+    }),
 ];

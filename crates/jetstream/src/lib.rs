@@ -75,6 +75,7 @@ mod stored_config;
 mod stream;
 mod stream_check;
 mod stream_requests;
+mod subject_page;
 mod sweep;
 mod telling;
 pub mod templates;

@@ -1,7 +1,5 @@
 //! The API's requests about streams and their messages.
 
-use std::collections::BinaryHeap;
-
 use subject::Filter;
 
 use crate::advisory::{Action, Advisory};
@@ -18,6 +16,7 @@ use crate::store::{Evicted, MessageBuffer, Store, StoreError, message_size, unda
 use crate::stored_config;
 use crate::stream::{Among, Removal, Stream};
 use crate::stream_check;
+use crate::subject_page::SubjectPage;
 
 /// Streams' names in one answer, as nats-server's.
 pub(crate) const NAMES_PER_PAGE: usize = 1024;
@@ -414,22 +413,11 @@ fn last_by_subject(store: &mut dyn Store, id: StreamId, filter: &Filter) -> Resu
     store.last_matching(id, filter, last)
 }
 
-/// Subjects in order of their names; no more are held in memory than end with the page.
+/// Subjects in order of their names.
 fn subjects_page(store: &dyn Store, id: StreamId, filter: &Filter, offset: u64) -> Vec<(Box<str>, u64)> {
-    let most = (offset as usize).saturating_add(SUBJECTS_PER_PAGE);
-    let mut smallest: BinaryHeap<(Box<str>, u64)> = BinaryHeap::new();
-    store.for_each_subject(id, filter, &mut |subject, state| {
-        let Ok(subject) = std::str::from_utf8(subject) else { return };
-        if smallest.len() < most || smallest.peek().is_some_and(|(largest, _)| subject < &**largest) {
-            smallest.push((subject.into(), state.messages));
-        }
-        if smallest.len() > most {
-            smallest.pop();
-        }
-    });
-    let mut page = smallest.into_sorted_vec();
-    page.drain(..(offset as usize).min(page.len()));
-    page
+    let mut page = SubjectPage::new(offset, SUBJECTS_PER_PAGE);
+    store.for_each_subject(id, filter, &mut |subject, state| page.add(subject, state.messages));
+    page.finish()
 }
 
 /// Sequences between first and last that are not there, the lowest first.
