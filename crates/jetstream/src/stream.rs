@@ -646,16 +646,10 @@ impl Stream {
         removed: &mut Vec<Removal>,
     ) -> Result<(), StoreError> {
         let keep = limit(self.config.max_messages_per_subject);
-        let Some(before) = before.filter(|before| before.messages >= keep) else { return Ok(()) };
-        let evicted = if keep == 1 && before.messages == 1 {
-            // The common case of key-value buckets: the one older message is known.
-            let bytes = store.state(self.id).bytes;
-            let gone = store.remove(self.id, before.last, false)?;
-            let bytes = bytes.saturating_sub(store.state(self.id).bytes);
-            Evicted { messages: u64::from(gone), bytes, first: before.last, last: before.last }
-        } else {
-            store.trim_subject(self.id, message.subject, keep, REMOVED_PER_STEP)?
-        };
+        if before.is_none_or(|before| before.messages < keep) {
+            return Ok(());
+        }
+        let evicted = store.trim_subject(self.id, message.subject, keep, REMOVED_PER_STEP)?;
         if evicted.messages > 0 {
             // Only consumers ask whose messages went; without any nothing is allocated for each message.
             let nobody_asks = self.consumers.is_empty();
