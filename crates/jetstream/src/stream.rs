@@ -675,15 +675,7 @@ impl Stream {
             // Its oldest messages are somewhere in the stream, and the steps come to them.
             return Ok(());
         }
-        let evicted = if keep == 1 && before.messages == 1 {
-            // The common case of key-value buckets: the one older message is known.
-            let bytes = store.state(self.id).bytes;
-            let gone = store.remove(self.id, before.last, false)?;
-            let bytes = bytes.saturating_sub(store.state(self.id).bytes);
-            Evicted { messages: u64::from(gone), bytes, first: before.last, last: before.last }
-        } else {
-            store.trim_subject(self.id, message.subject, keep, REMOVED_PER_STEP)?
-        };
+        let evicted = store.trim_subject(self.id, message.subject, keep, REMOVED_PER_STEP)?;
         if evicted.messages > 0 {
             // Only consumers ask whose messages went; without any nothing is allocated for each message.
             let nobody_asks = self.consumers.is_empty();

@@ -218,7 +218,7 @@ impl SqliteStore {
         let Some(stream) = self.streams.get(&id) else { return Ok(None) };
         if stream.history.len() == 0 {
             if let Some(oldest) = stream.subjects.oldest(subject).filter(|_| count == 1) {
-                return Ok(Some(smallvec![(oldest, 0)]));
+                return Ok(Some(smallvec![oldest]));
             }
             let elsewhere = self.streams.values().map(|stream| stream.history.len()).sum();
             if let Some(stream) = self.streams.get_mut(&id) {

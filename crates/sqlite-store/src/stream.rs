@@ -132,7 +132,7 @@ impl Stream {
 
     /// Counts a new message.
     pub(crate) fn count(&mut self, sequence: u64, id: u32, size: u64, now: Now, message_id: Option<u128>) {
-        self.subjects.add(id, 1, sequence);
+        self.subjects.add_sized(id, 1, sequence, size);
         self.history.push(id, sequence, size);
         self.open.push(sequence, id, size);
         if let Some(hash) = message_id {

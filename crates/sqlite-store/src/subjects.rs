@@ -33,6 +33,10 @@ struct Entry {
     length: u16,
     /// The oldest message lies at `hint` itself.
     oldest_known: bool,
+    /// Size of that one; 0: only its row tells.
+    oldest_size: u16,
+    /// Size of the newest, likewise.
+    last_size: u16,
     /// Messages held; 0: the id is free.
     messages: u32,
     /// Sequence of the newest.
@@ -42,12 +46,12 @@ struct Entry {
 }
 
 impl Entry {
-    /// Its only message lies there.
-    fn only_at(&mut self, sequence: u64) {
+    /// Its newest message is its only one.
+    fn newest_is_oldest(&mut self) {
         // Not so while the newest is hidden.
-        self.oldest_known = sequence != u64::MAX;
+        self.oldest_known = self.last != u64::MAX;
         if self.oldest_known {
-            self.hint = sequence;
+            (self.hint, self.oldest_size) = (self.last, self.last_size);
         }
     }
 }
@@ -112,9 +116,11 @@ impl Subjects {
         self.entries.get(id as usize).map_or(0, |entry| entry.hint)
     }
 
-    /// Sequence of its oldest message, if it is known: with one or two messages it always is, unless others were between them.
-    pub(crate) fn oldest(&self, id: u32) -> Option<u64> {
-        self.entries.get(id as usize).filter(|entry| entry.oldest_known && entry.messages > 0).map(|entry| entry.hint)
+    /// Sequence of its oldest message, if it is known: with one or two messages it always is, unless others were between them. And its size; 0:
+    /// only its row tells.
+    pub(crate) fn oldest(&self, id: u32) -> Option<(u64, u64)> {
+        let entry = self.entries.get(id as usize).filter(|entry| entry.oldest_known && entry.messages > 0)?;
+        Some((entry.hint, u64::from(entry.oldest_size)))
     }
 
     /// Its oldest message is not below `sequence`.
@@ -195,22 +201,30 @@ impl Subjects {
 
     /// `messages` more on it, the newest at `last`.
     pub(crate) fn add(&mut self, id: u32, messages: u32, last: u64) {
+        self.add_sized(id, messages, last, 0);
+    }
+
+    /// The same, with the size of the newest if it is known.
+    pub(crate) fn add_sized(&mut self, id: u32, messages: u32, last: u64, size: u64) {
         let entry = &mut self.entries[id as usize];
-        match entry.messages {
-            0 if messages == 1 => entry.only_at(last),
+        if entry.messages == 1 {
             // Until now it was the only one.
-            1 => entry.only_at(entry.last),
-            _ => {}
+            entry.newest_is_oldest();
         }
+        let is_only = entry.messages == 0 && messages == 1;
         entry.messages += messages;
         entry.last = last;
+        entry.last_size = u16::try_from(size).unwrap_or(0);
+        if is_only {
+            entry.newest_is_oldest();
+        }
         self.mark(id, STATES);
     }
 
     /// The newest message is being removed: until its successor is known, searches must not take it for the answer.
     pub(crate) fn hide_newest(&mut self, id: u32) {
         if let Some(entry) = self.entries.get_mut(id as usize) {
-            entry.last = u64::MAX;
+            (entry.last, entry.last_size) = (u64::MAX, 0);
         }
     }
 
@@ -219,10 +233,10 @@ impl Subjects {
         let Some(entry) = self.entries.get_mut(id as usize).filter(|entry| entry.messages > 0) else { return false };
         entry.messages -= 1;
         if let Some(last) = last {
-            entry.last = last;
+            (entry.last, entry.last_size) = (last, 0);
         }
         if entry.messages == 1 {
-            entry.only_at(entry.last);
+            entry.newest_is_oldest();
         } else if entry.hint <= sequence && entry.oldest_known {
             entry.oldest_known = entry.hint != sequence;
         }

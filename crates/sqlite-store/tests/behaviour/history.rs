@@ -14,7 +14,7 @@ fn key(sequence: u64) -> String {
 
 fn put(store: &mut SqliteStore, sequence: u64) {
     // Every seventh is so large that its payload lies in chunks.
-    let size = if sequence % 7 == 0 { 70_000 } else { 100 };
+    let size = if sequence.is_multiple_of(7) { 70_000 } else { 100 };
     append(store, sequence, &key(sequence), size).unwrap();
     store.trim_subject(STREAM, key(sequence).as_bytes(), HISTORY, 100).unwrap();
 }
@@ -41,7 +41,7 @@ fn filled(folder: &Path, messages: u64) -> SqliteStore {
     store.create_stream(STREAM, Sequence(1), b"bucket").unwrap();
     for sequence in 1..=messages {
         put(&mut store, sequence);
-        if sequence % 20 == 0 {
+        if sequence.is_multiple_of(20) {
             store.commit().unwrap();
         }
     }
