@@ -29,8 +29,10 @@ const LARGEST: usize = 16 << 10;
 const ENTRY_BYTES: usize = 256;
 /// Places for subjects on their way to the store, a power of two: two that share one only miss more often.
 const MARKS: usize = 4096;
-/// Places for subjects that were read once, a power of two.
-const SEEN: usize = 16_384;
+/// Bits for subjects that were read once, a power of two: two that share one are only kept earlier.
+const SEEN: usize = 1 << 17;
+/// So many are noted before all are forgotten.
+const MOST_SEEN: usize = SEEN / 4;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -53,8 +55,9 @@ pub(crate) struct Recall {
     /// Batches that the store was given, and those that are back, in the same order.
     given: u64,
     back: u64,
-    /// By the hash of a subject: what was read lately.
-    seen: Vec<u16>,
+    /// A bit by the hash of a subject: what was read lately; and how many there are.
+    seen: Vec<u64>,
+    seen_count: usize,
 }
 
 /// The newest message of a subject.
@@ -198,7 +201,7 @@ impl Recall {
     fn watch(&mut self, stream: StreamId) {
         if self.marks.is_empty() {
             self.marks = vec![0; MARKS];
-            self.seen = vec![0; SEEN];
+            self.seen = vec![0; SEEN / 64];
         }
         // What was published on it until now was not marked.
         self.streams.insert(stream, self.given + 1);
@@ -206,9 +209,18 @@ impl Recall {
 
     /// Was the subject read a while ago? It was now.
     fn is_read_again(&mut self, subject: &[u8]) -> bool {
-        let hash = subject_hash(subject);
-        let tag = (hash >> 48) as u16 | 1;
-        std::mem::replace(&mut self.seen[hash as usize & (SEEN - 1)], tag) == tag
+        let bit = subject_hash(subject) as usize & (SEEN - 1);
+        let (word, mask) = (bit / 64, 1 << (bit % 64));
+        if self.seen[word] & mask != 0 {
+            return true;
+        }
+        if self.seen_count == MOST_SEEN {
+            self.seen.fill(0);
+            self.seen_count = 0;
+        }
+        self.seen[word] |= mask;
+        self.seen_count += 1;
+        false
     }
 
     fn forget(&mut self, key: u64) {
