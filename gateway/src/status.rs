@@ -3,6 +3,7 @@
 //! Which folder: `--store-dir`, else the one of `-c FILE`, else the first of the package's (`/var/lib/edge-gateway`) and the platform's state folder that
 //! has a socket. Reads nothing else: with no gateway running it says so, and what to do.
 
+mod pulls;
 mod summary;
 
 use std::io::{self, Read, Write};

@@ -46,6 +46,7 @@ pub use effect::{CloseReason, Effect, Notice};
 pub use identity::{ConnectionId, Now};
 pub use leaf::{LinkCounters, LinkFacts, LinkPermissions};
 pub use monitoring::{ConnectionInfo, SubscriptionInfo};
+pub use origins::OriginRow;
 pub use outbox::{CHUNK, CONGESTED, Frame, Outbox, OutboxLimits, Traffic};
 pub use permissions::{Permissions, Responses, Rule, Subscribable};
 pub use settings::{JetStreamSettings, LeafSettings, MqttSettings, ServerIdentity, Settings};

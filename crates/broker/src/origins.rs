@@ -17,7 +17,9 @@ use ::jetstream_api::{OriginInfo, OriginInfos, decode_origin_answer, encode_orig
 use jetstream::command::{Command, Outcome, Ticket};
 use jetstream::config::Source;
 use jetstream::identity::StreamId;
-use jetstream::origin::{Ask, Asked, Begin, OriginFacts, OriginId, Origins, Puller, Step, Take, Taking, short_hash};
+use jetstream::origin::{
+    Ask, Asked, Begin, OriginFacts, OriginId, OriginState, Origins, Puller, Step, Take, Taking, short_hash,
+};
 use nats_proto::header::Headers;
 use subject::Filter;
 
@@ -61,6 +63,19 @@ pub(crate) struct OriginSide {
     waiting_bytes: usize,
     /// The clock when input was last handled: deliveries do not carry one.
     clock: u64,
+}
+
+/// An origin of a stream here, for monitoring.
+#[derive(Clone, Debug)]
+pub struct OriginRow<'a> {
+    /// The stream that takes from it.
+    pub stream: &'a str,
+    /// What it takes.
+    pub source: &'a Source,
+    /// It mirrors it.
+    pub is_mirror: bool,
+    /// How that is going; times are microseconds of the clock of [`Now`].
+    pub state: OriginState,
 }
 
 #[derive(Debug)]
@@ -203,6 +218,16 @@ impl Broker {
     #[must_use]
     pub fn origin_infos(&self, now: Now, only: Option<StreamId>) -> OriginInfos {
         self.origins.infos(now, only)
+    }
+
+    /// The origins of all streams, for monitoring.
+    pub fn origin_rows(&self) -> impl Iterator<Item = OriginRow<'_>> {
+        let rows = self.origins.streams.values();
+        rows.flat_map(|row| row.pullers.iter().map(move |(_, number)| (row, number))).filter_map(|(row, number)| {
+            let puller = &self.origins.pullers.get(number)?.puller;
+            let (source, state) = (puller.source(), puller.state());
+            Some(OriginRow { stream: &row.name, source, is_mirror: row.is_mirror, state })
+        })
     }
 
     /// The store says where a stream takes messages from.
@@ -418,12 +443,9 @@ impl Broker {
             hosted.puller.handle_answer(now, decode_origin_answer(message.payload(), identity));
         } else {
             let (headers, is_empty) = (message.headers(), message.payload().is_empty());
-            match hosted.puller.handle_message(now, message.reply, headers, is_empty) {
-                Some(taking) => {
-                    let parcel = hosted.pack(number, taking, message.shown.unwrap_or(routed), message);
-                    self.send_parcel(now, parcel, out);
-                }
-                None => {}
+            if let Some(taking) = hosted.puller.handle_message(now, message.reply, headers, is_empty) {
+                let parcel = hosted.pack(number, taking, message.shown.unwrap_or(routed), message);
+                self.send_parcel(now, parcel, out);
             }
         }
         self.origins.plan(number);

@@ -123,6 +123,8 @@ impl JetStream {
             if is_there {
                 consumer.delivering.waiting.push_back(Waiting::for_push(push, now));
                 consumer.delivering.was_bound = true;
+                // What was on its way when the link went is reported behind its end: that pause was meant for whom it left.
+                consumer.delivering.not_before = None;
                 if consumer.config.is_source() {
                     consumer.delivering.credit = FIRST_CREDIT;
                 }

@@ -27,7 +27,7 @@ use crate::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
 pub use check::check;
 pub use index::{Index, short_hash};
 pub(crate) use places::{Places, Taken};
-pub use puller::{Begun, OriginState, Puller, Step, Taking};
+pub use puller::{Begun, OriginState, Puller, Stage, Step, Taking};
 pub use request::{Ask, Asked, Created};
 
 /// Most sources of a stream.

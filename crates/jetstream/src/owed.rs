@@ -301,8 +301,8 @@ impl JetStream {
     /// Room is needed for others: what is only held for the hub's disk goes, a step of each stream; how many bytes.
     pub(crate) fn release_held(&mut self, turn: &mut Context<'_>, needed: u64) -> Result<u64, StoreError> {
         let before = self.stored_bytes;
-        let held = |stream: &&Stream| stream.holds_confirmed();
-        let held: Vec<StreamId> = self.streams.values().filter(held).map(|stream| stream.id).collect();
+        let holds = |id: &&StreamId| self.streams.get(id).is_some_and(Stream::holds_confirmed);
+        let held: Vec<StreamId> = self.stream_names.values().filter(holds).copied().collect();
         for id in held {
             if before.saturating_sub(self.stored_bytes) >= needed {
                 break;

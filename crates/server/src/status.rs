@@ -221,6 +221,58 @@ pub struct Report {
     pub connections: ConnectionCounts,
     /// The store's counters; `None` when it is off or did not answer in time.
     pub store: Option<StoreReport>,
+    /// What streams here mirror and source.
+    #[serde(default)]
+    pub origins: Vec<OriginStatus>,
+    /// Who mirrors and sources streams here; empty when the store did not answer in time.
+    #[serde(default)]
+    pub pulled: Vec<PulledStatus>,
+}
+
+/// An origin of a stream here: a stream that it mirrors or sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginStatus {
+    /// The stream here.
+    pub stream: String,
+    /// The origin's name.
+    pub origin: String,
+    /// Where it is: `$JS.<domain>.API`; `None`: here.
+    pub api: Option<String>,
+    /// It is mirrored, not sourced.
+    pub mirror: bool,
+    /// `receiving`, `asking`, `waiting`, or `nobody answers`.
+    pub state: String,
+    /// Since when messages or heartbeats come, or do not.
+    pub since_micros: u64,
+    /// When it was last heard.
+    pub heard_micros: Option<u64>,
+    /// Messages behind.
+    pub lag: u64,
+    /// The last sequence of the origin that is stored here.
+    pub sequence: u64,
+    /// What was wrong last, a sentence; kept while it receives.
+    pub last_error: Option<String>,
+}
+
+/// A hub, or a stream here, that mirrors or sources a stream of this gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PulledStatus {
+    /// The stream here.
+    pub stream: String,
+    /// Its consumer.
+    pub consumer: String,
+    /// The stream there, if its server says it (from 2.14 on).
+    pub to: Option<String>,
+    /// The domain there, if it has one and says it.
+    pub domain: Option<String>,
+    /// Somebody listens.
+    pub bound: bool,
+    /// The last sequence that was sent.
+    pub delivered: u64,
+    /// Up to here it has confirmed; `None`: it was not asked to.
+    pub confirmed: Option<u64>,
+    /// Messages still to be sent.
+    pub pending: u64,
 }
 
 /// Connections by what they speak.

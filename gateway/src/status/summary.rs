@@ -39,6 +39,7 @@ pub fn summary(report: &Report) -> String {
     if let Some(gaps) = status.gaps.as_ref().filter(|gaps| gaps.last > 0) {
         describe_gaps(&mut text, gaps);
     }
+    super::pulls::describe(&mut text, report);
     text
 }
 
@@ -48,7 +49,7 @@ fn line(text: &mut String, content: &str) {
     text.push('\n');
 }
 
-fn row(text: &mut String, title: &str, content: &str) {
+pub(super) fn row(text: &mut String, title: &str, content: &str) {
     line(text, &format!("{title:<9}{content}"));
 }
 
@@ -190,7 +191,7 @@ fn describe_gaps(text: &mut String, gaps: &ForwardStatus) {
 }
 
 /// `3d4h`, `5m10s`, `0s`: the two largest units.
-fn duration(micros: u64) -> String {
+pub(super) fn duration(micros: u64) -> String {
     let seconds = micros / 1_000_000;
     match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
         (0, 0, 0, seconds) => format!("{seconds}s"),

@@ -3,6 +3,7 @@
 use committer::Committer;
 use jetstream::command::Turn;
 use jetstream::identity::{AgeMillis, Now as StoreNow, Timestamp};
+use jetstream::origin::Stage;
 use jetstream::store::Store;
 use jetstream::store::memory::MemoryStore;
 use jetstream::{JetStream, Limits};
@@ -215,6 +216,8 @@ fn a_hub_is_asked_when_its_link_is_up_and_again_after_each_cut() {
     world.create(r#"{"name":"AGG","sources":[{"name":"EV","external":{"api":"$JS.hub.API","deliver":""}}]}"#);
     world.pass(1000);
     assert!(world.info("AGG").contains("nobody hears requests"), "{}", world.info("AGG"));
+    let state = world.broker.origin_rows().next().expect("a row").state;
+    assert!(state.stage == Stage::Unheard && state.since == 1_000_000 && state.last_error.is_some(), "{state:?}");
 
     let hub = world.link();
     world.pass(200);
@@ -224,6 +227,9 @@ fn a_hub_is_asked_when_its_link_is_up_and_again_after_each_cut() {
     assert!(request.contains(r#""deliver_policy":"all""#) && request.contains(r#""_nats.src.domain":"edge""#));
     assert!(request.contains(r#""sourcing":true"#) && request.contains(r#""stream_name":"EV""#), "{request}");
     assert!(world.sent(hub).contains(&format!("LS+ {deliver}\r\n")));
+    let row = world.broker.origin_rows().next().expect("a row");
+    assert_eq!((row.stream, &*row.source.name, row.state.stage), ("AGG", "EV", Stage::Receiving));
+    assert!(row.state.since > 1_000_000 && row.state.error.is_none() && row.state.last_error.is_some(), "{row:?}");
 
     world.send(hub, &format!("LMSG {deliver} $JS.ACK.EV.C-1.1.1.1.5.1@ev.a 1\r\n1\r\n"));
     world.send(hub, &format!("LMSG {deliver} $JS.ACK.EV.C-1.1.4.2.5.0@ev.b 1\r\n4\r\n"));

@@ -105,6 +105,25 @@ pub struct OriginState {
     pub heard: Option<u64>,
     /// Why nothing comes.
     pub error: Option<ApiError>,
+    /// What was wrong last; kept when messages come again.
+    pub last_error: Option<ApiError>,
+    /// What it does.
+    pub stage: Stage,
+    /// Since when it receives, or does not.
+    pub since: u64,
+}
+
+/// What a puller does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It will ask, now or after a pause.
+    Waiting,
+    /// Nobody hears its requests.
+    Unheard,
+    /// It has asked.
+    Asking,
+    /// Messages and heartbeats come.
+    Receiving,
 }
 
 #[derive(Debug)]
@@ -144,11 +163,14 @@ pub struct Puller {
     /// Messages in a row that our own store has refused.
     refusals: u32,
     asked_at: Option<u64>,
+    /// Since when it receives, or does not.
+    since: u64,
     heard: Option<u64>,
     /// When bytes of a message came that takes its time: who sends behind it is not silent.
     arriving: u64,
     lag: u64,
     error: Option<ApiError>,
+    last_error: Option<ApiError>,
     /// Messages handed out, and those that came back.
     issued: u64,
     finished: u64,
@@ -181,10 +203,12 @@ impl Puller {
             fails: 0,
             refusals: 0,
             asked_at: None,
+            since: now,
             heard: None,
             arriving: 0,
             lag: 0,
             error: None,
+            last_error: None,
             issued: 0,
             finished: 0,
             confirmations: VecDeque::new(),
@@ -209,7 +233,15 @@ impl Puller {
     /// What the API shows.
     #[must_use]
     pub fn state(&self) -> OriginState {
-        OriginState { lag: self.lag, sequence: self.stored, heard: self.heard, error: self.error.clone() }
+        let stage = match self.phase {
+            Phase::Waiting { .. } => Stage::Waiting,
+            Phase::Unheard { .. } => Stage::Unheard,
+            Phase::Asking { .. } => Stage::Asking,
+            Phase::Receiving { .. } => Stage::Receiving,
+        };
+        let (lag, sequence, heard, since, error) = (self.lag, self.stored, self.heard, self.since, self.error.clone());
+        let last_error = error.clone().or_else(|| self.last_error.clone());
+        OriginState { lag, sequence, heard, error, last_error, stage, since }
     }
 
     /// Where the request that ends its consumer goes, when it is not wanted any more; `None`: that is its owner's.
@@ -294,7 +326,7 @@ impl Puller {
     /// A link is gone. Who was reached over it has forgotten us when it is back, or will have to be asked: one request more is cheap.
     pub fn handle_link_down(&mut self, now: u64) {
         if self.requests.source.external.is_some() && !matches!(self.phase, Phase::Unheard { .. }) {
-            self.leave();
+            self.leave(now);
             let until = now + self.jitter();
             self.phase = Phase::Waiting { until };
             self.fails = 0;
@@ -426,7 +458,8 @@ impl Puller {
         }
         self.is_anew = false;
         self.delivered = 0;
-        (self.fails, self.error, self.heard) = (0, None, Some(now));
+        (self.fails, self.heard, self.since) = (0, Some(now), now);
+        self.last_error = self.error.take().or(self.last_error.take());
         let subject = match &self.requests.source.consumer {
             Some(consumer) => consumer.deliver_subject.clone(),
             None => created.deliver_subject,
@@ -444,7 +477,7 @@ impl Puller {
 
     /// Asks anew, from what is stored: not before the last request is long enough ago, and after a pause.
     fn again(&mut self, now: u64, pause: u64) {
-        self.leave();
+        self.leave(now);
         let earliest = self.asked_at.map_or(now, |asked| asked + BETWEEN_REQUESTS).max(now);
         let until = earliest.max(now + pause) + JITTER + self.jitter();
         self.phase = Phase::Waiting { until };
@@ -456,7 +489,10 @@ impl Puller {
         self.again(now, pause);
     }
 
-    fn leave(&mut self) {
+    fn leave(&mut self, now: u64) {
+        if matches!(self.phase, Phase::Receiving { .. }) {
+            self.since = now;
+        }
         self.confirmations.clear();
         self.steps.retain(|step| matches!(step, Step::Begin(_)));
         self.steps.push_back(Step::Leave);

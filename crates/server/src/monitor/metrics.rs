@@ -11,9 +11,9 @@ use jetstream::command::{ConsumerInfo, Statistics, StreamInfo};
 use serde_json::Value;
 
 use super::query::Query;
-use super::{Monitor, connz, healthz, leafz, report, subsz, varz};
+use super::{Monitor, connz, healthz, leafz, pulls, report, subsz, varz};
 use crate::core_loop::Core;
-use crate::status::{ForwardStatus, LedgerStatus, LinkStatus, Status};
+use crate::status::{ForwardStatus, LedgerStatus, LinkStatus, OriginStatus, PulledStatus, Status};
 
 /// Samples by the name of their metric: a metric's lines must follow each other.
 struct Metrics {
@@ -208,8 +208,36 @@ impl Metrics {
         for forward in status.forwards.iter().chain(&status.gaps) {
             self.forward(forward);
         }
+        for origin in pulls::origins(core) {
+            self.origin(&origin, now);
+        }
         if let Some(statistics) = statistics {
             self.store(status, statistics);
+            for pulled in pulls::pulled(statistics) {
+                self.pulled(&pulled);
+            }
+        }
+    }
+
+    fn origin(&mut self, origin: &OriginStatus, now: u64) {
+        let api = origin.api.as_deref().unwrap_or("$JS.API");
+        let labels = [("stream", &*origin.stream), ("origin", &*origin.origin), ("api", api)];
+        let is_up = origin.state == "receiving";
+        let seconds = now.saturating_sub(origin.since_micros) as f64 / 1e6;
+        self.ours_line("gauge", "tributary_origin_up", &labels, f64::from(u8::from(is_up)));
+        self.ours_line("gauge", "tributary_origin_state_seconds", &labels, seconds);
+        self.ours_line("gauge", "tributary_origin_lag_messages", &labels, origin.lag as f64);
+        self.ours_line("gauge", "tributary_origin_sequence", &labels, origin.sequence as f64);
+    }
+
+    fn pulled(&mut self, pulled: &PulledStatus) {
+        let (to, domain) = (pulled.to.as_deref().unwrap_or(""), pulled.domain.as_deref().unwrap_or(""));
+        let labels = [("stream", &*pulled.stream), ("consumer", &*pulled.consumer), ("to", to), ("domain", domain)];
+        self.ours_line("gauge", "tributary_pulled_up", &labels, f64::from(u8::from(pulled.bound)));
+        self.ours_line("gauge", "tributary_pulled_pending_messages", &labels, pulled.pending as f64);
+        self.ours_line("gauge", "tributary_pulled_sent_sequence", &labels, pulled.delivered as f64);
+        if let Some(confirmed) = pulled.confirmed {
+            self.ours_line("gauge", "tributary_pulled_confirmed_sequence", &labels, confirmed as f64);
         }
     }
 

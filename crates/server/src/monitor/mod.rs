@@ -9,6 +9,7 @@ mod healthz;
 mod jsz;
 mod leafz;
 mod metrics;
+mod pulls;
 mod query;
 mod report;
 mod subsz;

@@ -4,7 +4,7 @@ use broker::{Protocol, Transport};
 use jetstream::command::Statistics;
 use serde_json::Value;
 
-use super::Monitor;
+use super::{Monitor, pulls};
 use crate::core_loop::Core;
 use crate::status::{ConnectionCounts, Report, StoreReport, StreamReport};
 
@@ -18,6 +18,8 @@ pub(super) fn page(monitor: &Monitor, statistics: Option<&Statistics>) -> Value 
         status: status.clone(),
         connections: counts(core),
         store: statistics.map(store),
+        origins: pulls::origins(core),
+        pulled: statistics.map(pulls::pulled).unwrap_or_default(),
     });
     serde_json::to_value(report).unwrap_or_default()
 }
