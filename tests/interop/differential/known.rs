@@ -33,6 +33,10 @@ pub(super) fn level(value: &mut Value) {
                 object.remove("reserved_memory");
                 object.remove("reserved_storage");
             }
+            // When an origin was last heard of.
+            if object.contains_key("lag") {
+                object.remove("active");
+            }
             level_config(value);
             level_positions(value);
             level_state(value);

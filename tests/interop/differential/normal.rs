@@ -6,10 +6,22 @@ use serde_json::Value;
 use super::known;
 
 /// Keys whose values are moments: only whether there is one is compared.
-const MOMENTS: [&str; 9] =
-    ["created", "ts", "time", "last_ts", "first_ts", "last_active", "pause_remaining", "timestamp", "expires"];
+const MOMENTS: [&str; 10] = [
+    "created",
+    "ts",
+    "time",
+    "last_ts",
+    "first_ts",
+    "last_active",
+    "pause_remaining",
+    "timestamp",
+    "expires",
+    "pinned_ts",
+];
 /// Keys that name the server, or count what only it has seen.
 const OF_THE_SERVER: [&str; 4] = ["cluster", "server_id", "_nats.ver", "id"];
+/// Where the answers to fast batches go; their subjects say to which message.
+pub(super) const FAST: &str = "_INBOX.f.";
 /// Go's zero time.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -21,7 +33,11 @@ pub(super) fn entry(message: &RawMessage, names: &[(String, String)]) -> String 
     let (header, body) = message.payload.split_at(usize::min(header, message.payload.len()));
     let has_reply = words.len() == 4 + sizes;
     // Answers come to an inbox of their own.
-    let subject = if words.get(1).is_some_and(|subject| subject.starts_with("_INBOX.")) { "_" } else { words[1] };
+    let subject = match words.get(1) {
+        Some(subject) if subject.starts_with(FAST) => subject,
+        Some(subject) if subject.starts_with("_INBOX.") => "_",
+        _ => words[1],
+    };
     let reply = if has_reply { ack(words[3]) } else { "-".to_owned() };
     let line = format!("{subject} {reply} {} {}", self::headers(header), self::body(body));
     named(line, names)
@@ -50,6 +66,10 @@ fn headers(block: &[u8]) -> String {
     let lines = text.trim_end().split("\r\n");
     let masked = lines.map(|line| match line.split_once(": ") {
         Some(("Nats-Time-Stamp", _)) => "Nats-Time-Stamp: T".to_owned(),
+        // It ends with the identity of the stream.
+        Some(("Nats-Stream-Source", source)) => {
+            format!("Nats-Stream-Source: {}", ack(source.rsplit_once(' ').map_or(source, |(source, _)| source)))
+        }
         Some(("Nats-Subject", subject)) => format!("Nats-Subject: {}", ack(subject)),
         _ => line.to_owned(),
     });
