@@ -261,7 +261,7 @@ impl Stream {
             if let Some(known) = id_hash.and_then(|hash| self.duplicates.find(hash, self.window_start(now))) {
                 return Ok(Verdict::Duplicate(known));
             }
-            if let Some(refusal) = self.last_id_and_rollup(store, &headers, &state)? {
+            if let Some(refusal) = self.last_id_and_rollup(store, &headers)? {
                 return Ok(Verdict::Refused(refusal));
             }
         }
@@ -520,13 +520,9 @@ impl Stream {
         &mut self,
         store: &mut dyn Store,
         headers: &PublishHeaders<'_>,
-        state: &StreamState,
     ) -> Result<Option<ApiError>, StoreError> {
-        if let Some(wanted) = headers.expected_message_id {
-            let last = self.last_message_id(store, state)?;
-            if last != wanted {
-                return Ok(Some(api_error::stream_wrong_last_msg_id(String::from_utf8_lossy(last))));
-            }
+        if let Some(refusal) = self.refused_last_id(store, headers)? {
+            return Ok(Some(refusal));
         }
         let Some(rollup) = headers.rollup else { return Ok(None) };
         if !self.config.allow_rollup || self.config.deny_purge {
@@ -537,6 +533,18 @@ impl Stream {
             return Ok(Some(api_error::stream_rollup_failed(text)));
         }
         Ok(None)
+    }
+
+    /// Is the last message another one than it expects?
+    pub(crate) fn refused_last_id(
+        &mut self,
+        store: &mut dyn Store,
+        headers: &PublishHeaders<'_>,
+    ) -> Result<Option<ApiError>, StoreError> {
+        let Some(wanted) = headers.expected_message_id else { return Ok(None) };
+        let state = store.state(self.id);
+        let last = self.last_message_id(store, &state)?;
+        Ok((last != wanted).then(|| api_error::stream_wrong_last_msg_id(String::from_utf8_lossy(last))))
     }
 
     fn last_message_id(&mut self, store: &mut dyn Store, state: &StreamState) -> Result<&[u8], StoreError> {
@@ -634,6 +642,9 @@ impl Stream {
         if let Some(last_id) = &mut self.last_id {
             last_id.clear();
             last_id.extend_from_slice(headers.message_id.unwrap_or_default());
+        } else if let Some(id) = headers.message_id {
+            // Its message may be one that is not kept, and can't be looked up later.
+            self.last_id = Some(id.to_vec());
         }
     }
 

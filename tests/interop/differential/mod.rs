@@ -42,6 +42,10 @@ const SILENCE: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// How long two streams that take from others may tell different things.
 const SETTLING: Duration = Duration::from_secs(5);
+/// How long a stream may take until it first hears of its origin.
+const FIRST_TAKE: Duration = Duration::from_millis(1500);
+/// In the info of one that has not.
+const NOT_YET_TAKING: &str = "\"active\":false";
 /// Between two looks at them.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(60);
 /// Within this a heartbeat of every tenth of a second comes, also from a machine with much to do.
@@ -66,6 +70,8 @@ struct Pair {
     stock: Side,
     /// Counts stories played, so that no inbox comes twice.
     played: usize,
+    /// What both said last was that a stream does not take from its origin yet.
+    waits: bool,
     _servers: [Server; 2],
 }
 
@@ -73,7 +79,7 @@ impl Pair {
     fn start() -> Result<Pair> {
         let servers = [Gateway::start(CONFIGURATION)?, StockHub::start(CONFIGURATION)?];
         let (ours, stock) = (Side::new(servers[0].address("nats"))?, Side::new(servers[1].address("nats"))?);
-        Ok(Pair { ours, stock, played: 0, _servers: servers })
+        Ok(Pair { ours, stock, played: 0, waits: false, _servers: servers })
     }
 
     fn play(&mut self, steps: &[Step]) -> Result<Option<Difference>> {
@@ -128,6 +134,7 @@ impl Pair {
             };
             if is_over {
                 let (ours, stock) = (std::mem::take(&mut self.ours.log), std::mem::take(&mut self.stock.log));
+                self.waits = ours.values().flatten().any(|entry| entry.contains(NOT_YET_TAKING));
                 return Ok((ours != stock).then_some((ours, stock)));
             }
             std::thread::sleep(Duration::from_micros(200));
@@ -141,6 +148,8 @@ impl Pair {
         for attempt in 0.. {
             let step = Step::ask(format!("$JS.API.STREAM.INFO.{stream}"), "");
             match self.take(&format!("{reply}.{attempt}"), &step)? {
+                // An origin that is not there is never taken from.
+                None if self.waits && started.elapsed() < FIRST_TAKE => alike = 0,
                 None if alike >= 2 => break,
                 None => alike += 1,
                 Some(difference) if started.elapsed() > SETTLING => return Ok(Some(difference)),

@@ -20,6 +20,8 @@ const MOMENTS: [&str; 10] = [
 ];
 /// Keys that name the server, or count what only it has seen.
 const OF_THE_SERVER: [&str; 4] = ["cluster", "server_id", "_nats.ver", "id"];
+/// What the names of consumers begin with that a mirror or a source has made.
+const PULLERS: [&str; 2] = ["JS_MIRROR_", "JS_SOURCE_"];
 /// Where the answers to fast batches go; their subjects say to which message.
 pub(super) const FAST: &str = "_INBOX.f.";
 /// Go's zero time.
@@ -31,7 +33,7 @@ pub(super) fn entry(message: &RawMessage, names: &[(String, String)]) -> String 
     let sizes = if words[0] == "HMSG" { 2 } else { 1 };
     let header = if sizes == 2 { words[words.len() - 2].parse().unwrap_or(0) } else { 0 };
     let (header, body) = message.payload.split_at(usize::min(header, message.payload.len()));
-    let has_reply = words.len() == 4 + sizes;
+    let has_reply = words.len() == 4 + sizes && !words[3].is_empty();
     // Answers come to an inbox of their own.
     let subject = match words.get(1) {
         Some(subject) if subject.starts_with(FAST) => subject,
@@ -39,8 +41,8 @@ pub(super) fn entry(message: &RawMessage, names: &[(String, String)]) -> String 
         _ => words[1],
     };
     let reply = if has_reply { ack(words[3]) } else { "-".to_owned() };
-    let line = format!("{subject} {reply} {} {}", self::headers(header), self::body(body));
-    named(line, names)
+    let body = self::body(named(String::from_utf8_lossy(body).into_owned(), names));
+    named(format!("{subject} {reply} {} {body}", self::headers(header)), names)
 }
 
 /// An ack subject without the time in it.
@@ -76,8 +78,7 @@ fn headers(block: &[u8]) -> String {
     masked.collect::<Vec<_>>().join("|")
 }
 
-fn body(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
+fn body(text: String) -> String {
     match serde_json::from_str(&text) {
         Ok(Value::Object(object)) => {
             let mut value = Value::Object(object);
@@ -85,7 +86,7 @@ fn body(bytes: &[u8]) -> String {
             known::level(&mut value);
             value.to_string()
         }
-        _ => text.into_owned(),
+        _ => text,
     }
 }
 
@@ -104,6 +105,17 @@ fn level(value: &mut Value) {
             }
         }
         Value::Array(values) => values.iter_mut().for_each(level),
+        Value::String(text) => {
+            for prefix in PULLERS {
+                if text.starts_with(prefix) {
+                    *text = prefix.to_owned();
+                }
+            }
+        }
         _ => {}
+    }
+    // In the order of names that the server chose.
+    if let Some(Value::Array(consumers)) = value.get_mut("consumers") {
+        consumers.sort_by_key(|consumer| consumer["name"].as_str().map_or_else(|| consumer.to_string(), str::to_owned));
     }
 }

@@ -270,7 +270,7 @@ impl Story {
             body.text("next_by_subj", self.random.pick(&["a.1", "b.1", "c.1", "a.>", "*.2", "none", "a.."]));
         }
         if several || self.random.chance(4) {
-            if self.random.chance(50) {
+            if self.random.chance(50) && !body.has("start_time") {
                 body.set("batch", self.random.pick(&["1", "2", "5", "100", "0"]));
             }
             if self.random.chance(15) {

@@ -285,7 +285,7 @@ impl JetStream {
             match stream.check_batched(turn.store, turn.now, &message, &headers, &so_far, key)? {
                 Ok(fit) => so_far.note(&message, id, fit),
                 Err(Unfit::Duplicate(_)) => return Ok(Err(api_error::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE)),
-                Err(Unfit::Refused(refusal)) => return Ok(Err(refusal)),
+                Err(Unfit::Refused(refusal) | Unfit::Passed(refusal)) => return Ok(Err(refusal)),
             }
         }
         let bytes = so_far.bytes();

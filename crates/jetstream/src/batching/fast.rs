@@ -95,7 +95,8 @@ impl Batches {
         {
             return Ok((id, batch));
         }
-        if place.sequence != 1 {
+        // Who asks where it stands begins nothing.
+        if place.sequence != 1 || place.operation == Operation::Ping {
             return Err(api_error::BATCH_PUBLISH_UNKNOWN_BATCH_ID);
         }
         let others = self.fast.of(stream);
@@ -214,6 +215,10 @@ impl JetStream {
                 }
                 Ok(Taken { stored: true, over: is_commit })
             }
+            Err(Unfit::Passed(error)) => {
+                answers.push(BatchAnswer::Refused(error));
+                Ok(Taken { stored: false, over: is_commit })
+            }
             Err(unfit) => Ok(self.fast_unfit(append.stream, place, batch, unfit, answers)),
         }
     }
@@ -242,7 +247,7 @@ impl JetStream {
                     let batch = String::from_utf8_lossy(place.id).into();
                     BatchAnswer::Committed { sequence, duplicate: true, batch, count: place.sequence }
                 }
-                Unfit::Refused(error) => BatchAnswer::Refused(error),
+                Unfit::Refused(error) | Unfit::Passed(error) => BatchAnswer::Refused(error),
             });
             return OVER;
         }
@@ -276,7 +281,13 @@ impl JetStream {
                     None => Err(Unfit::Refused(api_error::INSUFFICIENT_RESOURCES)),
                     Some(stream) => {
                         let headers = PublishHeaders::scan(message.headers);
-                        stream.check_batched(turn.store, turn.now, &message, &headers, &SoFar::default(), key)?
+                        let so_far = SoFar::default();
+                        let fit = stream.check_batched(turn.store, turn.now, &message, &headers, &so_far, key)?;
+                        match stream.refused_last_id(turn.store, &headers)? {
+                            // nats-server finds that only where it stores: the batch goes on after it, whatever it says of gaps.
+                            Some(refusal) if fit.is_ok() => Err(Unfit::Passed(refusal)),
+                            _ => fit,
+                        }
                     }
                 }
             }

@@ -78,6 +78,8 @@ pub(crate) enum Unfit {
     /// One with its id is there, at this sequence; 0: in the same batch.
     Duplicate(Sequence),
     Refused(ApiError),
+    /// Refused without the batch knowing of it.
+    Passed(ApiError),
 }
 
 impl From<ApiError> for Unfit {
