@@ -21,7 +21,7 @@ const MOMENTS: [&str; 10] = [
 /// Keys that name the server, or count what only it has seen.
 const OF_THE_SERVER: [&str; 4] = ["cluster", "server_id", "_nats.ver", "id"];
 /// What the names of consumers begin with that a mirror or a source has made.
-const PULLERS: [&str; 2] = ["JS_MIRROR_", "JS_SOURCE_"];
+const PULLERS: [&str; 2] = ["JS_MIRROR_", "JS_SRC_"];
 /// Where the answers to fast batches go; their subjects say to which message.
 pub(super) const FAST: &str = "_INBOX.f.";
 /// Go's zero time.
