@@ -70,8 +70,7 @@ impl Broker {
         }
     }
 
-    fn compare_audience(&mut self, subject: &[u8]) {
-        let Some(consumers) = self.audiences.by_subject.get(subject) else { return };
+    fn listeners(&self, subject: &[u8]) -> (bool, BTreeSet<&[u8]>) {
         let (mut anybody, mut groups) = (false, BTreeSet::new());
         self.accounts[GLOBAL as usize].index.for_each_match(subject, |target| {
             anybody |= !matches!(target, Target::Ack(_) | Target::Mapping(_));
@@ -79,6 +78,19 @@ impl Broker {
                 groups.extend(self.subscriptions.entry(*id).and_then(|subscription| subscription.queue.as_deref()));
             }
         });
+        (anybody, groups)
+    }
+
+    /// Does anybody listen there, as a member of the group if one is named?
+    pub(crate) fn is_listened_to(&self, subject: &[u8], group: &[u8]) -> bool {
+        let (anybody, groups) = self.listeners(subject);
+        if group.is_empty() { anybody } else { groups.contains(group) }
+    }
+
+    fn compare_audience(&mut self, subject: &[u8]) {
+        let Some(consumers) = self.audiences.by_subject.get(subject) else { return };
+        let (anybody, groups) = self.listeners(subject);
+        let groups: BTreeSet<Box<[u8]>> = groups.into_iter().map(Into::into).collect();
         for consumer in consumers {
             let Some(audience) = self.audiences.consumers.get_mut(consumer) else { continue };
             let is_there = if audience.group.is_empty() { anybody } else { groups.contains(&*audience.group) };

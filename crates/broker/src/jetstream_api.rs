@@ -145,6 +145,8 @@ impl Broker {
                 self.publish_status(now, reply, "409 Consumer is push based", out);
             }
             Parsed::Status { line, .. } => self.publish_status(now, reply, &line, out),
+            // Only a consumer that is there says what is wrong with its reset.
+            Parsed::Refused(Kind::ConsumerReset, _) if !self.is_reset_of_one(operation) => {}
             Parsed::Refused(kind, error) => self.refuse_request(now, origin, kind, (subject, message), &error, out),
             Parsed::Unknown => {}
         }
@@ -156,6 +158,7 @@ impl Broker {
             name: &self.settings.server.name,
             version: &self.settings.server.version,
             origins: None,
+            push_bound: false,
         }
     }
 
@@ -218,7 +221,15 @@ impl Broker {
                     Answer::StreamList { .. } => Some(self.origin_infos(now, None)),
                     _ => None,
                 };
-                let server = Server { origins: origins.as_ref(), ..self.api_server() };
+                let push_bound = match answer {
+                    Answer::Consumer(info) => info
+                        .config
+                        .push
+                        .as_ref()
+                        .is_some_and(|push| self.is_listened_to(push.subject.as_bytes(), push.group.as_bytes())),
+                    _ => false,
+                };
+                let server = Server { origins: origins.as_ref(), push_bound, ..self.api_server() };
                 // Headers first, if there are any.
                 if let Answer::Consumer(info) | Answer::Reset { info, .. } = answer
                     && let Some(identity) = &info.stream_identity
@@ -329,6 +340,13 @@ impl Broker {
         let headers = format!("NATS/1.0 {line}\r\n\r\n");
         let message = Message { header_len: headers.len(), ..Message::new(reply, headers.as_bytes()) };
         self.publish(now, Origin::server(GLOBAL), &message, out);
+    }
+
+    /// Does `CONSUMER.RESET.<stream>.<consumer>` name one?
+    fn is_reset_of_one(&self, operation: &[u8]) -> bool {
+        let names = operation.strip_prefix(b"CONSUMER.RESET.").and_then(|names| std::str::from_utf8(names).ok());
+        let names = names.and_then(|names| names.split_once('.'));
+        names.is_some_and(|(stream, consumer)| self.store.has_consumer(stream, consumer))
     }
 
     /// Is there somebody who hears a pull from this consumer, or else a direct get from this stream?

@@ -34,12 +34,14 @@ pub struct Server<'a> {
     pub version: &'a str,
     /// How the streams' origins are doing; `None`: not known here.
     pub origins: Option<&'a OriginInfos>,
+    /// Somebody listens to the push consumer that the answer is about, which the store may not know yet.
+    pub push_bound: bool,
 }
 
 impl<'a> Server<'a> {
     /// The server's own level and version stand in single descriptions only.
     fn in_lists(&self) -> Server<'a> {
-        Server { version: "", domain: self.domain, name: self.name, origins: self.origins }
+        Server { version: "", domain: self.domain, name: self.name, origins: self.origins, push_bound: false }
     }
 }
 
@@ -524,7 +526,7 @@ impl<'a> WireConsumer<'a> {
             num_redelivered: info.redelivered,
             num_waiting: info.waiting,
             num_pending: info.pending,
-            push_bound: info.push_bound,
+            push_bound: info.push_bound || server.push_bound,
             paused: info.pause_remaining_ns() > 0,
             pause_remaining: info.pause_remaining_ns(),
             ts: Time(info.now),

@@ -78,9 +78,17 @@ pub(crate) fn read(mut body: Object) -> Result<Draft, ApiError> {
     config.subject_transform = read_transform(&mut body)?;
     config.republish = read_republish(&mut body)?;
     config.consumer_limits = read_consumer_limits(&mut body)?;
-    let unknown = |_| api_error::invalid_json("unknown compression algorithm");
-    let compression = body.word("compression", &[("none", Compression::None), ("s2", Compression::S2)]);
-    config.compression = compression.map_err(unknown)?;
+    let compressions = [("none", Compression::None), ("s2", Compression::S2)];
+    config.compression = body.word_or("compression", &compressions, |value| {
+        let kind = match value.bytes().next() {
+            Some(b'{') => "object",
+            Some(b'[') => "array",
+            Some(b't' | b'f') => "bool",
+            Some(b'-' | b'0'..=b'9') => "number",
+            _ => return "unknown compression algorithm".to_owned(),
+        };
+        format!("json: cannot unmarshal {kind} into Go value of type string")
+    })?;
     let replicas = body.count("num_replicas")?;
     let preferred = read_placement(&mut body, &mut config)?;
     let pedantic = body.flag("pedantic")?;

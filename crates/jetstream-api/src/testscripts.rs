@@ -48,7 +48,7 @@ impl goldenscript::Runner for Runner {
 }
 
 fn request_text(kind: Kind, request: Request, into: &mut Vec<u8>) {
-    let server = Server { domain: None, name: "S2", version: "2.15.1", origins: None };
+    let server = Server { domain: None, name: "S2", version: "2.15.1", origins: None, push_bound: false };
     match request {
         Request::StreamCreate { config } | Request::StreamUpdate { config } => {
             encode(kind, &Answer::Stream(Box::new(empty_stream(*config))), &server, into);
@@ -143,7 +143,7 @@ fn any_request_is_survived() {
 }
 
 fn printed(kind: Kind, answer: &Answer) -> String {
-    let server = Server { domain: None, name: "S", version: "2.15.1", origins: None };
+    let server = Server { domain: None, name: "S", version: "2.15.1", origins: None, push_bound: false };
     let mut into = Vec::new();
     encode(kind, answer, &server, &mut into);
     let value: serde_json::Value = serde_json::from_slice(&into).unwrap();

@@ -28,7 +28,8 @@ const RECOUNTED_EVERY_MILLIS: u64 = 1000;
 const MOST_OUTSTANDING: u64 = 1 << 20;
 /// Entries of the redelivery queue that may be out of date before they are looked for, or as many as are not.
 const MOST_USELESS: u64 = 1024;
-const POSITION_VERSION: u8 = 1;
+/// Version 1 did not know [`Consumer::reached`].
+const POSITION_VERSION: u8 = 2;
 
 const CONFIG: u8 = 0;
 const POSITION: u8 = 1;
@@ -47,6 +48,9 @@ pub(crate) struct Consumer {
     pub(crate) delivered: u64,
     /// The next sequence of the stream that was never looked at.
     pub(crate) next: Sequence,
+    /// What was delivered last for the first time; before that, what lies just below where it begins. Messages that its filters leave out behind it don't
+    /// count, however far the store was looked through.
+    pub(crate) reached: Sequence,
     pub(crate) last_delivery: Timestamp,
     pub(crate) last_ack: Timestamp,
     pub(crate) pending: Pending,
@@ -95,6 +99,7 @@ impl Consumer {
             created,
             delivered: 0,
             next: Sequence(1),
+            reached: Sequence(0),
             last_delivery: Timestamp(0),
             last_ack: Timestamp(0),
             pending: Pending::default(),
@@ -168,7 +173,7 @@ impl Consumer {
     pub(crate) fn ack_floor(&self) -> (ConsumerSequence, Sequence) {
         match self.pending.first() {
             Some((sequence, delivery)) => (ConsumerSequence(delivery.saturating_sub(1)), before(sequence)),
-            None => (ConsumerSequence(self.delivered), before(self.next)),
+            None => (ConsumerSequence(self.delivered), self.reached),
         }
     }
 
@@ -275,10 +280,15 @@ impl Consumer {
         true
     }
 
+    /// It goes on from here, as if it had been sent everything below.
+    pub(crate) fn stand_before(&mut self, next: Sequence) {
+        (self.next, self.reached) = (next, before(next));
+    }
+
     /// The stream begins later now: what lies below can't be delivered any more.
     pub(crate) fn move_to_first(&mut self, first: Sequence) {
         if self.next < first {
-            self.next = first;
+            self.stand_before(first);
             self.dirty = true;
         }
         for outstanding in [&mut self.pending, &mut self.held] {
@@ -320,7 +330,7 @@ impl Consumer {
             name: self.config.name.clone(),
             config: self.config.clone(),
             created: self.created,
-            delivered: (ConsumerSequence(self.delivered), before(self.next), known(self.last_delivery)),
+            delivered: (ConsumerSequence(self.delivered), self.reached, known(self.last_delivery)),
             ack_floor: (floor_delivery, floor, known(self.last_ack)),
             ack_pending: self.pending.len(),
             redelivered: self.pending.redelivered(),
@@ -353,6 +363,7 @@ impl Consumer {
         put_signed(&mut record, self.last_delivery.0);
         put_signed(&mut record, self.last_ack.0);
         put(&mut record, self.selection.as_ref().map_or(0, |(_, end)| end.0));
+        put(&mut record, self.reached.0);
         store.put_record(&key(self.id, POSITION), &record)?;
         for (kind, outstanding) in [(OUTSTANDING, &mut self.pending), (HELD, &mut self.held)] {
             let mut key = key(self.id, kind).to_vec();
@@ -372,12 +383,16 @@ impl Consumer {
     pub(crate) fn load(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
         self.delivering.was_stored = true;
         let Some(record) = store.record(&key(self.id, POSITION))? else { return Ok(()) };
-        let mut from = Reader::new(&record, POSITION_VERSION, "position of a consumer")?;
+        let version = record.first().copied().unwrap_or_default().clamp(1, POSITION_VERSION);
+        let mut from = Reader::new(&record, version, "position of a consumer")?;
         self.delivered = from.number()?;
-        self.next = Sequence(from.number()?);
+        self.stand_before(Sequence(from.number()?));
         self.last_delivery = Timestamp(from.signed()?);
         self.last_ack = Timestamp(from.signed()?);
         let end = Sequence(from.number()?);
+        if version > 1 {
+            self.reached = Sequence(from.number()?);
+        }
         if end.0 > 0 {
             self.select_last_per_subject(store, end);
         }

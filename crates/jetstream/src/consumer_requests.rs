@@ -303,6 +303,7 @@ impl Consumer {
             let first = self.selection.as_ref().and_then(|(sequences, _)| sequences.front().copied());
             self.next = first.unwrap_or(state.last).max(self.next);
         }
+        self.stand_before(self.next);
         Ok(())
     }
 

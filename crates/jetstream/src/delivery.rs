@@ -418,6 +418,7 @@ impl Consumer {
         self.count_taken(1);
         self.delivered += 1;
         self.next = message.sequence.next();
+        self.reached = message.sequence;
         if self.config.ack_policy == AckPolicy::None {
             self.sent_for_good(message.sequence);
         } else {

@@ -71,7 +71,7 @@ impl Consumer {
         self.pending.remove_up_to(Sequence(u64::MAX));
         self.held.remove_up_to(Sequence(u64::MAX));
         self.redeliver.clear();
-        self.next = begin;
+        self.stand_before(begin);
         if let Some((_, end)) = self.selection.take() {
             self.select_last_per_subject(store, end);
         }

@@ -393,7 +393,7 @@ impl Consumer {
             DeliverPolicy::FromSequence(sequence) if delivered == 0 => sequence.min(HIGHEST_SEQUENCE),
             _ => Sequence(1),
         };
-        self.next = at.min(last).next().max(first).max(begins);
+        self.stand_before(at.min(last).next().max(first).max(begins));
         for message in &position.outstanding {
             if message.sequence < first || message.sequence >= self.next {
                 continue;

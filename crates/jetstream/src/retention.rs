@@ -104,7 +104,7 @@ impl Consumer {
     /// A source asks again: it gets what it has not confirmed, counted from 1.
     pub(crate) fn begin_anew(&mut self) {
         let (_, floor) = self.ack_floor();
-        self.next = floor.next();
+        self.stand_before(floor.next());
         self.pending.remove_up_to(Sequence(u64::MAX));
         self.redeliver.clear();
         self.delivered = 0;

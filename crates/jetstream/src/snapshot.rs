@@ -5,8 +5,8 @@
 
 use crate::api_error;
 use crate::command::{Answer, StreamInfo};
-use crate::config::ConsumerConfig;
-use crate::consumer::Consumer;
+use crate::config::{ConsumerConfig, DeliverPolicy};
+use crate::consumer::{Consumer, before};
 use crate::identity::{AgeMillis, Now, Sequence, Timestamp};
 use crate::jetstream::{Context, JetStream};
 use crate::stream_requests::{Answered, describe};
@@ -90,7 +90,10 @@ impl Consumer {
             time: self.delivery_time(entry.due, entry.deliveries, now),
             deliveries: u64::from(entry.deliveries),
         });
-        let delivered = Sequence(self.next.0.saturating_sub(1)).min(last);
+        // What the selection left out is not to be sent after it.
+        let is_behind_selection =
+            self.config.deliver_policy == DeliverPolicy::LastPerSubject && self.selection.is_none();
+        let delivered = if is_behind_selection { before(self.next) } else { self.reached }.min(last);
         ConsumerPosition { delivered: (self.delivered, delivered), ack_floor, outstanding: outstanding.collect() }
     }
 

@@ -161,7 +161,7 @@ impl Consumer {
             return false;
         }
         self.delivered = place.consumer_sequence - 1;
-        self.next = place.sequence;
+        self.stand_before(place.sequence);
         self.pending.remove_from(place.sequence);
         self.held.remove_from(place.sequence);
         self.dirty = true;

@@ -658,6 +658,9 @@ impl Stream {
         if let Some(last_id) = &mut self.last_id {
             last_id.clear();
             last_id.extend_from_slice(headers.message_id.unwrap_or_default());
+        } else if let Some(id) = headers.message_id {
+            // Its message may be one that is not kept, and can't be looked up later.
+            self.last_id = Some(id.to_vec());
         }
     }
 

@@ -15,7 +15,7 @@ pub(super) const TARGETS: [&str; 3] = ["to.1", "to.2", "to.3"];
 pub(super) struct Body(Vec<(String, String)>);
 
 /// A field that may be there: how often of a hundred, and one of which values.
-type Maybe = (&'static str, usize, &'static [&'static str]);
+pub(super) type Maybe = (&'static str, usize, &'static [&'static str]);
 
 impl Body {
     #[expect(clippy::needless_pass_by_value, reason = "a number, a text or what was made for it")]
@@ -32,7 +32,7 @@ impl Body {
         self.0.iter().any(|(known, _)| known.eq_ignore_ascii_case(key))
     }
 
-    fn maybe(&mut self, random: &mut Random, fields: &[Maybe]) {
+    pub(super) fn maybe(&mut self, random: &mut Random, fields: &[Maybe]) {
         for (key, percent, values) in fields {
             // Drawn in any case, so that a story stays the same when something is built.
             let (is_there, value) = (random.chance(*percent), random.pick(values));

@@ -3,9 +3,13 @@
 //! Stories do without some requests, for which the two have different answers that matter to nobody:
 //! - ack subjects with words where numbers belong: stock serves a `+NXT` on them, this version hears none of them;
 //! - an offset beyond the last subject of a stream: stock says how many there are, this version that there are none;
-//! - `compression` of a wrong type, and the same key twice in different case: other texts of refusal;
+//! - the same key twice in different case: another text of refusal;
 //! - a negative `batch` of a direct get together with a subject that is none;
 //! - deliver subjects that another stream captures: a message that is delivered is stored there by this version, and by stock is not;
+//! - batches of direct gets from a start time on: what stock says is pending includes what lies before it;
+//! - a limit of bytes in pulls from consumers that get only headers: stock counts the payloads that it does not send;
+//! - pulls from an overflow group that don't wait: stock leaves them waiting once they got something;
+//! - a stream of interest retention that sources, without consumers: stock does not show how far it has come;
 //! - two mistakes in a consumer one of which only its stream makes one (a deliver subject within it): which is said first.
 
 use serde_json::Value;
@@ -29,9 +33,11 @@ pub(super) fn level(value: &mut Value) {
             if object.contains_key("api") && object.contains_key("limits") {
                 object.remove("api");
                 object.remove("limits");
-                // What limits of bytes set aside is not counted here.
-                object.remove("reserved_memory");
-                object.remove("reserved_storage");
+            }
+            // When an origin was last heard of.
+            if object.contains_key("lag") {
+                let is_active = object.get("active").and_then(Value::as_i64).is_some_and(|active| active >= 0);
+                object.insert("active".to_owned(), Value::from(is_active));
             }
             level_config(value);
             level_positions(value);
@@ -69,13 +75,13 @@ fn level_config(value: &mut Value) {
 /// given up is not counted as redelivered any more. Before the first delivery the positions follow here what leaves the stream.
 fn level_positions(value: &mut Value) {
     let Value::Object(consumer) = value else { return };
-    // Whether somebody listens is found here after the consumer was made, and told from then on.
-    if consumer.get("type").and_then(Value::as_str) == Some("io.nats.jetstream.api.v1.consumer_create_response") {
-        consumer.remove("push_bound");
-    }
     if consumer.get("delivered").is_some_and(|delivered| delivered["consumer_seq"] == 0) {
         consumer.remove("delivered");
         consumer.remove("ack_floor");
+    }
+    // Stock takes what left the stream for acknowledged just then.
+    if let Some(Value::Object(floor)) = consumer.get_mut("ack_floor") {
+        floor.remove("last_active");
     }
     let Some(config) = consumer.get("config") else { return };
     let skips = config.get("filter_subject").is_some() || config.get("filter_subjects").is_some();

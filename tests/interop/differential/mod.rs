@@ -4,8 +4,10 @@
 //! twice was one of moments), made as short as it can be, and shown with both sides. `TRIBUTARY_DIFFERENTIAL` is the number of steps of a longer run,
 //! `TRIBUTARY_SEED` another beginning. What is not compared is in `known`, with its reasons.
 
+mod behaviour;
 mod bodies;
 mod known;
+mod moment;
 mod normal;
 mod random;
 mod side;
@@ -38,6 +40,16 @@ const MOST_DIFFERENCES: u64 = 6;
 const SILENCE: Duration = Duration::from_millis(150);
 /// How long one side may be behind the other.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long two streams that take from others may tell different things.
+const SETTLING: Duration = Duration::from_secs(5);
+/// How long a stream may take until it first hears of its origin.
+const FIRST_TAKE: Duration = Duration::from_millis(1500);
+/// In the info of one that has not.
+const NOT_YET_TAKING: &str = "\"active\":false";
+/// Between two looks at them.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(60);
+/// Within this a heartbeat of every tenth of a second comes, also from a machine with much to do.
+const HEARTBEATS: Duration = Duration::from_millis(350);
 /// Playing a story again to shorten it ends after this.
 const SHORTENING: Duration = Duration::from_secs(20);
 
@@ -58,6 +70,8 @@ struct Pair {
     stock: Side,
     /// Counts stories played, so that no inbox comes twice.
     played: usize,
+    /// What both said last was that a stream does not take from its origin yet.
+    waits: bool,
     _servers: [Server; 2],
 }
 
@@ -65,7 +79,7 @@ impl Pair {
     fn start() -> Result<Pair> {
         let servers = [Gateway::start(CONFIGURATION)?, StockHub::start(CONFIGURATION)?];
         let (ours, stock) = (Side::new(servers[0].address("nats"))?, Side::new(servers[1].address("nats"))?);
-        Ok(Pair { ours, stock, played: 0, _servers: servers })
+        Ok(Pair { ours, stock, played: 0, waits: false, _servers: servers })
     }
 
     fn play(&mut self, steps: &[Step]) -> Result<Option<Difference>> {
@@ -75,7 +89,11 @@ impl Pair {
         for (at, step) in steps.iter().enumerate() {
             let tries = if step.only_reads() { 6 } else { 3 };
             for attempt in 1..=tries {
-                let difference = self.take(&format!("{}.{at}.{attempt}", self.played), step)?;
+                let reply = format!("{}.{at}.{attempt}", self.played);
+                let difference = match step {
+                    Step::Settle { stream, millis } => self.settle(&reply, stream, Duration::from_millis(*millis))?,
+                    _ => self.take(&reply, &moment::of_now(step))?,
+                };
                 let Some((ours, stock)) = difference else { break };
                 if attempt == tries
                     || !(step.only_reads() || stock.values().flatten().any(|entry| entry.contains(NO_STORE)))
@@ -97,8 +115,10 @@ impl Pair {
             Step::Acknowledge { asks: true, .. } => Expects::One,
             _ => Expects::Open,
         };
-        if let Step::Wait { millis } = step {
-            std::thread::sleep(Duration::from_millis(*millis));
+        match step {
+            Step::Wait { millis } => std::thread::sleep(Duration::from_millis(*millis)),
+            Step::Heartbeats => self.hear_heartbeats()?,
+            _ => {}
         }
         let settled = Duration::from_millis(if expects == Expects::Open { 4 } else { 1 });
         let started = Instant::now();
@@ -114,10 +134,45 @@ impl Pair {
             };
             if is_over {
                 let (ours, stock) = (std::mem::take(&mut self.ours.log), std::mem::take(&mut self.stock.log));
+                self.waits = ours.values().flatten().any(|entry| entry.contains(NOT_YET_TAKING));
                 return Ok((ours != stock).then_some((ours, stock)));
             }
             std::thread::sleep(Duration::from_micros(200));
         }
+    }
+
+    /// Waits until both tell the same of a stream for some time; what they tell when they do not.
+    fn settle(&mut self, reply: &str, stream: &str, least: Duration) -> Result<Option<(Log, Log)>> {
+        std::thread::sleep(least);
+        let (started, mut alike) = (Instant::now(), 0);
+        for attempt in 0.. {
+            let step = Step::ask(format!("$JS.API.STREAM.INFO.{stream}"), "");
+            match self.take(&format!("{reply}.{attempt}"), &step)? {
+                // An origin that is not there is never taken from.
+                None if self.waits && started.elapsed() < FIRST_TAKE => alike = 0,
+                None if alike >= 2 => break,
+                None => alike += 1,
+                Some(difference) if started.elapsed() > SETTLING => return Ok(Some(difference)),
+                Some(_) => alike = 0,
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+        Ok(None)
+    }
+
+    /// Takes the heartbeats of some time into what is compared: the last of each subscription.
+    fn hear_heartbeats(&mut self) -> Result<()> {
+        for side in [&mut self.ours, &mut self.stock] {
+            side.read()?;
+            side.heartbeats.clear();
+        }
+        std::thread::sleep(HEARTBEATS);
+        for side in [&mut self.ours, &mut self.stock] {
+            side.read()?;
+            let heard = std::mem::take(&mut side.heartbeats);
+            side.log.extend(heard.into_iter().map(|(key, entries)| (format!("heartbeat {key}"), entries)));
+        }
+        Ok(())
     }
 
     /// Leaves out what the difference does not need.

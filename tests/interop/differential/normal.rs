@@ -6,10 +6,24 @@ use serde_json::Value;
 use super::known;
 
 /// Keys whose values are moments: only whether there is one is compared.
-const MOMENTS: [&str; 9] =
-    ["created", "ts", "time", "last_ts", "first_ts", "last_active", "pause_remaining", "timestamp", "expires"];
+const MOMENTS: [&str; 10] = [
+    "created",
+    "ts",
+    "time",
+    "last_ts",
+    "first_ts",
+    "last_active",
+    "pause_remaining",
+    "timestamp",
+    "expires",
+    "pinned_ts",
+];
 /// Keys that name the server, or count what only it has seen.
 const OF_THE_SERVER: [&str; 4] = ["cluster", "server_id", "_nats.ver", "id"];
+/// What the names of consumers begin with that a mirror or a source has made.
+const PULLERS: [&str; 2] = ["JS_MIRROR_", "JS_SRC_"];
+/// Where the answers to fast batches go; their subjects say to which message.
+pub(super) const FAST: &str = "_INBOX.f.";
 /// Go's zero time.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -19,12 +33,16 @@ pub(super) fn entry(message: &RawMessage, names: &[(String, String)]) -> String 
     let sizes = if words[0] == "HMSG" { 2 } else { 1 };
     let header = if sizes == 2 { words[words.len() - 2].parse().unwrap_or(0) } else { 0 };
     let (header, body) = message.payload.split_at(usize::min(header, message.payload.len()));
-    let has_reply = words.len() == 4 + sizes;
+    let has_reply = words.len() == 4 + sizes && !words[3].is_empty();
     // Answers come to an inbox of their own.
-    let subject = if words.get(1).is_some_and(|subject| subject.starts_with("_INBOX.")) { "_" } else { words[1] };
+    let subject = match words.get(1) {
+        Some(subject) if subject.starts_with(FAST) => subject,
+        Some(subject) if subject.starts_with("_INBOX.") => "_",
+        _ => words[1],
+    };
     let reply = if has_reply { ack(words[3]) } else { "-".to_owned() };
-    let line = format!("{subject} {reply} {} {}", self::headers(header), self::body(body));
-    named(line, names)
+    let body = self::body(named(String::from_utf8_lossy(body).into_owned(), names));
+    named(format!("{subject} {reply} {} {body}", self::headers(header)), names)
 }
 
 /// An ack subject without the time in it.
@@ -50,14 +68,17 @@ fn headers(block: &[u8]) -> String {
     let lines = text.trim_end().split("\r\n");
     let masked = lines.map(|line| match line.split_once(": ") {
         Some(("Nats-Time-Stamp", _)) => "Nats-Time-Stamp: T".to_owned(),
+        // It ends with the identity of the stream.
+        Some(("Nats-Stream-Source", source)) => {
+            format!("Nats-Stream-Source: {}", ack(source.rsplit_once(' ').map_or(source, |(source, _)| source)))
+        }
         Some(("Nats-Subject", subject)) => format!("Nats-Subject: {}", ack(subject)),
         _ => line.to_owned(),
     });
     masked.collect::<Vec<_>>().join("|")
 }
 
-fn body(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
+fn body(text: String) -> String {
     match serde_json::from_str(&text) {
         Ok(Value::Object(object)) => {
             let mut value = Value::Object(object);
@@ -65,7 +86,7 @@ fn body(bytes: &[u8]) -> String {
             known::level(&mut value);
             value.to_string()
         }
-        _ => text.into_owned(),
+        _ => text,
     }
 }
 
@@ -84,6 +105,17 @@ fn level(value: &mut Value) {
             }
         }
         Value::Array(values) => values.iter_mut().for_each(level),
+        Value::String(text) => {
+            for prefix in PULLERS {
+                if text.starts_with(prefix) {
+                    *text = prefix.to_owned();
+                }
+            }
+        }
         _ => {}
+    }
+    // In the order of names that the server chose.
+    if let Some(Value::Array(consumers)) = value.get_mut("consumers") {
+        consumers.sort_by_key(|consumer| consumer["name"].as_str().map_or_else(|| consumer.to_string(), str::to_owned));
     }
 }

@@ -17,6 +17,16 @@ pub(super) enum Step {
     Leave { subject: &'static str },
     /// Lets time pass.
     Wait { millis: u64 },
+    /// A publish into a fast batch; what follows `_INBOX.f.` in its reply subject says where in which batch.
+    Fast { subject: String, headers: String, body: String, reply: String },
+    /// A request whose answer tells of a moment, and is not compared.
+    Quiet { subject: String, body: String },
+    /// Lets at least so much time pass, and then as much as it takes both to tell the same of a stream, and go on to.
+    Settle { stream: &'static str, millis: u64 },
+    /// Backs a stream up and restores it with these subjects; under its own name when it has been deleted.
+    Copy { from: &'static str, to: &'static str, subjects: String, consumers: bool },
+    /// Lets time pass until a heartbeat must have come where one is to come.
+    Heartbeats,
 }
 
 /// What comes to a reply subject.
@@ -70,6 +80,16 @@ impl fmt::Display for Step {
             Step::Listen { subject } => write!(out, "listen on {subject}"),
             Step::Leave { subject } => write!(out, "leave {subject}"),
             Step::Wait { millis } => write!(out, "wait {millis} ms"),
+            Step::Fast { subject, headers, body, reply } => {
+                write!(out, "fast {subject} {reply} {}{body}", headers.escape_debug())
+            }
+            Step::Quiet { subject, body } => write!(out, "ask {subject} {body}, whatever the answer"),
+            Step::Settle { stream, millis } => write!(out, "wait {millis} ms, and until {stream} is settled"),
+            Step::Copy { from, to, subjects, consumers } => {
+                let with = if *consumers { "with" } else { "without" };
+                write!(out, "back {from} up {with} consumers and restore {to} with {subjects}")
+            }
+            Step::Heartbeats => write!(out, "wait for heartbeats"),
         }
     }
 }

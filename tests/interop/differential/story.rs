@@ -20,13 +20,16 @@ pub(super) fn story(seed: u64, steps: usize) -> Vec<Step> {
     story.steps
 }
 
-struct Story {
-    random: Random,
-    steps: Vec<Step>,
+pub(super) struct Story {
+    pub(super) random: Random,
+    pub(super) steps: Vec<Step>,
 }
 
 impl Story {
     fn go_on(&mut self) {
+        if self.random.chance(6) {
+            return self.behave();
+        }
         match self.random.below(100) {
             0..=4 => self.create_stream("CREATE"),
             5..=8 => self.create_stream("UPDATE"),
@@ -45,15 +48,15 @@ impl Story {
         }
     }
 
-    fn stream(&mut self) -> &'static str {
+    pub(super) fn stream(&mut self) -> &'static str {
         STREAMS[self.random.below(STREAMS.len())]
     }
 
-    fn consumer(&mut self) -> &'static str {
+    pub(super) fn consumer(&mut self) -> &'static str {
         if self.random.chance(6) { "EPHEMERAL1" } else { CONSUMERS[self.random.below(CONSUMERS.len())] }
     }
 
-    fn ask(&mut self, operation: &str, body: impl Into<String>) {
+    pub(super) fn ask(&mut self, operation: &str, body: impl Into<String>) {
         self.steps.push(Step::ask(format!("$JS.API.{operation}"), body));
     }
 
@@ -165,7 +168,7 @@ impl Story {
         self.steps.push(Step::Ask { subject, headers: String::new(), body, expects });
     }
 
-    fn acknowledge(&mut self) {
+    pub(super) fn acknowledge(&mut self) {
         const BODIES: [&str; 14] = [
             "",
             "+ACK",
@@ -267,7 +270,7 @@ impl Story {
             body.text("next_by_subj", self.random.pick(&["a.1", "b.1", "c.1", "a.>", "*.2", "none", "a.."]));
         }
         if several || self.random.chance(4) {
-            if self.random.chance(50) {
+            if self.random.chance(50) && !body.has("start_time") {
                 body.set("batch", self.random.pick(&["1", "2", "5", "100", "0"]));
             }
             if self.random.chance(15) {

@@ -7,7 +7,8 @@ use jetstream::identity::AgeMillis;
 use jetstream::store::StoredMessage;
 use subject::Filter;
 
-const SERVER: Server<'static> = Server { domain: None, name: "S2", version: "2.15.1", origins: None };
+const SERVER: Server<'static> =
+    Server { domain: None, name: "S2", version: "2.15.1", origins: None, push_bound: false };
 const FIRST: Timestamp = Timestamp(1_795_264_293_228_177_541);
 const LAST: Timestamp = Timestamp(1_795_264_293_228_408_762);
 

@@ -95,7 +95,8 @@ impl Batches {
         {
             return Ok((id, batch));
         }
-        if place.sequence != 1 {
+        // Who asks where it stands begins nothing.
+        if place.sequence != 1 || place.operation == Operation::Ping {
             return Err(api_error::BATCH_PUBLISH_UNKNOWN_BATCH_ID);
         }
         let others = self.fast.of(stream);

@@ -45,7 +45,8 @@ pub(super) fn page(monitor: &Monitor, query: &Query, statistics: Option<&Statist
             let name = &*core.broker.settings().server.name;
             let version = &*core.broker.settings().server.version;
             let origins = core.broker.origin_infos(core.clock.now(), None);
-            let server = Server { domain: facts.domain.as_deref(), name, version, origins: Some(&origins) };
+            let server =
+                Server { domain: facts.domain.as_deref(), name, version, origins: Some(&origins), push_bound: false };
             enabled(head(core), facts, &asked, statistics, &server)
         }
     }))
