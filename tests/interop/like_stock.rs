@@ -105,7 +105,7 @@ fn without_times(text: &str) -> String {
     Value::Object(object).to_string()
 }
 
-fn level(value: &mut Value) {
+pub(crate) fn level(value: &mut Value) {
     match value {
         Value::Object(object) => {
             for key in ["created", "ts", "time", "last_ts", "first_ts", "_nats.ver", "cluster"] {

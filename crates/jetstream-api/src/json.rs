@@ -281,6 +281,26 @@ impl Object {
         self.list(key, "time.Duration", |value| if value.is_null() { Ok(0) } else { value.as_i64().ok_or(value) })
     }
 
+    /// A list of sequences.
+    pub(crate) fn sequences(&mut self, key: &str) -> Result<Vec<u64>, ApiError> {
+        self.list(key, "uint64", |value| if value.is_null() { Ok(0) } else { value.as_u64().ok_or(value) })
+    }
+
+    /// Counts by name: nothing but their types is of use.
+    pub(crate) fn counts(&mut self, key: &str) -> Result<(), ApiError> {
+        let path = format!("{}.{key}", self.path);
+        match self.take(key) {
+            None => Ok(()),
+            Some(Value::Object(fields)) => {
+                let wrong = fields.iter().find(|(_, value)| !value.is_null() && value.as_u64().is_none());
+                let refusal = wrong
+                    .map(|(name, value)| mismatch(value, &format!("Go struct field {path}.{name} of type uint64")));
+                refusal.map_or(Ok(()), Err)
+            }
+            Some(other) => self.wrong(key, &other, "map[string]uint64"),
+        }
+    }
+
     /// Key-value pairs of texts.
     pub(crate) fn pairs(&mut self, key: &str) -> Result<BTreeMap<String, String>, ApiError> {
         let path = format!("{}.{key}", self.path);

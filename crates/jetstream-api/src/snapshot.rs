@@ -73,9 +73,7 @@ pub(crate) fn restore(name: &str, payload: &[u8]) -> Parsed {
         }
         let mut body = json::parse(payload, "JSApiStreamRestoreRequest")?;
         let mut draft = stream_config::read(body.object("config", "StreamConfig")?)?;
-        let mut state = body.object("state", "StreamState")?;
-        let claimed =
-            (Sequence(state.unsigned("first_seq")?), Sequence(state.unsigned("last_seq")?), state.unsigned("bytes")?);
+        let claimed = read_claims(body.object("state", "StreamState")?)?;
         body.finish()?;
         if draft.name().is_empty() {
             draft.call(name);
@@ -87,6 +85,28 @@ pub(crate) fn restore(name: &str, payload: &[u8]) -> Parsed {
         Ok(Request::StreamRestore { wanted: Box::new(Restorable { config, claimed }) })
     };
     settle(Kind::StreamRestore, read())
+}
+
+/// What the client says of the stream that it restores: first and last sequence, and bytes. The rest is read for its types.
+fn read_claims(mut state: json::Object) -> Result<(Sequence, Sequence, u64), ApiError> {
+    let claimed =
+        (Sequence(state.unsigned("first_seq")?), Sequence(state.unsigned("last_seq")?), state.unsigned("bytes")?);
+    state.unsigned("messages")?;
+    for name in ["first_ts", "last_ts"] {
+        state.time(name)?;
+    }
+    for name in ["num_subjects", "num_deleted", "consumer_count"] {
+        state.count(name)?;
+    }
+    state.sequences("deleted")?;
+    state.counts("subjects")?;
+    if let Some(mut lost) = state.object_if_there("lost", "LostStreamData")? {
+        lost.sequences("msgs")?;
+        lost.unsigned("bytes")?;
+        lost.finish()?;
+    }
+    state.finish()?;
+    Ok(claimed)
 }
 
 /// Appends the answer to a request for a snapshot.
