@@ -7,6 +7,7 @@
 mod async_nats_buckets;
 mod async_nats_client;
 mod backups;
+mod client_scripts;
 mod consumers;
 mod differential;
 mod like_stock;
