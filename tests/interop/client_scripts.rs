@@ -59,3 +59,25 @@ fn buckets_of_nats_py() -> Result<()> {
 fn services_of_nats_py() -> Result<()> {
     serves(Peer::NatsPy, "services.py", "requests errors discovery counted stopped")
 }
+
+#[test]
+fn streams_of_nats_js() -> Result<()> {
+    let steps = "retention limits rollup paths direct removed expected lives counters schedules account";
+    serves(Peer::NatsJs, "stream_kinds.mjs", steps)
+}
+
+#[test]
+fn consumers_of_nats_js() -> Result<()> {
+    let steps = "starts acknowledged requests forms paused updated pushed prioritized told";
+    serves(Peer::NatsJs, "consumer_kinds.mjs", steps)
+}
+
+#[test]
+fn buckets_of_nats_js() -> Result<()> {
+    serves(Peer::NatsJs, "buckets_whole.mjs", "values watched lives told copies objects links")
+}
+
+#[test]
+fn services_of_nats_js() -> Result<()> {
+    serves(Peer::NatsJs, "services.mjs", "requests errors discovery counted stopped")
+}
