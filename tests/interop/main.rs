@@ -18,28 +18,28 @@
 //! | names and lists, filters, pages | removed | removed | messages_are_got_and_removed | streams |
 //! | snapshot, restore, damaged archive | moved | – | [`backups`] | stream_verbs, accounts_and_benchmarks |
 //! | consumer limits | limits | limits | retention_limits_and_updates | stream_flags |
-//! | message ids, expected sequences | expected | expected | expectations_lives_… | streams |
-//! | life times, delete markers | lives | lives | expectations_lives_… | stream_flags |
-//! | counters | counters | counters | expectations_lives_… | stream_flags |
-//! | atomic batches; fast ingest | batches; – | `edge_batches` | expectations_lives_…; – | stream_flags; – ([`like_stock_batches`]) |
-//! | schedules | schedules | schedules | expectations_lives_… | – ([`timed_like_stock`]) |
+//! | message ids, expected sequences | expected | expected | expectations_lives_and_counters | streams |
+//! | life times, delete markers | lives | lives | expectations_lives_and_counters | stream_flags |
+//! | counters | counters | counters | expectations_lives_and_counters | stream_flags |
+//! | atomic batches; fast ingest | batches; – | `edge_batches` | batches_and_schedules; – | stream_flags; – ([`like_stock_batches`]) |
+//! | schedules | schedules | schedules | batches_and_schedules | – ([`timed_like_stock`]) |
 //! | persist mode | forms | – | rollup_seal_and_deny | – |
 //! | API level, strict fields | levels | account | – | stream_verbs |
-//! | account: usage, limits | `limits_transcript` | account | expectations_lives_… | accounts_and_benchmarks |
+//! | account: usage, limits | `limits_transcript` | account | batches_and_schedules | accounts_and_benchmarks |
 //! | templates | – | – | – | – (gone from clients and stock: `e2e` templates) |
 //!
 //! | Consumers | py | js | rs | cli |
 //! |---|---|---|---|---|
 //! | deliver policies, several filters | starts | starts | consumers_begin_filter_and_replay | consumers |
-//! | ack, nak, delay, term, progress, back-off, max deliver, ack all | acknowledged | acknowledged | consumers_are_acknowledged_… | consumer_verbs |
+//! | ack, nak, delay, term, progress, back-off, max deliver, ack all | acknowledged | acknowledged | consumers_are_acknowledged_paused_reset_and_changed | consumer_verbs |
 //! | limits of requests, max_waiting, heartbeats | requests | requests | [`async_nats_client`] | consumer_verbs |
 //! | headers only, replay original, memory, metadata | forms | forms | consumers_begin_filter_and_replay | consumer_verbs |
-//! | pause, reset | paused | paused, `edge_groups` | consumers_are_acknowledged_… | consumer_verbs |
-//! | inactive threshold | idle | forms | consumers_are_acknowledged_… | – |
-//! | create and update actions | updated | updated | consumers_are_acknowledged_… | consumer_verbs |
+//! | pause, reset | paused | paused, `edge_groups` | consumers_are_acknowledged_paused_reset_and_changed | consumer_verbs |
+//! | inactive threshold | idle | forms | consumers_are_acknowledged_paused_reset_and_changed | – |
+//! | create and update actions | updated | updated | consumers_are_acknowledged_paused_reset_and_changed | consumer_verbs |
 //! | push, queue groups, flow control, heartbeat, rate | `edge_push`, pushed | `edge_buckets`, pushed | [`async_nats_buckets`] | consumer_verbs |
 //! | ordered | `edge_push` | `edge_buckets`, pushed | [`async_nats_buckets`] | accounts_and_benchmarks |
-//! | sampling | pushed | pushed | consumers_are_acknowledged_… | – |
+//! | sampling | pushed | pushed | consumers_are_acknowledged_paused_reset_and_changed | – |
 //! | priority groups, unpin | groups | `edge_groups`, prioritized | a_pinned_consumer_and_an_overflow, [`consumers`] | consumer_verbs |
 //! | advisories | told, `consumers_transcript` | told | – | events |
 //! | redelivery across restarts | – | – | [`async_nats_buckets`]; `e2e` kill | – |

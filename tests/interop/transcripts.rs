@@ -143,17 +143,28 @@ pub(crate) fn line_without_moments(line: &str) -> String {
         let is_clock = bare.len() >= 8
             && bare.matches(':').count() == 2
             && bare.starts_with(|letter: char| letter.is_ascii_digit());
+        if bare == "ago"
+            && let Some(last) = kept.last_mut()
+        {
+            "WHEN".clone_into(last);
+        }
         kept.push(if is_date || is_clock || is_short(bare) { "WHEN".to_owned() } else { word.to_owned() });
     }
     kept.join(" ")
 }
 
-/// Less than ten seconds, as Go prints it, possibly behind `key=`.
+/// Less than ten seconds, as Go prints it, possibly behind `key=`; or so many hundredths of a second as only a measurement has.
 fn is_short(word: &str) -> bool {
     let word = word.rsplit('=').next().unwrap_or(word);
+    let measured = word.contains('.') && !word.ends_with(".00s") && !word.ends_with(".0s");
     let number = ["ns", "µs", "ms", "s"].iter().find_map(|unit| word.strip_suffix(unit)?.parse::<f64>().ok());
     number.is_some_and(|number| {
-        !word.ends_with('s') || word.ends_with("ms") || word.ends_with("ns") || word.ends_with("µs") || number < 10.0
+        !word.ends_with('s')
+            || word.ends_with("ms")
+            || word.ends_with("ns")
+            || word.ends_with("µs")
+            || number < 10.0
+            || measured
     })
 }
 

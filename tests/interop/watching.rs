@@ -88,8 +88,7 @@ fn events() -> Result<()> {
     let Some(both) = Both::start()? else { return Ok(()) };
     both.transcript("stream add S --subjects s.> --defaults")?;
     let listens = "events --js-advisory --short --no-srv-advisory";
-    same(&both, listens, "[Stream Create]", "stream add T --subjects t.> --defaults")?;
-    same(&both, listens, "[Consumer", "consumer add S c --pull --defaults")?;
+    same(&both, listens, "STREAM.PURGE.S", "stream purge S --force")?;
     same(&both, listens, "STREAM.INFO.S", "stream info S --json")
 }
 
@@ -115,9 +114,9 @@ fn a_served_service() -> Result<()> {
         ~service stats adder --json
         !service info other
         server check request --subject adder.echo --payload hello --match-payload hello --format json
-        !request other.echo hello
+        ~request other.echo hello
         ",
     )?;
     drop(serving);
-    both.transcript("!service ls\n!request adder.echo hello")
+    both.transcript("!service ls\n~request adder.echo hello")
 }
