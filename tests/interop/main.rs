@@ -46,11 +46,11 @@
 //!
 //! | Buckets, services | py | js | rs | cli |
 //! |---|---|---|---|---|
-//! | create, update, delete, purge, history, keys, limits | values | values | buckets_in_every_operation | buckets, bucket_verbs |
-//! | watches: history, updates, no deletes, headers, revision | watched | watched | buckets_in_every_operation | watches |
-//! | life time per key, markers | lives | lives | buckets_in_every_operation | bucket_verbs |
-//! | compression, republish | told | values, told | buckets_in_every_operation | bucket_verbs |
-//! | mirrored and gathered buckets | copies | copies | buckets_in_every_operation | bucket_verbs |
+//! | create, update, delete, purge, history, keys, limits | values | values | [`async_nats_buckets`] | buckets, bucket_verbs |
+//! | watches: history, updates, no deletes, headers, revision | watched | watched | [`async_nats_buckets`] | watches |
+//! | life time per key, markers | lives | lives | – | bucket_verbs |
+//! | compression, republish | told | values, told | – | bucket_verbs |
+//! | mirrored and gathered buckets | copies | copies | – | bucket_verbs |
 //! | objects: put, get, list, watch, metadata, delete, seal, chunks | objects | objects | objects_in_every_operation | objects, object_verbs, watches |
 //! | links to objects and buckets | – | links | objects_in_every_operation | – |
 //! | services: requests, errors, groups, discovery, statistics | `services` | `services` | services_in_every_operation | a_served_service |
