@@ -77,7 +77,11 @@ impl Peer {
         match self {
             Peer::NatsServer => vec![venv().join("bin/nats-server"), self.stamp()],
             Peer::NatsPy | Peer::PahoMqtt => vec![python(), self.stamp()],
-            Peer::NatsJs => vec![node_modules().join("@nats-io/transport-node/package.json"), self.stamp()],
+            Peer::NatsJs => {
+                let packages = ["@nats-io/transport-node", "@nats-io/obj", "@nats-io/services"];
+                let files = packages.map(|name| node_modules().join(name).join("package.json"));
+                files.into_iter().chain([self.stamp()]).collect()
+            }
             Peer::MqttJs => vec![node_modules().join("mqtt/package.json"), self.stamp()],
             Peer::NatsCli => vec![binaries().join("nats"), self.stamp()],
             Peer::Nsc => vec![binaries().join("nsc"), self.stamp()],

@@ -6,6 +6,7 @@ use harness::peers::{self, Peer};
 use harness::program::Finished;
 use harness::{Gateway, NatsCli, RawNats, Server, StockHub};
 use serde_json::Value;
+use tempfile::TempDir;
 
 const CONFIGURATION: &str = r#"
 server_name: same
@@ -29,32 +30,42 @@ const NOT_COMPARED: [&str; 12] = [
     "perf_data",
 ];
 
-struct Both {
+pub(crate) struct Both {
     servers: [Server; 2],
-    clis: [NatsCli; 2],
+    pub(crate) clis: [NatsCli; 2],
+    /// Where commands of each leave files.
+    pub(crate) folders: [TempDir; 2],
 }
 
 impl Both {
-    fn start() -> Result<Option<Both>> {
+    pub(crate) fn start() -> Result<Option<Both>> {
         if !peers::available(Peer::NatsServer) || !peers::available(Peer::NatsCli) {
             return Ok(None);
         }
         let servers = [Gateway::start(CONFIGURATION)?, StockHub::start(CONFIGURATION)?];
         let clis = [NatsCli::new(&servers[0].url())?, NatsCli::new(&servers[1].url())?];
-        Ok(Some(Both { servers, clis }))
+        Ok(Some(Both { servers, clis, folders: [tempfile::tempdir()?, tempfile::tempdir()?] }))
     }
 
-    /// Types the lines one after the other. `!`: it must fail. `~`: what it prints is not compared, only that both succeed.
-    fn transcript(&self, lines: &str) -> Result<()> {
+    /// Types what a file of `tests/interop/transcripts` says; `#` starts a comment.
+    fn play(&self, file: &str) -> Result<()> {
+        let path = peers::workspace().join("tests/interop/transcripts").join(file);
+        self.transcript(&std::fs::read_to_string(&path).with_context(|| path.display().to_string())?)
+    }
+
+    /// Types the lines one after the other. `!`: it must fail. `~`: what it prints is not compared, only that both succeed. FOLDER is a folder of
+    /// each; what is in quotes is one word; what follows ` <<< ` is on standard input.
+    pub(crate) fn transcript(&self, lines: &str) -> Result<()> {
         let mut differences = Vec::new();
-        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let command = line.trim_start_matches(['!', '~']);
-            let words: Vec<&str> = command.split(' ').collect();
-            let [ours, stock] = self.each(|cli| cli.run(&words))?;
+            let [ours, stock] = self.each(|side| self.type_line(side, command))?;
             let succeeds = !line.starts_with('!');
-            ensure!(stock.status.success() == succeeds, "{line}: stock says {}{}", stock.stdout, stock.stderr);
+            if stock.status.success() != succeeds {
+                differences.push(format!("{line}: stock says {}{}", stock.stdout, stock.stderr));
+            }
             let (ours, stock) = (self.normal(&ours, 0), self.normal(&stock, 1));
-            let alike = if line.starts_with('~') { ours.0 == stock.0 } else { ours == stock };
+            let alike = if line.trim_start_matches('!').starts_with('~') { ours.0 == stock.0 } else { ours == stock };
             if !alike {
                 differences.push(format!(
                     "nats {command}\n--- ours ({})\n{}\n--- stock ({})\n{}",
@@ -67,12 +78,19 @@ impl Both {
     }
 
     /// Does the same with both at once.
-    fn each<T: Send>(&self, act: impl Fn(&NatsCli) -> Result<T> + Sync) -> Result<[T; 2]> {
+    pub(crate) fn each<T: Send>(&self, act: impl Fn(usize) -> Result<T> + Sync) -> Result<[T; 2]> {
         std::thread::scope(|scope| {
-            let ours = scope.spawn(|| act(&self.clis[0]));
-            let stock = act(&self.clis[1])?;
+            let ours = scope.spawn(|| act(0));
+            let stock = act(1)?;
             Ok([ours.join().map_err(|_| anyhow!("a thread panicked"))??, stock])
         })
+    }
+
+    fn type_line(&self, side: usize, line: &str) -> Result<Finished> {
+        let line = line.replace("FOLDER", &self.folders[side].path().to_string_lossy());
+        let (command, input) = line.split_once(" <<< ").unwrap_or((&line, ""));
+        let words = words(command);
+        self.clis[side].run_with_input(&words.iter().map(String::as_str).collect::<Vec<_>>(), input.as_bytes())
     }
 
     /// Exit status, and what was printed.
@@ -80,6 +98,7 @@ impl Both {
         let url = self.servers[side].url();
         let address = url.trim_start_matches("nats://");
         let text = format!("{}{}", finished.stdout, finished.stderr).replace(address, "ADDRESS");
+        let text = text.replace(&*self.folders[side].path().to_string_lossy(), "FOLDER");
         let text = match serde_json::from_str::<Value>(&text) {
             Ok(mut value) => {
                 level(&mut value);
@@ -89,6 +108,18 @@ impl Both {
         };
         (finished.status.success(), text)
     }
+}
+
+/// The words of a line; quotes hold words together and are left out.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (at, part) in line.split('"').enumerate() {
+        match at % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
 }
 
 fn level(value: &mut Value) {
@@ -103,7 +134,7 @@ fn level(value: &mut Value) {
 }
 
 /// Words that are moments or short durations, replaced; the width of a table's columns goes with them.
-fn line_without_moments(line: &str) -> String {
+pub(crate) fn line_without_moments(line: &str) -> String {
     let words = line.split_whitespace().filter(|word| !word.chars().all(|letter| "─╭╮╰╯├┤┼┬┴│".contains(letter)));
     let mut kept: Vec<String> = Vec::new();
     for word in words {
@@ -112,17 +143,28 @@ fn line_without_moments(line: &str) -> String {
         let is_clock = bare.len() >= 8
             && bare.matches(':').count() == 2
             && bare.starts_with(|letter: char| letter.is_ascii_digit());
+        if bare == "ago"
+            && let Some(last) = kept.last_mut()
+        {
+            "WHEN".clone_into(last);
+        }
         kept.push(if is_date || is_clock || is_short(bare) { "WHEN".to_owned() } else { word.to_owned() });
     }
     kept.join(" ")
 }
 
-/// Less than ten seconds, as Go prints it, possibly behind `key=`.
+/// Less than ten seconds, as Go prints it, possibly behind `key=`; or so many hundredths of a second as only a measurement has.
 fn is_short(word: &str) -> bool {
     let word = word.rsplit('=').next().unwrap_or(word);
+    let measured = word.contains('.') && !word.ends_with(".00s") && !word.ends_with(".0s");
     let number = ["ns", "µs", "ms", "s"].iter().find_map(|unit| word.strip_suffix(unit)?.parse::<f64>().ok());
     number.is_some_and(|number| {
-        !word.ends_with('s') || word.ends_with("ms") || word.ends_with("ns") || word.ends_with("µs") || number < 10.0
+        !word.ends_with('s')
+            || word.ends_with("ms")
+            || word.ends_with("ns")
+            || word.ends_with("µs")
+            || number < 10.0
+            || measured
     })
 }
 
@@ -367,6 +409,53 @@ fn checks_and_a_small_benchmark() -> Result<()> {
         ~rtt 2
         ",
     )
+}
+
+#[test]
+fn stream_verbs() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    both.play("stream_verbs")
+}
+
+#[test]
+fn stream_flags() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    both.play("stream_flags")
+}
+
+#[test]
+fn consumer_verbs() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    both.play("consumer_verbs")
+}
+
+#[test]
+fn bucket_verbs() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    both.play("bucket_verbs")
+}
+
+#[test]
+fn object_verbs() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    for folder in &both.folders {
+        std::fs::write(folder.path().join("file"), "a line of the object\n".repeat(20_000))?;
+        std::fs::write(folder.path().join("small"), "small")?;
+    }
+    both.play("object_verbs")?;
+    for folder in &both.folders {
+        for (one, other) in [("file", "back"), ("small", "back.small")] {
+            let (one, other) = (folder.path().join(one), folder.path().join(other));
+            ensure!(std::fs::read(&one)? == std::fs::read(other)?, "{} came back changed", one.display());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn accounts_and_benchmarks() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    both.play("accounts_and_benchmarks")
 }
 
 /// What a listening command prints, when something is published once it listens.
