@@ -24,7 +24,7 @@ use broker::ConnectionId;
 use forward::Hub;
 use jetstream::command::{Answer, Command, Event, Outcome, Request, Turn};
 use jetstream::config::StreamConfig;
-use jetstream::gaps::gap_stream;
+use jetstream::forwarded::gaps::gap_stream;
 use jetstream::identity::{Sequence, StreamId};
 use jetstream::store::message_size;
 use server::status::SharedStatus;

@@ -12,7 +12,7 @@ use anyhow::Context;
 use broker::{Broker, CloseReason};
 use jetstream::Limits;
 use jetstream::command::Event;
-use jetstream::gaps::gap_stream;
+use jetstream::forwarded::gaps::gap_stream;
 use server::status::{JetStreamFacts, Phase, SharedStatus, Status};
 use server::{Clock, CoreHandle, Log, LogOptions, Monitor, PortsFile, Shutdown, StatusSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -4,7 +4,7 @@
 
 use crate::api_error::{self, ApiError};
 use crate::config::{ConsumerConfig, Storage, StreamConfig};
-use crate::consuming::duration;
+use crate::consumer::consuming::duration;
 use crate::jetstream::JetStream;
 
 /// The window for duplicates of a stream that says nothing.

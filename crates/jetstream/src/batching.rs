@@ -12,18 +12,21 @@ mod atomic;
 mod fast;
 mod place;
 
+#[cfg(test)]
+mod properties;
+
 use std::collections::BTreeMap;
 
 use crate::account_limits::BatchLimits;
 use crate::advisory::{Abandoned, Advisory};
 use crate::api_error::{self, ApiError};
 use crate::command::{Append, Event, Outcome};
-use crate::duplicates;
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, Timer};
-use crate::publish_header::PublishHeaders;
-use crate::room::room_needed;
 use crate::store::StoreError;
+use crate::stream::duplicates;
+use crate::stream::publish_header::PublishHeaders;
+use crate::stream::room::room_needed;
 use crate::stream::{Fit, Incoming, Stream, Verdict};
 use atomic::Atomic;
 use fast::Fast;

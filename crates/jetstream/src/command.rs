@@ -10,8 +10,8 @@ use crate::api_error::ApiError;
 use crate::batching::BatchAnswer;
 use crate::config::{ConsumerConfig, StreamConfig};
 use crate::direct_get::{DirectGet, DirectPiece};
+use crate::forwarded::ledger::Ledger;
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Sequence, SessionId, StreamId, Timestamp};
-use crate::ledger::Ledger;
 use crate::origin::{Begin, Origins, Take};
 use crate::restore::{Restorable, RestoreStep};
 use crate::snapshot::Snapshot;
@@ -21,7 +21,7 @@ pub use deliveries::{Deliveries, Delivery, QueuePlace};
 
 pub use crate::account_limits::AccountInfo;
 pub use crate::changes::{Change, subject_hash};
-pub use crate::pull_request::{GroupState, Pull, PullGroup};
+pub use crate::consumer::pull_request::{GroupState, Pull, PullGroup};
 
 /// A piece of an arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,7 +196,7 @@ pub enum Command {
         max_bytes: u32,
     },
     /// How far a stream is forwarded, and what its hub takes. Said again after each opening; durable is only what the stream's ledger holds of it
-    /// ([`crate::ledger`]). → [`Outcome::Done`].
+    /// ([`crate::forwarded::ledger`]). → [`Outcome::Done`].
     Forwarded(Forwarded),
     /// An API request. → [`Outcome::Answer`].
     Request(Box<Request>),

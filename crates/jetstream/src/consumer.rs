@@ -1,26 +1,39 @@
 //! A consumer: where it stands in its stream, and what is outstanding. This half is stored, and after a restart it goes on from here.
 //!
 //! Records: `c0<id>` the configuration, `c1<id>` the position, `c2<id><chunk>` outstanding messages by 256 sequences, `c3<id><chunk>` those that it holds
-//! ([`crate::retention`]). The kind comes first, so that opening finds the consumers without reading what is outstanding.
+//! ([`crate::stream::retention`]). The kind comes first, so that opening finds the consumers without reading what is outstanding.
 //!
 //! The ack floor is not kept but read off: just below the lowest outstanding message, or where the consumer stands.
-//! The other half, who waits for messages and what they were sent, is [`crate::delivery`].
+//! The other half, who waits for messages and what they were sent, is [`crate::consumer::delivery`].
+
+pub(crate) mod ack_subject;
+pub(crate) mod config_check;
+pub(crate) mod consuming;
+pub(crate) mod delivery;
+pub(crate) mod flat_json;
+pub(crate) mod pending;
+pub(crate) mod priority;
+pub(crate) mod pull_request;
+pub(crate) mod push;
+pub(crate) mod requests;
+pub(crate) mod resetting;
+pub(crate) mod sources;
+pub(crate) mod telling;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::ack_subject::AckPlace;
 use crate::advisory::Advisory;
 use crate::command::ConsumerInfo;
 use crate::config::{AckPolicy, ConsumerConfig, PriorityPolicy, Retention};
-use crate::delivery::Delivering;
+use crate::consumer::ack_subject::AckPlace;
+use crate::consumer::delivery::Delivering;
+use crate::consumer::pending::Pending;
+use crate::consumer::push::Pushing;
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Now, Sequence, StreamId, Timestamp};
-use crate::pending::Pending;
-use crate::push::Pushing;
 use crate::record::{Reader, put, put_signed};
 use crate::store::{Store, StoreError, record_space};
 use crate::stored_config;
 use crate::stream::{Among, Removal, Stream, limit};
-use crate::telling;
 
 /// A count of pending messages that can only be had by looking through the stream is renewed at most so often.
 const RECOUNTED_EVERY_MILLIS: u64 = 1000;
@@ -462,8 +475,8 @@ fn known(time: Timestamp) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::{Consumer, MOST_USELESS};
-    use crate::ack_subject::AckPlace;
     use crate::config::{ConsumerConfig, StreamConfig};
+    use crate::consumer::ack_subject::AckPlace;
     use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
     use crate::stream::Stream;
 

@@ -13,7 +13,7 @@ use crate::command::Answer;
 use crate::identity::{HIGHEST_SEQUENCE, Sequence, StreamId, Timestamp};
 use crate::jetstream::{Context, JetStream};
 use crate::store::{MessageBuffer, Store, StoreError, undamaged};
-use crate::stream_requests::Answered;
+use crate::stream::requests::Answered;
 
 /// Messages in a piece.
 const PIECE_MESSAGES: usize = 128;

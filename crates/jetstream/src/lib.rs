@@ -14,98 +14,36 @@
 //! when a command is applied, with the time the command carries. No clock, randomness or I/O here.
 
 mod account_limits;
-mod ack_subject;
 pub mod advisory;
-mod aging;
 pub mod api_error;
 pub mod api_level;
-mod appending;
 pub mod batching;
 mod changes;
 pub mod clock;
 pub mod command;
 pub mod config;
 mod consumer;
-mod consumer_check;
-mod consumer_requests;
-mod consuming;
-mod counters;
-mod cron;
-mod delivery;
 pub mod direct_get;
-mod duplicates;
-mod firing;
-mod flat_json;
-pub mod gaps;
+pub mod forwarded;
 mod header_block;
 pub mod identity;
 mod jetstream;
-pub mod ledger;
-mod mapping;
-mod message_id;
-mod message_ttl;
 mod number;
 pub mod origin;
-mod owed;
-mod own_messages;
 mod pedantic;
-mod pending;
-mod priority;
-mod publish_header;
-mod pull_request;
-mod purging;
-mod push;
 mod queue;
-mod queue_blocks;
 mod record;
 mod requests;
-mod resetting;
 pub mod restore;
-mod retention;
-mod retention_check;
-mod rewriting;
-mod room;
 mod schedule;
-mod schedule_check;
-mod scheduling;
 pub mod snapshot;
-mod sources;
 pub mod store;
 mod stored_config;
 mod stream;
-mod stream_check;
-mod stream_requests;
-mod subject_page;
-mod sweep;
-mod telling;
 pub mod templates;
-mod trimming;
-mod zone;
 
 #[cfg(test)]
-mod batch_properties;
-#[cfg(test)]
-mod ledger_properties;
-#[cfg(test)]
-mod owed_properties;
-#[cfg(test)]
-mod properties;
-#[cfg(test)]
-mod queue_properties;
-#[cfg(test)]
-mod recovery;
-#[cfg(test)]
-mod stream_model;
-#[cfg(test)]
-mod stream_properties;
-#[cfg(test)]
-mod testscript_consumers;
-#[cfg(test)]
-mod testscript_forwards;
-#[cfg(test)]
-mod testscript_output;
-#[cfg(test)]
-mod testscripts;
+mod testing;
 
 pub use account_limits::{AccountLimits, BatchLimits, RequestLimits};
 pub use jetstream::{JetStream, Limits};

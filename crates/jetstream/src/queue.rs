@@ -6,13 +6,18 @@
 //! A queue is bounded in number and bytes; beyond that the oldest entry that is not on its way is dropped, and counted. So is an entry whose message
 //! has left its stream. What was sent before, as far as is known, is marked: that mark is stored lazily, it decides only about DUP.
 
+pub(crate) mod blocks;
+
+#[cfg(test)]
+mod properties;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::command::{Delivery, Event, QueueFor, QueuePlace, Recipient, Span};
-use crate::delivery::{CREDIT, put_message, span};
+use crate::consumer::delivery::{CREDIT, put_message, span};
 use crate::identity::{Sequence, SessionId, StreamId};
 use crate::jetstream::{ById, Context, JetStream};
-use crate::queue_blocks::{Blocks, Entry, decode, decode_key, row_key};
+use crate::queue::blocks::{Blocks, Entry, decode, decode_key, row_key};
 use crate::record::{Reader, put};
 use crate::store::{MessageBuffer, Store, StoreError, record_space, undamaged};
 

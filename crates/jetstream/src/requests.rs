@@ -5,7 +5,7 @@ use crate::command::{Answer, Outcome, Request, Statistics};
 use crate::config::Retention;
 use crate::jetstream::{Context, JetStream};
 use crate::store::StoreError;
-use crate::stream_requests::{Answered, describe};
+use crate::stream::requests::{Answered, describe};
 
 /// Bytes of answers in one turn, about: a few thousand requests for large messages must not be in memory all at once.
 const ANSWERS_PER_TURN: usize = 4 << 20;

@@ -17,17 +17,17 @@ use crate::api_error::{self, ApiError};
 use crate::command::{Answer, Event, Outcome, Span};
 use crate::config::{Compression, DeliverPolicy, Storage, StreamConfig};
 use crate::consumer::Consumer;
-use crate::duplicates;
 use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId, Timestamp};
 use crate::jetstream::{Context, JetStream, stream_up};
-use crate::message_ttl::TimeToLive;
-use crate::publish_header::PublishHeaders;
 use crate::snapshot::{ConsumerPosition, ConsumerSnapshot};
 use crate::store::{NewMessage, StoreError, message_size_in};
 use crate::stored_config;
 use crate::stream::Stream;
-use crate::stream_check;
-use crate::stream_requests::Answered;
+use crate::stream::config_check;
+use crate::stream::duplicates;
+use crate::stream::message_ttl::TimeToLive;
+use crate::stream::publish_header::PublishHeaders;
+use crate::stream::requests::Answered;
 
 /// What stands in place of the configuration of a stream that is being restored; no encoded configuration is equal to it.
 pub(crate) const RESTORING: &[u8] = b"being restored";
@@ -106,7 +106,7 @@ impl JetStream {
     }
 
     fn check_restore(&self, config: &StreamConfig) -> Result<(), ApiError> {
-        stream_check::check(config)?;
+        config_check::check(config)?;
         self.check_stream_limits(config)?;
         let others = self.restores.values();
         if self.stream_named(&config.name).is_some()

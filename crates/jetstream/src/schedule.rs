@@ -1,15 +1,21 @@
 //! When a message is to be sent (ADR-51): `@at` a time, `@every` so often, or by a pattern of cron, in a time zone if one is named.
 //!
-//! Pure: from the headers to a time. Who keeps and fires schedules is [`crate::scheduling`].
+//! Pure: from the headers to a time. Who keeps and fires schedules is [`crate::schedule::scheduling`].
+
+pub(crate) mod cron;
+pub(crate) mod firing;
+pub(crate) mod publish_check;
+pub(crate) mod scheduling;
+pub(crate) mod zone;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::api_error::{self, ApiError};
-use crate::consuming::parse_duration;
-use crate::cron::Cron;
+use crate::consumer::consuming::parse_duration;
 use crate::identity::Timestamp;
-use crate::zone::Zone;
+use crate::schedule::cron::Cron;
+use crate::schedule::zone::Zone;
 
 const SECOND_NS: i64 = 1_000_000_000;
 const SHORTEST_MILLIS: u64 = 1000;

@@ -9,7 +9,7 @@ use crate::config::{ConsumerConfig, DeliverPolicy};
 use crate::consumer::{Consumer, before};
 use crate::identity::{AgeMillis, Now, Sequence, Timestamp};
 use crate::jetstream::{Context, JetStream};
-use crate::stream_requests::{Answered, describe};
+use crate::stream::requests::{Answered, describe};
 
 /// Outstanding messages of all consumers in a snapshot: some megabytes of JSON. A consumer that has more goes back to its ack floor: what may not have been
 /// acknowledged is delivered again.

@@ -2,37 +2,60 @@
 //!
 //! The order of the checks and their texts are nats-server's. They are made here and nowhere else: a command carries no verdict.
 //!
-//! Not here: consumers (they are told what was added and removed), and the API's requests ([`crate::stream_requests`]).
+//! Not here: consumers (they are told what was added and removed), and the API's requests ([`crate::stream::requests`]).
 
+pub(crate) mod aging;
+pub(crate) mod appending;
 mod batched;
+pub(crate) mod config_check;
+pub(crate) mod counters;
+pub(crate) mod duplicates;
+pub(crate) mod mapping;
+pub(crate) mod message_id;
+pub(crate) mod message_ttl;
+pub(crate) mod own_messages;
+pub(crate) mod publish_header;
+pub(crate) mod purging;
+pub(crate) mod requests;
+pub(crate) mod retention;
+pub(crate) mod retention_check;
+pub(crate) mod rewriting;
+pub(crate) mod room;
+pub(crate) mod subject_page;
+pub(crate) mod sweep;
+mod taken;
+pub(crate) mod trimming;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod properties;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use subject::Filter;
 
-use crate::aging::Aging;
 use crate::api_error::{self, ApiError};
 use crate::command::Forwarded;
 use crate::config::{Discard, Retention, StreamConfig};
-use crate::duplicates::Duplicates;
+use crate::forwarded::ledger::{Book, Cause};
+use crate::forwarded::owed::Owed;
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
-use crate::ledger::{Book, Cause};
-use crate::mapping::Mapping;
-use crate::message_id::IdKey;
-use crate::message_ttl::TimeToLive;
 use crate::origin::{Places, Taken};
-use crate::owed::Owed;
-use crate::publish_header::{PublishHeaders, sequence};
-use crate::room::room_needed;
-use crate::scheduling::Planned;
+use crate::schedule::scheduling::Planned;
 use crate::store::{
     Evicted, FrontLimits, MessageBuffer, NewMessage, Store, StoreError, StoredMessage, StreamState, SubjectState,
     message_size_in, undamaged,
 };
-use crate::trimming::{self, Excess};
+use crate::stream::aging::Aging;
+use crate::stream::duplicates::Duplicates;
+use crate::stream::mapping::Mapping;
+use crate::stream::message_id::IdKey;
+use crate::stream::message_ttl::TimeToLive;
+use crate::stream::publish_header::{PublishHeaders, sequence};
+use crate::stream::room::room_needed;
+use crate::stream::trimming::Excess;
 pub(crate) use batched::{Fit, SoFar, Unfit};
-
-mod taken;
 
 /// Messages removed by one call of the store; a longer removal is done in steps.
 pub(crate) const REMOVED_PER_STEP: u64 = 1024;

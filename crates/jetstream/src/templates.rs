@@ -13,8 +13,8 @@ use crate::jetstream::{Context, JetStream};
 use crate::record::{Reader, put};
 use crate::store::{Store, StoreError, record_space};
 use crate::stored_config;
-use crate::stream_check;
-use crate::stream_requests::{Answered, NAMES_PER_PAGE};
+use crate::stream::config_check;
+use crate::stream::requests::{Answered, NAMES_PER_PAGE};
 use subject::Filter;
 
 const TEMPLATES: [u8; 2] = [record_space::SINGLE, b't'];
@@ -81,7 +81,7 @@ impl JetStream {
         if name.len() > LONGEST_NAME {
             return refused(format!("template name is too long, maximum allowed is {LONGEST_NAME}"));
         }
-        stream_check::check(config)?;
+        config_check::check(config)?;
         if self.templates.contains_key(name) {
             return refused(format!("template with name {name:?} already exists"));
         }

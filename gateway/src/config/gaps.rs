@@ -104,7 +104,7 @@ fn upwards(name: &str, subject: &str, made: &str, to: Option<String>, forwards: 
     Some(Forward {
         stream: name.to_owned(),
         destination: Destination::Transform {
-            source: format!("{}*", jetstream::gaps::GAP_PREFIX),
+            source: format!("{}*", jetstream::forwarded::gaps::GAP_PREFIX),
             destination: format!("{subject}.{{{{wildcard(1)}}}}"),
         },
         filter,

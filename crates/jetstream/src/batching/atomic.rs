@@ -8,8 +8,8 @@ use crate::batching::{BatchAnswer, Batches, LONGEST_ID, MOST_ATOMIC, MOST_ATOMIC
 use crate::command::{Append, Batch, Outcome, QueueFor};
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
-use crate::publish_header::{PublishHeaders, with_header, without_header};
 use crate::store::StoreError;
+use crate::stream::publish_header::{PublishHeaders, with_header, without_header};
 use crate::stream::{Fit, Incoming, SoFar, Unfit};
 
 /// Most messages of a batch unless the configuration says something else, as nats-server's.
@@ -20,7 +20,7 @@ const MOST_BATCH_BYTES: usize = 8 << 20;
 const MOST_STAGED_BYTES: usize = 16 << 20;
 
 const REQUIRED_LEVEL: &[u8] = b"Nats-Required-Api-Level";
-/// See [`crate::room::room_needed`], twice.
+/// See [`crate::stream::room::room_needed`], twice.
 const ROOM_FOR_ROLL_UP: u64 = 512 << 10;
 const EXPECTED_LAST_ID: &str = "Nats-Expected-Last-Msg-Id";
 

@@ -8,8 +8,8 @@ use crate::batching::{BatchAnswer, Batches, LONGEST_ID, MOST_FAST, MOST_FAST_OF_
 use crate::command::{Append, Outcome};
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
-use crate::publish_header::{PublishHeaders, without_header};
 use crate::store::StoreError;
+use crate::stream::publish_header::{PublishHeaders, without_header};
 use crate::stream::{Incoming, SoFar, Unfit};
 
 /// Messages between two acknowledgements, all fast batches of a stream together.

@@ -8,7 +8,7 @@ use crate::api_error::{self, ApiError};
 use crate::config::{Source, SourceConsumer, StreamConfig, SubjectTransform};
 use crate::jetstream::JetStream;
 use crate::origin::{MOST_SOURCES, has_origins, identity_of};
-use crate::stream_check::is_name;
+use crate::stream::config_check::is_name;
 
 /// What our own API's subjects begin with.
 const API: &str = "$JS.API";

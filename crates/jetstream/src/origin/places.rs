@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::command::{Append, Event, Outcome};
 use crate::config::StreamConfig;
+use crate::consumer::sources::letters;
 use crate::identity::{Now, Sequence, StreamId, Timestamp};
 use crate::jetstream::{Context, JetStream};
-use crate::message_id::IdKey;
 use crate::origin::{Begin, Index, OriginFacts, OriginId, Origins, Take, has_origins, identity_of};
 use crate::record::{Reader, put, put_text};
-use crate::sources::letters;
 use crate::store::{Store, StoreError, record_space};
+use crate::stream::message_id::IdKey;
 use crate::stream::{Incoming, Stream};
 
 const VERSION: u8 = 1;
@@ -269,9 +269,9 @@ mod tests {
     use super::{OriginId, ids};
     use crate::config::{Source, StreamConfig};
     use crate::identity::{Sequence, StreamId, Timestamp};
-    use crate::message_id::IdKey;
     use crate::store::memory::MemoryStore;
     use crate::stream::Stream;
+    use crate::stream::message_id::IdKey;
 
     #[test]
     fn a_restored_message_says_how_far_its_stream_had_come() {

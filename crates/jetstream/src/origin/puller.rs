@@ -18,9 +18,9 @@
 
 use std::collections::VecDeque;
 
-use crate::ack_subject::AckPlace;
 use crate::api_error::{self, ApiError};
 use crate::config::Source;
+use crate::consumer::ack_subject::AckPlace;
 use crate::identity::{HIGHEST_SEQUENCE, Sequence, Timestamp};
 use crate::origin::OriginFacts;
 use crate::origin::request::{Ask, Created, Level, Requests};

@@ -2,10 +2,10 @@
 
 use crate::api_error::{self, ApiError};
 use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Push, Source};
+use crate::consumer::sources::letters;
 use crate::identity::Sequence;
 use crate::origin::puller::{SECOND, SILENCE};
 use crate::origin::{OriginFacts, filters};
-use crate::sources::letters;
 
 /// A request for a consumer.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use super::{Incoming, Judged, Removal, Stream, Verdict, limit};
 use crate::api_error::{self, ApiError};
 use crate::config::Discard;
 use crate::identity::{Now, Sequence, StreamId};
-use crate::message_id::IdKey;
-use crate::publish_header::{PublishHeaders, sequence};
-use crate::rewriting::Rewritten;
 use crate::store::{Store, StoreError, StreamState};
+use crate::stream::message_id::IdKey;
+use crate::stream::publish_header::{PublishHeaders, sequence};
+use crate::stream::rewriting::Rewritten;
 
 /// What the messages of an atomic batch that were judged already will change.
 #[derive(Debug, Default)]

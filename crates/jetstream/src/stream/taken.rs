@@ -7,8 +7,8 @@ use super::{Ids, Incoming, Judged, Removal, Stream, Verdict};
 use crate::api_error::{self, ApiError};
 use crate::identity::Now;
 use crate::origin::{Taken, age_at};
-use crate::publish_header::PublishHeaders;
 use crate::store::{Store, StoreError, StreamState};
+use crate::stream::publish_header::PublishHeaders;
 
 impl Stream {
     /// Judges and stores a message of an origin.

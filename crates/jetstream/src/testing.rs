@@ -1,0 +1,8 @@
+//! Tests of the whole state machine: golden scripts, random stories, damaged descriptions.
+
+mod properties;
+mod recovery;
+mod script;
+mod script_consumers;
+mod script_forwards;
+mod script_output;
