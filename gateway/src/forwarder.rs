@@ -35,7 +35,7 @@ use tokio::sync::Notify;
 use crate::config::Config;
 use crate::store_thread::ForwardRows;
 pub(crate) use hosted::record_key;
-use hosted::{Hosted, Phase, behind};
+use hosted::{Hosted, Phase};
 pub(crate) use identity::edge_identity;
 pub use rejected::REJECTED;
 use ticket::Asked;
@@ -280,11 +280,9 @@ impl Forwards {
                         touched = true;
                     }
                 }
-                Event::Removed { stream, first, last, messages } => {
+                Event::Removed { stream, first, last, messages, oldest } => {
                     for hosted in state.hosted.iter_mut().filter(|hosted| hosted.stream == Some(*stream)) {
-                        if first.0 <= hosted.local.first {
-                            hosted.local.first = hosted.local.first.max(behind(*last));
-                        }
+                        hosted.local.first = oldest.0;
                         if let Some(forward) = hosted.running() {
                             forward.handle_removed(now_ms, *first, *last, *messages);
                         }

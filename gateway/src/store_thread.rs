@@ -146,7 +146,7 @@ impl Worker {
                 result = opened.store.maintain().map(|more| busy = more);
             }
             if let Err(error) = result {
-                match self.reopen(opened, &error) {
+                match self.reopen(opened, &error, std::mem::take(&mut inbox)) {
                     Some(again) => opened = again,
                     None => return,
                 }
@@ -170,9 +170,11 @@ impl Worker {
     }
 
     /// Nothing is retried in place: the store is dropped and opened anew. `None`: the gateway stops meanwhile.
-    fn reopen(&self, failed: Opened, error: &StoreError) -> Option<Opened> {
+    fn reopen(&self, failed: Opened, error: &StoreError, waiting: Vec<Batch>) -> Option<Opened> {
         tracing::error!(%error, "the store failed; it is opened anew, publishes are refused meanwhile");
         drop(failed);
+        // Batches go back in the order in which they came.
+        self.refuse(waiting);
         loop {
             match open(&self.plan, self.clock, &self.handle, &self.rows) {
                 Ok(mut opened) => {

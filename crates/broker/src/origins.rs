@@ -457,7 +457,9 @@ impl Broker {
             return self.hand_over(&parcel);
         }
         let (bytes, most) = (parcel.bytes.len() + OVERHEAD, self.settings.memory_budget / PART_OF_BUDGET);
-        if self.origins.waiting_bytes + bytes <= most && out.reserve(bytes) {
+        // What is left of the budget is for connections, which are cut when it ends; a parcel can be asked for again.
+        let is_spare = out.memory().saturating_add(bytes) <= self.settings.memory_budget / 4 * 3;
+        if self.origins.waiting_bytes + bytes <= most && is_spare && out.reserve(bytes) {
             self.origins.waiting_bytes += bytes;
             self.origins.waiting.push_back(parcel);
         } else if let Some(hosted) = self.origins.pullers.get_mut(&parcel.number) {

@@ -203,6 +203,7 @@ impl Recall {
             self.marks = vec![0; MARKS];
             self.seen = vec![0; SEEN / 64];
         }
+        self.forget_stream(stream);
         // What was published on it until now was not marked.
         self.streams.insert(stream, self.given + 1);
     }

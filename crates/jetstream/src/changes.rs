@@ -52,11 +52,8 @@ impl Changes {
     /// It is not any more.
     pub(crate) fn unwatch(&mut self, stream: StreamId) {
         if let Ok(place) = self.watched.binary_search(&stream) {
+            self.watched.remove(place);
             self.note(stream, Change::Unwatched);
-            // The note may have been one too many.
-            if self.watched.get(place) == Some(&stream) {
-                self.watched.remove(place);
-            }
         }
     }
 
@@ -80,12 +77,17 @@ impl Changes {
     }
 
     fn note(&mut self, stream: StreamId, change: Change) {
-        if self.noted.len() < MOST {
+        if self.noted.len() < MOST || matches!(change, Change::Watched | Change::Unwatched) {
             self.noted.push((stream, change));
             return;
         }
+        // Those that an earlier one of these ended are still to be told of.
+        let ended = self.noted.iter().filter(|(_, change)| *change == Change::Unwatched).map(|(stream, _)| *stream);
+        let mut ended: Vec<StreamId> = ended.chain(std::mem::take(&mut self.watched)).collect();
+        ended.sort_unstable();
+        ended.dedup();
         self.noted.clear();
-        self.noted.extend(std::mem::take(&mut self.watched).into_iter().map(|stream| (stream, Change::Unwatched)));
+        self.noted.extend(ended.into_iter().map(|stream| (stream, Change::Unwatched)));
     }
 }
 
@@ -128,5 +130,10 @@ mod tests {
         assert!(changes.take().is_empty());
         changes.watch(A);
         assert_eq!(changes.take(), [(A, Change::Watched)], "it can be watched again");
+        changes.watch(B);
+        (0..MOST).for_each(|_| changes.stored(A, b"a"));
+        changes.watch(A);
+        (0..MOST).for_each(|_| changes.stored(A, b"a"));
+        assert_eq!(changes.take(), [(A, Change::Unwatched), (B, Change::Unwatched)], "a second time in one turn");
     }
 }

@@ -685,6 +685,8 @@ pub enum Event {
         last: Sequence,
         /// How many.
         messages: u64,
+        /// The oldest that is left, or behind the last.
+        oldest: Sequence,
     },
     /// What is counted of a forwarded stream has changed, apart from what was accepted; also the answer to each [`Command::Forwarded`].
     Ledger {

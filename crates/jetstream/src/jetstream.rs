@@ -292,8 +292,11 @@ impl JetStream {
     ) -> Result<T, StoreError> {
         let mut memory = std::mem::take(&mut self.volatile);
         let mut changes = std::mem::take(&mut self.changes);
-        for stream in self.to_watch.drain(..) {
-            changes.watch(stream);
+        for stream in std::mem::take(&mut self.to_watch) {
+            // It may have been changed or deleted since it was read.
+            if self.may_be_remembered(stream) {
+                changes.watch(stream);
+            }
         }
         let done = what(self, &mut Layers { disk, memory: &mut memory, changes: &mut changes });
         self.volatile = memory;
@@ -564,6 +567,7 @@ impl JetStream {
             stream.shrunk = true;
             &stream.consumers
         });
+        let left = turn.store.state(id).first;
         for removal in self.removed.drain(..) {
             let gone = removal.evicted;
             for consumer in consumers.iter().flat_map(|consumers| consumers.values()) {
@@ -574,15 +578,19 @@ impl JetStream {
                 }
             }
             match turn.events.last_mut() {
-                Some(Event::Removed { stream, last, messages, .. }) if *stream == id && last.next() == gone.first => {
+                Some(Event::Removed { stream, last, messages, oldest, .. })
+                    if *stream == id && last.next() == gone.first =>
+                {
                     *last = gone.last;
                     *messages += gone.messages;
+                    *oldest = left;
                 }
                 _ => turn.events.push(Event::Removed {
                     stream: id,
                     first: gone.first,
                     last: gone.last,
                     messages: gone.messages,
+                    oldest: left,
                 }),
             }
         }

@@ -164,8 +164,9 @@ pub(crate) struct Stream {
     pub(crate) shrunk: bool,
     /// Messages stored since it was loaded; what an unfiltered consumer counts by.
     pub(crate) appended: u64,
-    /// What that was when its limits were last looked at.
+    /// What that was when its limits were last looked at, and the bytes stored since then.
     limited_at: u64,
+    bytes_since: u64,
     /// The same for each filtered consumer.
     pub(crate) tallies: Vec<Tally>,
     /// Its bytes as counted in the account's total.
@@ -212,6 +213,7 @@ impl Stream {
             shrunk: false,
             appended: 0,
             limited_at: 0,
+            bytes_since: 0,
             tallies: Vec::new(),
             counted_bytes: 0,
             touched: false,
@@ -434,7 +436,7 @@ impl Stream {
         };
         // As much as came since the last time goes at once, so that what is stored stays about what it was; of more, as after a lowered limit, a step a turn.
         let came = self.appended - std::mem::replace(&mut self.limited_at, self.appended);
-        let grown = store.state(self.id).bytes.saturating_sub(self.counted_bytes);
+        let grown = std::mem::take(&mut self.bytes_since);
         let (mut gone, mut freed) = (0, 0);
         for step in 0..STEPS_PER_TURN {
             let state = store.state(self.id);
@@ -662,6 +664,7 @@ impl Stream {
 
     fn count(&mut self, new: &NewMessage<'_>) {
         self.appended += 1;
+        self.bytes_since += message_size_in(self.id, new.subject.len(), new.headers.len(), new.payload.len());
         for tally in &mut self.tallies {
             tally.matched += u64::from(tally.filters.iter().any(|filter| filter.matches(new.subject)));
         }

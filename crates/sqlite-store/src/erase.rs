@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use jetstream::identity::{AgeMillis, Sequence, Timestamp};
+use jetstream::identity::{AgeMillis, Now, Sequence, Timestamp};
 use jetstream::store::{Evicted, FrontLimits, StoreError, StreamState};
 use smallvec::{SmallVec, smallvec};
 
@@ -468,6 +468,12 @@ pub(crate) fn refresh_first(db: &Database, ring: &Ring, stream: &mut Stream) -> 
         Some(first) => Some(*first),
         None => search::at_or_after(db, ring, stream, stream.state.first.0)?,
     };
+    set_first(stream, first);
+    Ok(())
+}
+
+/// This message is the oldest; or there is none.
+pub(crate) fn set_first(stream: &mut Stream, first: Option<(u64, Now)>) {
     match first {
         Some((first, now)) if stream.state.messages > 0 => {
             if first != stream.state.first.0 {
@@ -484,5 +490,4 @@ pub(crate) fn refresh_first(db: &Database, ring: &Ring, stream: &mut Stream) -> 
             stream.state.bytes = 0;
         }
     }
-    Ok(())
 }

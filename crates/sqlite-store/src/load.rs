@@ -257,9 +257,10 @@ fn finish(db: &mut Database, ring: &Ring, stream: &mut Stream, position: &[u8]) 
     db.commit()?;
     stream.committed_last = stream.state.last.0;
     stream.state.first = Sequence(stream.erased);
-    stream.first_gone = true;
     let messages = (stream.state.messages, stream.state.bytes);
-    crate::erase::refresh_first(db, ring, stream)?;
+    // One row is enough here: with a thousand streams more of each would be much.
+    let oldest = search::at_or_after(db, ring, stream, stream.erased)?;
+    crate::erase::set_first(stream, oldest);
     (stream.state.messages, stream.state.bytes) = messages;
     Ok(())
 }

@@ -116,6 +116,16 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// Pages of rows that were removed become free when they are deleted.
+    fn delete_all_doomed(&mut self) -> Result<(), StoreError> {
+        for id in &self.touched {
+            if let Some(stream) = self.streams.get_mut(id) {
+                erase::delete_doomed(&self.db, stream)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes into the transaction what only commits need.
     fn finish_streams(&mut self) -> Result<(), StoreError> {
         self.flush_all()?;
@@ -542,6 +552,7 @@ impl Store for SqliteStore {
     }
 
     fn has_room(&mut self, bytes: u64) -> Result<bool, StoreError> {
+        self.delete_all_doomed()?;
         self.space.has_room(&self.db, bytes)
     }
 

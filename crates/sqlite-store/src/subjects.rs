@@ -232,7 +232,8 @@ impl Subjects {
     pub(crate) fn subtract(&mut self, id: u32, sequence: u64, last: Option<u64>) -> bool {
         let Some(entry) = self.entries.get_mut(id as usize).filter(|entry| entry.messages > 0) else { return false };
         entry.messages -= 1;
-        if let Some(last) = last {
+        // When the log of removals is read again a newer message may be known already.
+        if let Some(last) = last.filter(|_| entry.last == sequence || entry.last == u64::MAX) {
             (entry.last, entry.last_size) = (last, 0);
         }
         if entry.messages == 1 {

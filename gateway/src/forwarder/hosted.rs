@@ -531,11 +531,6 @@ pub(crate) fn record_key(stream: &str) -> Vec<u8> {
     [&[record_space::FORWARD], stream.as_bytes()].concat()
 }
 
-/// A sequence beyond which nothing was removed.
-pub(super) fn behind(last: Sequence) -> u64 {
-    last.0.saturating_add(1)
-}
-
 fn state_name(state: forward::State) -> &'static str {
     match state {
         forward::State::LinkDown => "link down",

@@ -270,6 +270,7 @@ impl JetStream {
         published: &Incoming<'_>,
     ) -> Result<Result<Sequence, Unfit>, StoreError> {
         let (id, key) = (append.stream, self.key);
+        self.release_for(turn, id, (1, published.size(id)))?;
         let mut subject = std::mem::take(&mut self.subject);
         subject.clear();
         let judged = match self.rename(id, published.subject, &mut subject) {
@@ -300,7 +301,8 @@ impl JetStream {
         };
         Ok(match self.put_batched(turn, append, published, &fit)? {
             Outcome::Appended { sequence, .. } => Ok(sequence),
-            Outcome::Refused(error) => Err(Unfit::Late(error)),
+            // A full store ends the batch: what follows may be smaller and fit, and would hide the hole.
+            Outcome::Refused(error) => Err(Unfit::Refused(error)),
             _ => Err(Unfit::Refused(api_error::STREAM_NOT_FOUND)),
         })
     }

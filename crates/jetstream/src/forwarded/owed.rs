@@ -31,6 +31,8 @@ const CHUNK: u64 = 256;
 const WORDS: usize = (CHUNK / 64) as usize;
 /// Messages that go in one turn.
 const STEP: usize = 4096;
+/// Messages that are held for a hub's disk only, and go at once where room is needed: some more than one publish needs.
+const HELD_STEP: usize = 64;
 const VERSION: u8 = 1;
 const KEY_LEN: usize = 13;
 
@@ -248,7 +250,7 @@ impl JetStream {
         let stream = self.streams.get(&id).filter(|stream| !stream.config.sealed);
         let bound = stream.map(|stream| if stream.is_forwarded { stream.released() } else { Sequence(u64::MAX) });
         let is_done = match bound {
-            Some(bound) => self.remove_owed(turn, id, bound)?,
+            Some(bound) => self.remove_owed(turn, id, bound, STEP)?,
             None => true,
         };
         if is_done {
@@ -258,10 +260,16 @@ impl JetStream {
         Ok(())
     }
 
-    /// One step of what is owed up to `bound` goes. Is that all of it?
-    fn remove_owed(&mut self, turn: &mut Context<'_>, id: StreamId, bound: Sequence) -> Result<bool, StoreError> {
+    /// Of what is owed up to `bound`, so many messages go. Is that all of it?
+    fn remove_owed(
+        &mut self,
+        turn: &mut Context<'_>,
+        id: StreamId,
+        bound: Sequence,
+        most: usize,
+    ) -> Result<bool, StoreError> {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(true) };
-        let runs = stream.owed.take(bound, STEP);
+        let runs = stream.owed.take(bound, most);
         let is_done = stream.owed.first().is_none_or(|first| first > bound);
         // Only a consumer that was made after all others were done with it counts one of these among what is left for it.
         for consumer in stream.consumers.values() {
@@ -289,11 +297,12 @@ impl JetStream {
         }
         while let Some(stream) = self.streams.get(&id).filter(|stream| stream.holds_confirmed()) {
             let (state, confirmed) = (turn.store.state(id), stream.forwarded.confirmed);
-            let too_many = state.messages + messages > limit(stream.config.max_messages);
-            if !too_many && state.bytes + bytes <= limit(stream.config.max_bytes) {
+            let over = (state.messages + messages).saturating_sub(limit(stream.config.max_messages));
+            if over == 0 && state.bytes + bytes <= limit(stream.config.max_bytes) {
                 break;
             }
-            self.remove_owed(turn, id, confirmed)?;
+            let most = usize::try_from(over).unwrap_or(STEP).clamp(HELD_STEP, STEP);
+            self.remove_owed(turn, id, confirmed, most)?;
         }
         Ok(())
     }
@@ -307,8 +316,12 @@ impl JetStream {
             if before.saturating_sub(self.stored_bytes) >= needed {
                 break;
             }
-            let confirmed = self.streams.get(&id).map_or(Sequence(0), |stream| stream.forwarded.confirmed);
-            self.remove_owed(turn, id, confirmed)?;
+            while before.saturating_sub(self.stored_bytes) < needed
+                && let Some(stream) = self.streams.get(&id).filter(|stream| stream.holds_confirmed())
+            {
+                let confirmed = stream.forwarded.confirmed;
+                self.remove_owed(turn, id, confirmed, HELD_STEP)?;
+            }
         }
         Ok(before.saturating_sub(self.stored_bytes))
     }

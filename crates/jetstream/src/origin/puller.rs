@@ -31,6 +31,8 @@ pub(super) const SECOND: u64 = 1_000_000;
 const BETWEEN_REQUESTS: u64 = 2 * SECOND;
 /// Nothing was heard, not even a heartbeat: the consumer is gone.
 pub(super) const SILENCE: u64 = 10 * SECOND;
+/// One message takes so long at most: behind others that never end a consumer that is gone would not be missed.
+const LONGEST_MESSAGE: u64 = 120 * SECOND;
 /// An answer takes so long at most; the first one.
 const PATIENCE: u64 = 5 * SECOND;
 /// The same, after failures.
@@ -278,7 +280,8 @@ impl Puller {
                 self.fail(now);
             }
             Phase::Receiving { check_at, .. } => {
-                let silent_at = self.heard.unwrap_or(0).max(self.arriving) + SILENCE;
+                let heard = self.heard.unwrap_or(0);
+                let silent_at = heard.max(self.arriving.min(heard + LONGEST_MESSAGE)) + SILENCE;
                 if silent_at > now {
                     *check_at = silent_at;
                 } else {

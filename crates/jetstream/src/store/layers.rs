@@ -115,7 +115,8 @@ impl Store for Layers<'_> {
         keep: u64,
         limit: u64,
     ) -> Result<(Evicted, Option<Sequence>), StoreError> {
-        self.of_mut(stream).trim_subjects(stream, from, keep, limit)
+        let (evicted, next) = self.of_mut(stream).trim_subjects(stream, from, keep, limit)?;
+        Ok((self.removed(stream, evicted), next))
     }
 
     fn skip_to(&mut self, stream: StreamId, last: Sequence, now: Now) -> Result<(), StoreError> {

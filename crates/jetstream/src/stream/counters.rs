@@ -46,15 +46,15 @@ impl Counter {
         Ok(Counter { total, origins })
     }
 
-    /// The message that an increment becomes.
-    fn message(&self, headers: &[u8], increment: &Number) -> Result<Rewritten, ApiError> {
+    /// The message that an increment becomes, with so many bytes of totals of other streams at most.
+    fn message(&self, headers: &[u8], increment: &Number, most: usize) -> Result<Rewritten, ApiError> {
         let total = self.total.plus(increment).to_string();
         let mut headers = headers.to_vec();
         if !self.origins.is_empty() {
             let origins = serde_json::to_string(&self.origins).map_err(|_| api_error::MESSAGE_COUNTER_BROKEN)?;
             // As Go writes JSON; outside of strings none of them occurs.
             let origins = origins.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
-            if origins.len() > MOST_OF_SOURCES {
+            if origins.len() > most {
                 return Err(api_error::STREAM_HEADER_EXCEEDS_MAXIMUM);
             }
             headers = header_block::set(&headers, SOURCES, origins.as_bytes());
@@ -87,7 +87,7 @@ pub(crate) fn counted(
     increment: &[u8],
 ) -> Result<Rewritten, ApiError> {
     let increment = Number::parse(increment).ok_or(api_error::MESSAGE_INCR_INVALID)?;
-    last.map(Counter::read).transpose()?.unwrap_or_default().message(headers, &increment)
+    last.map(Counter::read).transpose()?.unwrap_or_default().message(headers, &increment, LONGEST_HEADERS)
 }
 
 /// What is stored of another counter stream's message: `origin` and `origin_subject` say where it comes from. Its increment becomes the difference to
@@ -105,7 +105,7 @@ pub(crate) fn merged(
     let before = before.and_then(|text| Number::parse(text.as_bytes())).unwrap_or_default();
     let increment = there.minus(&before);
     let headers = header_block::set(headers, INCREMENT, increment.to_string().as_bytes());
-    counter.message(&headers, &increment)
+    counter.message(&headers, &increment, MOST_OF_SOURCES)
 }
 
 #[cfg(test)]

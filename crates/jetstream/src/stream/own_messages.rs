@@ -18,6 +18,7 @@ impl JetStream {
         id: StreamId,
         message: &Incoming<'_>,
     ) -> Result<Verdict, StoreError> {
+        self.release_for(turn, id, (1, message.size(id)))?;
         let lacking = self.lacking(turn, id, message);
         if lacking > 0 && !id.is_volatile() {
             self.make_room(turn, lacking)?;

@@ -308,7 +308,7 @@ impl JetStream {
     }
 
     /// Are messages found under the subject they were published on, until a limit or a request removes them?
-    fn may_be_remembered(&self, id: StreamId) -> bool {
+    pub(crate) fn may_be_remembered(&self, id: StreamId) -> bool {
         self.streams.get(&id).is_some_and(|stream| {
             stream.config.retention == Retention::Limits && stream.config.subject_transform.is_none()
         })

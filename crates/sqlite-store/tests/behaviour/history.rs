@@ -106,3 +106,35 @@ fn removals_in_the_middle_move_the_front_past_them() {
     let mut store = open(folder.path()).0;
     assert_eq!((read_all(&mut store), store.state(STREAM).first.0), (expected, first + 9));
 }
+
+#[test]
+fn a_removal_that_is_read_again_at_opening_hides_no_newer_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path()).0;
+    store.create_stream(STREAM, Sequence(1), b"bucket").unwrap();
+    // Enough others in between that the block of each of the three is closed.
+    let mut last = 0;
+    let mut others = |store: &mut SqliteStore| {
+        for _ in 0..3_000 {
+            last += 1;
+            append(store, last, "others", 10).unwrap();
+        }
+        last += 1;
+        append(store, last, "a", 10).unwrap();
+        store.commit().unwrap();
+        last
+    };
+    let (oldest, removed) = (others(&mut store), others(&mut store));
+    assert!(store.remove(STREAM, Sequence(removed), false).unwrap());
+    store.commit().unwrap();
+    let newest = others(&mut store);
+    others(&mut store);
+    let newer = others(&mut store);
+    store.remove(STREAM, Sequence(newer), false).unwrap();
+    store.commit().unwrap();
+    let state = |store: &SqliteStore| store.subject_state(STREAM, b"a").unwrap();
+    let before = state(&store);
+    assert!(before.last.0 > newest && before.last.0 < newer && before.messages == 3 && oldest < removed);
+    drop(store);
+    assert_eq!(state(&open(folder.path()).0), before);
+}
