@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use harness::Direction;
 use harness::peers::{self, Peer};
+use serde_json::Value;
 
+use crate::forward::command;
 use crate::hub::{Linked, ask};
 use crate::load;
 
@@ -119,17 +121,35 @@ fn a_stock_hub_sources_and_mirrors_the_edge_through_everything() -> Result<()> {
     run.catches_up("after a restart of the edge")
 }
 
-/// A consumer of a hub is nobody's else business: it is not listed, and leaves the places for consumers to others.
+/// A consumer of a hub is nobody's else business: it is not listed, and leaves the places for consumers to others. Who owns the box is told of it by
+/// `status`, as of what streams here draw.
 #[test]
-fn consumers_of_hubs_are_not_listed() -> Result<()> {
+fn consumers_of_hubs_are_not_listed_and_status_tells_of_both_directions() -> Result<()> {
     if !peers::available(Peer::NatsServer) {
         return Ok(());
     }
     let mut run = Run::start()?;
-    run.publish(1)?;
+    let back = r#"{"name":"BACK","mirror":{"name":"AGG","external":{"api":"$JS.hub.API"}}}"#;
+    let answer = ask(&run.linked.gateway, "$JS.API.STREAM.CREATE.BACK", back)?;
+    ensure!(answer["error"].is_null(), "{answer}");
+    run.publish(3)?;
     run.arrives("at first")?;
     let names = ask(&run.linked.gateway, "$JS.API.CONSUMER.NAMES.EV", "")?;
     let info = ask(&run.linked.gateway, "$JS.API.STREAM.INFO.EV", "")?;
     ensure!(names["total"] == 0 && info["state"]["consumer_count"] == 0, "{names} {info}");
-    Ok(())
+    run.linked.wait("status tells of both directions", || {
+        let status: Value = serde_json::from_str(&command(&run.linked.gateway, &["status", "--json"])?.success()?)?;
+        let (origins, pulled) = (&status["origins"], &status["pulled"]);
+        ensure!(origins.as_array().is_some_and(|all| all.len() == 1), "{origins}");
+        let origin = &origins[0];
+        ensure!(origin["stream"] == "BACK" && origin["origin"] == "AGG" && origin["mirror"] == true, "{origin}");
+        ensure!(origin["api"] == "$JS.hub.API", "{origin}");
+        let draws = |name: &str| {
+            let done = |one: &Value| one["bound"] == true && one["delivered"] == 3 && one["pending"] == 0;
+            let drawn = |one: &Value| one["stream"] == "EV" && one["to"] == name && done(one);
+            pulled.as_array().is_some_and(|all| all.iter().any(drawn))
+        };
+        let has_come = origin["state"] == "receiving" && origin["sequence"] == 3 && origin["lag"] == 0;
+        Ok(has_come && STREAMS.iter().all(|(name, _)| draws(name)))
+    })
 }

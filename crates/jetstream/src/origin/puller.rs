@@ -35,7 +35,9 @@ pub(super) const SILENCE: u64 = 10 * SECOND;
 const LONGEST_MESSAGE: u64 = 120 * SECOND;
 /// An answer takes so long at most; the first one.
 const PATIENCE: u64 = 5 * SECOND;
-/// The same, after failures.
+/// So many failures leave it as it is: elections of a cluster take some ten seconds.
+const PATIENT_FAILURES: u32 = 2;
+/// The same, after more failures.
 const LONGEST_PATIENCE: u64 = 30 * SECOND;
 /// The longest pause after failures.
 const LONGEST_PAUSE: u64 = 60 * SECOND;
@@ -277,7 +279,9 @@ impl Puller {
             Phase::Waiting { .. } | Phase::Unheard { .. } => self.ask_first(now),
             Phase::Asking { .. } => {
                 self.error = Some(self.requests.failure("the origin does not answer"));
-                self.fail(now);
+                // In a cluster without a leader a request is lost, and nobody tells when there is one: the patience was pause enough.
+                self.fails += 1;
+                self.again(now, 0);
             }
             Phase::Receiving { check_at, .. } => {
                 let heard = self.heard.unwrap_or(0);
@@ -512,7 +516,7 @@ impl Puller {
 
     fn ask(&mut self, now: u64) {
         self.asked_at = Some(now);
-        let patience = (PATIENCE << self.fails.min(3)).min(LONGEST_PATIENCE);
+        let patience = (PATIENCE << self.fails.saturating_sub(PATIENT_FAILURES).min(3)).min(LONGEST_PATIENCE);
         self.phase = Phase::Asking { until: now + patience };
         let ask = self.requests.ask(self.level, &self.identity, self.stored);
         self.steps.push_back(Step::Ask(Box::new(ask)));

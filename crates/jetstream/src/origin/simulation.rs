@@ -427,3 +427,21 @@ fn an_origin_that_is_quiet_is_asked_once() {
     }
     assert_eq!(world.requests, 1, "heartbeats are enough");
 }
+
+/// A cluster without a leader loses requests, and nobody tells when there is one: for as long as an election may take it is asked every five seconds.
+#[test]
+fn an_origin_that_does_not_answer_is_asked_again_soon_and_then_less() {
+    let mut world = World::new(3, false);
+    let mut asked = Vec::new();
+    for quarter in 0..400 {
+        world.now = SECOND + quarter * SECOND / 4;
+        let before = world.requests;
+        world.steps();
+        world.answer = None;
+        if world.requests > before {
+            asked.push(quarter / 4);
+        }
+    }
+    // Between two are 5, 5, 5, 10, 20 and 30 seconds, and what each is late at random.
+    assert_eq!(asked, [0, 5, 10, 16, 26, 46, 76], "seconds");
+}
