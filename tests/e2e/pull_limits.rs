@@ -104,10 +104,11 @@ fn a_narrow_link_starves_neither_heartbeats_nor_answers() -> Result<()> {
     let (mut watcher, _) = RawNats::connect(linked.hub.address("nats"))?;
     watcher.send("SUB $JS.edge.API.CONSUMER.CREATE.> 1\r\n")?;
     watcher.flush()?;
+    let begun = Instant::now();
     for name in STREAMS {
         create(&linked.hub, &format!("H_{name}"), "sources", name, 1)?;
     }
-    let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
+    let mut slowest = Duration::ZERO;
     loop {
         let (mut client, _) = RawNats::connect(linked.hub.address("nats"))?;
         client.set_limit(Duration::from_secs(30));
