@@ -85,6 +85,8 @@ mod zone;
 #[cfg(test)]
 mod batch_properties;
 #[cfg(test)]
+mod crowded;
+#[cfg(test)]
 mod ledger_properties;
 #[cfg(test)]
 mod owed_properties;
