@@ -43,7 +43,7 @@ impl World {
             let action = ConsumerAction::Create;
             commands.push(Command::Request(Box::new(Request::ConsumerCreate { stream: "S".into(), config, action })));
         }
-        let done = world.turn(Batch { commands, ..Batch::default() });
+        let done = world.turn(&Batch { commands, ..Batch::default() });
         assert!(done.outcomes.iter().all(|outcome| !format!("{outcome:?}").contains("Error")));
         world.settle();
         world
@@ -57,16 +57,16 @@ impl World {
         });
         let consumers: Vec<ConsumerId> = (1..=CROWD).map(ConsumerId).collect();
         let interest = |consumer: &ConsumerId| Command::Interest { consumer: *consumer, is_there: true };
-        world.turn(Batch { commands: consumers.iter().map(interest).collect(), ..Batch::default() });
+        world.turn(&Batch { commands: consumers.iter().map(interest).collect(), ..Batch::default() });
         world.settle();
         world
     }
 
-    fn turn(&mut self, batch: Batch) -> Done {
+    fn turn(&mut self, batch: &Batch) -> Done {
         let now = Now { age: AgeMillis(self.age), ..Now::default() };
         let (mut outcomes, mut deliveries, mut events) = (Vec::new(), Deliveries::default(), Vec::new());
         let World { jetstream, store, .. } = self;
-        jetstream.apply(store, now, &batch, &mut outcomes, &mut deliveries, &mut events).expect("applies");
+        jetstream.apply(store, now, batch, &mut outcomes, &mut deliveries, &mut events).expect("applies");
         jetstream.tick(store, now, &mut deliveries, &mut events).expect("ticks");
         let unsaved = jetstream.dirty.len();
         if jetstream.needs_commit(now) {
@@ -86,7 +86,7 @@ impl World {
         let (subject, payload) = (batch.add(subject.as_bytes()), batch.add(b"x"));
         let append = Append { stream: StreamId::FIRST, ticket: Ticket(0, 0), subject, payload, ..Append::default() };
         batch.commands.push(Command::Append(append));
-        let done = self.turn(batch);
+        let done = self.turn(&batch);
         assert!(matches!(done.outcomes[..], [Outcome::Appended { .. }]), "answered in its turn: {:?}", done.outcomes);
         done
     }
@@ -99,7 +99,7 @@ impl World {
             if self.jetstream.next_wake(now).is_none_or(|at| at > now.age) {
                 return (most, unsaved, turns);
             }
-            let done = self.turn(Batch::default());
+            let done = self.turn(&Batch::default());
             (most, unsaved) = (most.max(done.deliveries), unsaved.max(done.unsaved));
         }
         panic!("there is always more to do");
@@ -142,7 +142,7 @@ fn pulls_of_a_crowd_are_served_in_steps() {
         let (stream, consumer) = ("S".into(), format!("c{number}").into());
         Command::Pull(Box::new(Pull { stream, consumer, inbox: b"in".as_slice().into(), batch: 1, ..Pull::default() }))
     };
-    world.turn(Batch { commands: (0..CROWD).map(pull).collect(), ..Batch::default() });
+    world.turn(&Batch { commands: (0..CROWD).map(pull).collect(), ..Batch::default() });
     world.settle();
     assert!(world.publish("s.a").deliveries <= SERVED_PER_TURN);
     let (most, ..) = world.settle();
