@@ -32,6 +32,13 @@ pub(crate) enum Target {
     Mapping(u16),
 }
 
+impl Target {
+    /// Does it count as somebody who listens? Each consumer has wildcard rows for its acknowledgements: what looks for listeners must not look at each.
+    pub(crate) fn listens(&self) -> bool {
+        !matches!(self, Target::Ack(_) | Target::Mapping(_))
+    }
+}
+
 /// The shell's own number for something it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServiceId(pub u16);

@@ -4,6 +4,7 @@
 //! [`Command::Interest`]. A wildcard subscription counts like a literal one; whether it is a client's, an MQTT session's or a link's does not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use jetstream::command::Command;
 use jetstream::identity::ConsumerId;
@@ -17,6 +18,17 @@ use crate::broker::Broker;
 pub(crate) struct Audiences {
     by_subject: BTreeMap<Box<[u8]>, Vec<ConsumerId>>,
     consumers: BTreeMap<ConsumerId, Audience>,
+}
+
+impl Audiences {
+    /// The deliver subjects that a filter matches: only those that begin as it does are looked at.
+    fn matching(&self, filter: &Filter) -> Vec<Box<[u8]>> {
+        let text = filter.as_str().as_bytes();
+        let literal = &text[..text.iter().position(|byte| matches!(byte, b'*' | b'>')).unwrap_or(text.len())];
+        let from = self.by_subject.range::<[u8], _>((Bound::Included(literal), Bound::Unbounded));
+        let near = from.map(|(subject, _)| subject).take_while(|subject| subject.starts_with(literal));
+        near.filter(|subject| filter.matches(subject)).cloned().collect()
+    }
 }
 
 #[derive(Debug)]
@@ -63,9 +75,7 @@ impl Broker {
         if filter.is_literal() {
             return self.compare_audience(filter.as_str().as_bytes());
         }
-        let concerned: Vec<Box<[u8]>> =
-            self.audiences.by_subject.keys().filter(|subject| filter.matches(subject)).cloned().collect();
-        for subject in concerned {
+        for subject in self.audiences.matching(filter) {
             self.compare_audience(&subject);
         }
     }
@@ -73,7 +83,7 @@ impl Broker {
     fn listeners(&self, subject: &[u8]) -> (bool, BTreeSet<&[u8]>) {
         let (mut anybody, mut groups) = (false, BTreeSet::new());
         self.accounts[GLOBAL as usize].index.for_each_match(subject, |target| {
-            anybody |= !matches!(target, Target::Ack(_) | Target::Mapping(_));
+            anybody |= target.listens();
             if let Target::Subscription(id) = target {
                 groups.extend(self.subscriptions.entry(*id).and_then(|subscription| subscription.queue.as_deref()));
             }

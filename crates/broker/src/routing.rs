@@ -405,7 +405,9 @@ impl Broker {
         }
         self.plans.interest_changed(account, filter);
         self.leaf_row_changed(filter, &target, added);
-        self.audience_changed(account, filter);
+        if target.listens() {
+            self.audience_changed(account, filter);
+        }
     }
 
     /// Does a connection have a subscription for this subject; its name for it?

@@ -30,6 +30,7 @@ use crate::consumer::delivery::Delivering;
 use crate::consumer::pending::Pending;
 use crate::consumer::push::Pushing;
 use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Now, Sequence, StreamId, Timestamp};
+use crate::jetstream::ById;
 use crate::record::{Reader, put, put_signed};
 use crate::store::{Store, StoreError, record_space};
 use crate::stored_config;
@@ -41,6 +42,8 @@ const RECOUNTED_EVERY_MILLIS: u64 = 1000;
 const MOST_OUTSTANDING: u64 = 1 << 20;
 /// Entries of the redelivery queue that may be out of date before they are looked for, or as many as are not.
 const MOST_USELESS: u64 = 1024;
+/// Messages for others that a consumer passes before that is saved.
+const PASSED_UNSAVED: u64 = 4096;
 /// Version 1 did not know [`Consumer::reached`].
 const POSITION_VERSION: u8 = 2;
 
@@ -91,7 +94,7 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer at the beginning of its life. [`Consumer::start`] or [`Consumer::load`] says where it stands.
+    /// A consumer at the beginning of its life. [`Consumer::start`] or [`load_all`] says where it stands.
     pub(crate) fn new(
         id: ConsumerId,
         stream: &Stream,
@@ -195,9 +198,27 @@ impl Consumer {
         (self.matched(stream).wrapping_sub(self.counted) as i64).max(0) as u64
     }
 
+    /// Nothing that came up to `last` is for this consumer, and that is certain: it stands behind it, and nothing need be read. Where it stands is not
+    /// worth a write each time; after a crash it is found again.
+    pub(crate) fn passes_to(&mut self, stream: &Stream, last: Sequence) -> bool {
+        let is_certain = self.recount.is_none() && self.selection.is_none() && !self.config.filters.is_empty();
+        if !is_certain || !self.redeliver.is_empty() || self.left(stream) > 0 {
+            return false;
+        }
+        if self.next <= last {
+            let passed = self.next.0 / PASSED_UNSAVED < last.next().0 / PASSED_UNSAVED;
+            self.next = last.next();
+            self.dirty |= passed;
+        }
+        !self.dirty
+    }
+
     fn matched(&self, stream: &Stream) -> u64 {
-        let tally = || stream.tallies.iter().find(|tally| tally.consumer == self.id);
-        if self.config.filters.is_empty() { stream.appended } else { tally().map_or(0, |tally| tally.matched) }
+        if self.config.filters.is_empty() {
+            stream.appended
+        } else {
+            stream.tally(self.id).map_or(0, |tally| tally.matched)
+        }
     }
 
     /// One message was taken from what is left.
@@ -392,12 +413,10 @@ impl Consumer {
         Ok(())
     }
 
-    /// Reads what was saved. The selection of "last per subject" is made again from what is there now.
-    pub(crate) fn load(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
-        self.delivering.was_stored = true;
-        let Some(record) = store.record(&key(self.id, POSITION))? else { return Ok(()) };
+    /// Takes over where it stood. Answers the end of its selection of "last per subject", if it had one: it is made again from what is there now.
+    pub(crate) fn load_position(&mut self, record: &[u8]) -> Result<Option<Sequence>, StoreError> {
         let version = record.first().copied().unwrap_or_default().clamp(1, POSITION_VERSION);
-        let mut from = Reader::new(&record, version, "position of a consumer")?;
+        let mut from = Reader::new(record, version, "position of a consumer")?;
         self.delivered = from.number()?;
         self.stand_before(Sequence(from.number()?));
         self.last_delivery = Timestamp(from.signed()?);
@@ -406,23 +425,15 @@ impl Consumer {
         if version > 1 {
             self.reached = Sequence(from.number()?);
         }
-        if end.0 > 0 {
-            self.select_last_per_subject(store, end);
-        }
-        let mut outcome = Ok(());
-        for (kind, outstanding) in [(OUTSTANDING, &mut self.pending), (HELD, &mut self.held)] {
-            let prefix = key(self.id, kind);
-            store.scan_records(&prefix, &prefix, &mut |key, record| {
-                let number = key.get(6..14).and_then(|number| number.try_into().ok()).map_or(0, u64::from_be_bytes);
-                outcome = outstanding.load(number, record);
-                outcome.is_ok()
-            })?;
-            if outcome.is_err() {
-                break;
-            }
-        }
         self.dirty = false;
-        outcome
+        Ok((end.0 > 0).then_some(end))
+    }
+
+    /// Takes over a chunk of what was outstanding or held.
+    fn load_chunk(&mut self, kind: u8, key: &[u8], record: &[u8]) -> Result<(), StoreError> {
+        let number = key.get(6..14).and_then(|number| number.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let outstanding = if kind == HELD { &mut self.held } else { &mut self.pending };
+        outstanding.load(number, record)
     }
 
     /// Chooses the last message of each matching subject up to `end`, from where the consumer stands.
@@ -462,6 +473,45 @@ pub(crate) fn config_key(key: &[u8]) -> Option<ConsumerId> {
         [record_space::CONSUMER, CONFIG, a, b, c, d] => Some(ConsumerId(u32::from_be_bytes([*a, *b, *c, *d]))),
         _ => None,
     }
+}
+
+/// Reads where all consumers stood. One pass for each kind of record, however many consumers there are: asking for each of them is what a start
+/// with thousands took.
+pub(crate) fn load_all(
+    store: &mut dyn Store,
+    consumers: &mut ById<ConsumerId, Consumer>,
+    known: &[ConsumerId],
+) -> Result<(), StoreError> {
+    let (mut outcome, mut selections) = (Ok(()), Vec::new());
+    for kind in [POSITION, OUTSTANDING, HELD] {
+        let prefix = [record_space::CONSUMER, kind];
+        store.scan_records(&prefix, &prefix, &mut |key, record| {
+            let Some(id) = key.get(2..6).and_then(|id| id.try_into().ok()).map(u32::from_be_bytes) else { return true };
+            // What belongs to nobody is not looked at.
+            let Some(consumer) = consumers.get_mut(&ConsumerId(id)) else { return true };
+            outcome = match kind {
+                // Without a position it begins anew, and knows of nothing outstanding.
+                OUTSTANDING | HELD if consumer.dirty => Ok(()),
+                POSITION => {
+                    consumer.load_position(record).map(|end| selections.extend(end.map(|end| (consumer.id, end))))
+                }
+                _ => consumer.load_chunk(kind, key, record),
+            };
+            outcome.is_ok()
+        })?;
+        std::mem::replace(&mut outcome, Ok(()))?;
+    }
+    for (id, end) in selections {
+        if let Some(consumer) = consumers.get_mut(&id) {
+            consumer.select_last_per_subject(store, end);
+        }
+    }
+    for id in known {
+        if let Some(consumer) = consumers.get_mut(id) {
+            consumer.delivering.was_stored = true;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn before(sequence: Sequence) -> Sequence {

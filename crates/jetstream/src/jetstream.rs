@@ -42,6 +42,11 @@ const LAZY_COMMIT_MILLIS: u64 = 100;
 /// Bytes of messages that nobody waits for (`persist_mode: async`) are durable at the latest when there are so many.
 const MOST_UNSYNCED_BYTES: u64 = 4 << 20;
 
+/// Timers of one turn; what is due beside them is for the next.
+const TIMERS_PER_TURN: usize = 256;
+/// Consumers that wait to be saved: with so many there is a commit, so that none has much to write.
+const MOST_UNSAVED: usize = 512;
+
 /// What bounds a store, and the randomness of its first opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -409,7 +414,8 @@ impl JetStream {
     /// Is a commit due: something waits for it, or unwatched changes have waited long enough?
     #[must_use]
     pub fn needs_commit(&self, now: Now) -> bool {
-        self.sync || self.lazy_since.is_some_and(|since| now.age.0 >= since.0 + LAZY_COMMIT_MILLIS)
+        let is_late = self.lazy_since.is_some_and(|since| now.age.0 >= since.0 + LAZY_COMMIT_MILLIS);
+        self.sync || is_late || self.dirty.len() >= MOST_UNSAVED
     }
 
     /// Does anything of this turn wait for the disk, so that nothing may leave before a commit?
@@ -477,7 +483,13 @@ impl JetStream {
     }
 
     fn fire_timers(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
+        let mut fired = 0;
         while let Some((at, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= turn.now.age) {
+            if fired == TIMERS_PER_TURN {
+                self.again = true;
+                break;
+            }
+            fired += 1;
             self.timers.remove(&(at, timer));
             match timer {
                 Timer::Stream(id) => self.touch(id),
@@ -542,7 +554,13 @@ impl JetStream {
     pub(crate) fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let shrunk = std::mem::take(&mut stream.shrunk);
-        let first = turn.store.state(id).first;
+        let state = turn.store.state(id);
+        let (first, end) = (state.first, Some((stream.appended, state.last)));
+        if std::mem::replace(&mut stream.woken_at, end) == end && !shrunk {
+            // Only asked about: there may be thousands of consumers, and nothing for any of them.
+            return;
+        }
+        let stream = &*stream;
         for id in stream.consumers.values() {
             let Some(consumer) = self.consumers.get_mut(id) else { continue };
             if shrunk {
@@ -552,7 +570,10 @@ impl JetStream {
                     self.dirty.push(*id);
                 }
             }
-            if !consumer.delivering.ready && !consumer.delivering.waiting.is_empty() {
+            if !consumer.delivering.ready
+                && !consumer.delivering.waiting.is_empty()
+                && !consumer.passes_to(stream, state.last)
+            {
                 consumer.delivering.ready = true;
                 self.ready.push(*id);
             }

@@ -162,12 +162,14 @@ pub(crate) struct Stream {
     pub(crate) hubs: BTreeSet<ConsumerId>,
     /// Messages left it in this turn: consumers may stand below its beginning.
     pub(crate) shrunk: bool,
+    /// Its end when its consumers were told of something new.
+    pub(crate) woken_at: Option<(u64, Sequence)>,
     /// Messages stored since it was loaded; what an unfiltered consumer counts by.
     pub(crate) appended: u64,
     /// What that was when its limits were last looked at, and the bytes stored since then.
     limited_at: u64,
     bytes_since: u64,
-    /// The same for each filtered consumer.
+    /// The same for each filtered consumer, by its number.
     pub(crate) tallies: Vec<Tally>,
     /// Its bytes as counted in the account's total.
     pub(crate) counted_bytes: u64,
@@ -211,6 +213,7 @@ impl Stream {
             consumers: BTreeMap::new(),
             hubs: BTreeSet::new(),
             shrunk: false,
+            woken_at: None,
             appended: 0,
             limited_at: 0,
             bytes_since: 0,
@@ -231,6 +234,23 @@ impl Stream {
             duplicates: Duplicates::default(),
             last_id: None,
         }
+    }
+
+    /// Counts for a filtered consumer from now on.
+    pub(crate) fn add_tally(&mut self, tally: Tally) {
+        let place = self.tallies.partition_point(|other| other.consumer < tally.consumer);
+        self.tallies.insert(place, tally);
+    }
+
+    pub(crate) fn forget_tally(&mut self, consumer: ConsumerId) {
+        if let Ok(place) = self.tallies.binary_search_by_key(&consumer, |tally| tally.consumer) {
+            self.tallies.remove(place);
+        }
+    }
+
+    pub(crate) fn tally(&self, consumer: ConsumerId) -> Option<&Tally> {
+        let place = self.tallies.binary_search_by_key(&consumer, |tally| tally.consumer).ok()?;
+        self.tallies.get(place)
     }
 
     /// Takes another configuration.

@@ -1,5 +1,6 @@
 //! Tests of the whole state machine: golden scripts, random stories, damaged descriptions.
 
+mod crowded;
 mod properties;
 mod recovery;
 mod script;

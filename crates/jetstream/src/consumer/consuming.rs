@@ -15,6 +15,8 @@ use crate::stream::Stream;
 
 /// What could not be sent to a hub is tried again after so long.
 const TRY_AGAIN_MILLIS: u64 = 5_000;
+/// Consumers served in one turn.
+pub(crate) const SERVED_PER_TURN: usize = 256;
 /// Requests waiting at a consumer, whatever its configuration says.
 const MOST_WAITING: i64 = 1 << 16;
 /// Memory of all waiting requests together, bytes: some 50,000 of usual clients.
@@ -187,8 +189,12 @@ impl JetStream {
 
     pub(crate) fn credit_consumer(&mut self, id: ConsumerId, bytes: u32) {
         if let Some(consumer) = self.consumers.get_mut(&id) {
+            // With some left it was not credit that it stopped for.
+            let had_none = consumer.delivering.credit <= 0;
             consumer.delivering.credit = (consumer.delivering.credit + i64::from(bytes)).min(CREDIT);
-            self.serve_soon(id);
+            if had_none {
+                self.serve_soon(id);
+            }
         }
     }
 
@@ -201,9 +207,15 @@ impl JetStream {
         }
     }
 
-    /// Delivers to everybody who waits and has something to get.
+    /// Delivers to those who wait and have something to get: to so many in each turn, in the order in which they came to be ready, so that
+    /// publishers do not wait for thousands of consumers.
     pub(crate) fn serve(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
-        for id in std::mem::take(&mut self.ready) {
+        let mut ready = std::mem::take(&mut self.ready);
+        if ready.len() > SERVED_PER_TURN {
+            self.ready = ready.split_off(SERVED_PER_TURN);
+            self.again = true;
+        }
+        for id in ready {
             let Some(consumer) = self.consumers.get_mut(&id) else { continue };
             let Some(stream) = self.streams.get(&consumer.stream) else { continue };
             consumer.delivering.ready = false;

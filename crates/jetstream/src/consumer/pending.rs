@@ -318,8 +318,8 @@ impl Pending {
         self.insert(sequence, first_delivery, due);
         if deliveries > 1 {
             self.delivered_again(sequence, due);
+            self.change(sequence, due, |entry| entry.deliveries = deliveries);
         }
-        self.change(sequence, due, |entry| entry.deliveries = deliveries.max(1));
     }
 
     /// Puts a stored chunk back. What was due or queued is due at its own time again.

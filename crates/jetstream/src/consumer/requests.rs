@@ -59,7 +59,7 @@ impl JetStream {
             return Ok(Err(api_error::CONSUMER_DOES_NOT_EXIST));
         }
         let most = self.limits.account.max_consumers.unwrap_or(u64::MAX).min(limit(stream.config.max_consumers));
-        let is_full = !config.is_source() && self.counted_consumers(stream) >= most;
+        let is_full = !config.is_source() && self.has_consumers(stream, most);
         if is_full || self.consumers.len() >= self.limits.max_consumers as usize {
             return Ok(Err(api_error::MAXIMUM_CONSUMERS_LIMIT));
         }
@@ -80,9 +80,11 @@ impl JetStream {
         turn.events.push(consumer_up(&consumer));
         consumer.tell_action(Action::Create, turn.events);
         let answer = Answer::Consumer(Box::new(consumer.describe(stream, turn.now)));
-        let stream = stream.id;
+        let (stream, is_stored) = (stream.id, consumer.is_stored());
         self.consumers.insert(id, consumer);
-        self.expect_restart(turn.store, stream)?;
+        if !is_stored {
+            self.expect_restart(turn.store, stream)?;
+        }
         self.list_dirty(id, turn.now);
         self.schedule(id);
         Ok(Ok(answer))
@@ -124,7 +126,7 @@ impl JetStream {
             }
             // The tally is what "left" is counted by: it begins anew only together with that count.
             if other_filters {
-                stream.tallies.retain(|tally| tally.consumer != id);
+                stream.forget_tally(id);
                 attach(stream, consumer);
                 if let Some((_, end)) = consumer.selection {
                     consumer.select_last_per_subject(turn.store, end);
@@ -218,7 +220,7 @@ impl JetStream {
         if let Some(stream) = self.streams.get_mut(&consumer.stream) {
             stream.consumers.remove(&consumer.config.name);
             stream.hubs.remove(&id);
-            stream.tallies.retain(|tally| tally.consumer != id);
+            stream.forget_tally(id);
         }
         // Who is pushed to sees it by the heartbeats that stop.
         for waiting in consumer.delivering.waiting.iter().filter(|waiting| !waiting.is_push) {
@@ -243,6 +245,7 @@ impl JetStream {
             found.extend(consumer::config_key(key).map(|id| (id, record.to_vec())));
             true
         })?;
+        let mut known = Vec::with_capacity(found.len());
         for (id, record) in found {
             // After damage the numbers that were given may be unknown.
             self.next_consumer = self.next_consumer.max(id.0.saturating_add(1));
@@ -259,13 +262,14 @@ impl JetStream {
                 delete_records(store, id)?;
                 continue;
             };
-            let mut consumer = Consumer::new(id, stream, config, created, now);
-            consumer.load(store)?;
+            let consumer = Consumer::new(id, stream, config, created, now);
             attach(stream, &consumer);
             events.push(consumer_up(&consumer));
             self.consumers.insert(id, consumer);
-            self.schedule(id);
+            known.push(id);
         }
+        consumer::load_all(store, &mut self.consumers, &known)?;
+        known.into_iter().for_each(|id| self.schedule(id));
         Ok(())
     }
 }
@@ -327,7 +331,7 @@ fn attach(stream: &mut Stream, consumer: &Consumer) {
         stream.hubs.insert(consumer.id);
     }
     if !consumer.config.filters.is_empty() {
-        stream.tallies.push(Tally { consumer: consumer.id, filters: consumer.config.filters.clone(), matched: 0 });
+        stream.add_tally(Tally { consumer: consumer.id, filters: consumer.config.filters.clone(), matched: 0 });
     }
 }
 

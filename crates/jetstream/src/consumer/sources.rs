@@ -103,10 +103,14 @@ impl JetStream {
         found.next().copied().filter(|_| found.next().is_none())
     }
 
-    /// Consumers that a stream's limit counts: all but those of sources.
-    pub(crate) fn counted_consumers(&self, stream: &Stream) -> u64 {
+    /// Has it so many consumers that its limit counts: all but those of sources?
+    pub(crate) fn has_consumers(&self, stream: &Stream, most: u64) -> bool {
+        // With fewer consumers of all kinds there is nothing to count.
+        if (stream.consumers.len() as u64) < most {
+            return false;
+        }
         let consumers = stream.consumers.values().filter_map(|id| self.consumers.get(id));
-        consumers.filter(|consumer| !consumer.config.is_source()).count() as u64
+        consumers.filter(|consumer| !consumer.config.is_source()).count() as u64 >= most
     }
 
     /// What tells this instance of a stream from one that is made again under its name.
