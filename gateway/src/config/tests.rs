@@ -331,7 +331,7 @@ fn streams_and_consumers() {
     assert!(streams[1].persist_async && !streams[1].no_ack);
     check_refused(
         "streams { S { republish { src: a.*, dest: \"b.$2\" } } }",
-        "F:1:15: `$2` refers to a wildcard that the source does not have",
+        "F:1:15: invalid mapping destination: wildcard index out of range in $2: [2]",
     );
     check_refused(
         "streams { S { retention: odd } }",

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::peers::{self, Peer};
 use harness::{Gateway, Server, StockHub};
 
@@ -108,8 +108,8 @@ impl Pair {
 
     /// Does one step on both sides; what came there when it is not the same.
     fn take(&mut self, reply: &str, step: &Step) -> Result<Option<(Log, Log)>> {
-        self.ours.perform(reply, step)?;
-        self.stock.perform(reply, step)?;
+        self.ours.perform(reply, step).with_context(|| format!("ours: {step}"))?;
+        self.stock.perform(reply, step).with_context(|| format!("stock: {step}"))?;
         let expects = match step {
             Step::Ask { expects, .. } => *expects,
             Step::Acknowledge { asks: true, .. } => Expects::One,
@@ -247,10 +247,11 @@ fn stories_end_the_same() -> Result<()> {
         }
         let steps = story::story(story, STORY);
         done += steps.len();
-        if pair.play(&steps)?.is_none() {
+        let seed = || format!("TRIBUTARY_SEED={story}");
+        if pair.play(&steps).with_context(seed)?.is_none() {
             continue;
         }
-        match pair.play(&steps)? {
+        match pair.play(&steps).with_context(seed)? {
             Some(again) => {
                 let (steps, difference) = pair.shorten(steps, again)?;
                 let text = show(story, &steps, &difference);
