@@ -48,6 +48,8 @@ const HEADERS: [&str; 38] = [
     "Nats-Counter-Sources: {}",
     "Nats-Marker-Reason: MaxAge",
 ];
+/// Refused for this in the message that commits it, stock never ends a fast batch, and the stream's others are slow from then on.
+const LEFT_OPEN: &str = "Nats-Expected-Last-Msg-Id";
 /// What stands before each of them in turn.
 const BEFORE: [&str; 3] =
     ["", "Nats-Schedule: @every 1h|Nats-Schedule-Target: s.t", "Nats-Schedule-Next: purge|Nats-Scheduler: s.plan"];
@@ -62,6 +64,12 @@ enum Way {
     Fast,
     FastSecond,
     FastWithGaps,
+}
+
+impl Way {
+    fn is_fast(self) -> bool {
+        matches!(self, Way::Fast | Way::FastSecond | Way::FastWithGaps)
+    }
 }
 
 const WAYS: [Way; 6] = [Way::Plain, Way::Atomic, Way::AtomicSecond, Way::Fast, Way::FastSecond, Way::FastWithGaps];
@@ -132,16 +140,19 @@ fn compare(config: &Value, payload: &str, first: &str) -> Result<()> {
         client.send("SUB _INBOX.h.> 8\r\n")?;
         client.flush()?;
     }
-    let (mut differences, mut number, allows_schedules) = (Vec::new(), 0, config["allow_msg_schedules"] == true);
+    let (mut differences, mut number) = (Vec::new(), 0);
+    let plan = if config["allow_msg_schedules"] == true { BEFORE[1] } else { first };
     for before in BEFORE {
         for header in HEADERS {
             for way in WAYS {
                 number += 1;
-                if allows_schedules {
-                    let plan = [("s.plan", "plan".to_owned(), BEFORE[1].to_owned())];
-                    tell(&mut both.ours, &plan, payload)?;
-                    tell(&mut both.stock, &plan, payload)?;
+                if header.starts_with(LEFT_OPEN) && way.is_fast() {
+                    continue;
                 }
+                // Behind an atomic batch whose second message it refused, stock's last sequence is one too high until something is stored.
+                let plan = [("s.plan", "plan".to_owned(), plan.to_owned())];
+                tell(&mut both.ours, &plan, payload)?;
+                tell(&mut both.stock, &plan, payload)?;
                 let last = asked(&mut both.ours, "STREAM.INFO.S", "")?["state"]["last_seq"].to_string();
                 let headers =
                     format!("{before}|{header}").replace("LAST", &last).replace(": N", &format!(": {number}"));
