@@ -67,8 +67,8 @@ fn place(token: &str) -> String {
 }
 
 /// Functions of NATS that are refused here.
-const UNSUPPORTED: [&str; 6] =
-    ["split", "splitFromLeft", "splitFromRight", "sliceFromLeft", "sliceFromRight", "random"];
+const UNSUPPORTED: [&str; 8] =
+    ["split", "splitFromLeft", "splitFromRight", "sliceFromLeft", "sliceFromRight", "left", "right", "random"];
 /// Those that are applied.
 const SUPPORTED: [&str; 2] = ["wildcard", "partition"];
 
@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(error("a.*", "{{wildcard(1,1)}}"), TransformError::TooMany(text("{{wildcard(1,1)}}")));
         assert_eq!(error("a.*", "{{wildcard(x)}}"), TransformError::Argument(text("{{wildcard(x)}}")));
         assert_eq!(error("a.*", "{{partition(0,1)}}"), TransformError::Argument(text("{{partition(0,1)}}")));
-        assert_eq!(error("a.*", "{{left(1,1)}}"), TransformError::Unknown(text("{{left(1,1)}}")));
+        assert_eq!(error("a.*", "{{left(1,1)}}"), TransformError::Unsupported(text("{{left(1,1)}}")));
         assert_eq!(error("a.*", "{{WILDCARD(1)}}"), TransformError::Unknown(text("{{WILDCARD(1)}}")));
         assert_eq!(error("a.*", "{{split(1,-)}}"), TransformError::Unsupported(text("{{split(1,-)}}")));
         assert_eq!(error("a.*", "{{rot13(1)}}"), TransformError::Unknown(text("{{rot13(1)}}")));
