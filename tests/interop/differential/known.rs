@@ -10,6 +10,8 @@
 //! - a limit of bytes in pulls from consumers that get only headers: stock counts the payloads that it does not send;
 //! - pulls from an overflow group that don't wait: stock leaves them waiting once they got something;
 //! - a stream of interest retention that sources, without consumers: stock does not show how far it has come;
+//! - the last message id in fast batches: one that is wrong in a committing message never ends the batch in stock, and the stream's others are slow then;
+//! - a consumer that is changed after its stream was restored under its own name: stock now and then answers with what it was;
 //! - two mistakes in a consumer one of which only its stream makes one (a deliver subject within it): which is said first.
 
 use serde_json::Value;
@@ -58,6 +60,11 @@ fn level_config(value: &mut Value) {
         return;
     }
     config.remove("num_replicas");
+    // A consumer that becomes durable keeps the end of one that is not; stock's disk, and so its backups, know nothing of that.
+    if config.contains_key("durable_name") && config.get("inactive_threshold") == Some(&Value::from(5_000_000_000_u64))
+    {
+        config.remove("inactive_threshold");
+    }
     // No time at all is not shown here.
     if config.get("pause_until").and_then(Value::as_str) == Some("0001-01-01T00:00:00Z") {
         config.remove("pause_until");
@@ -82,6 +89,10 @@ fn level_positions(value: &mut Value) {
     // Stock takes what left the stream for acknowledged just then.
     if let Some(Value::Object(floor)) = consumer.get_mut("ack_floor") {
         floor.remove("last_active");
+        // Of nothing acknowledged stock tells the position of what left the stream.
+        if floor.get("stream_seq") == Some(&Value::from(0)) {
+            floor.insert("consumer_seq".to_owned(), Value::from(0));
+        }
     }
     let Some(config) = consumer.get("config") else { return };
     let skips = config.get("filter_subject").is_some() || config.get("filter_subjects").is_some();
