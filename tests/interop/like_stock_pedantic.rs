@@ -74,7 +74,7 @@ fn pedantic_consumers() -> Result<()> {
         json!({"max_deliver": -2, "num_replicas": 5}),
         json!({"num_replicas": 1}),
         json!({"num_replicas": -1}),
-        flow.clone(),
+        flow,
     ];
     for (field, value) in
         [("flow_control", json!(true)), ("idle_heartbeat", json!(2 * second)), ("idle_heartbeat", json!(second))]

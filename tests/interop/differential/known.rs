@@ -65,6 +65,12 @@ fn level_config(value: &mut Value) {
     {
         config.remove("inactive_threshold");
     }
+    // Where a mirror or a stream that sources is delivered to is drawn by lot.
+    if let Some(Value::String(subject)) = config.get_mut("deliver_subject")
+        && subject.starts_with("$JS.")
+    {
+        subject.truncate("$JS.M.".len());
+    }
     // No time at all is not shown here.
     if config.get("pause_until").and_then(Value::as_str) == Some("0001-01-01T00:00:00Z") {
         config.remove("pause_until");

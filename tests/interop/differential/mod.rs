@@ -30,8 +30,8 @@ server_name: same
 listen: "127.0.0.1:<nats>"
 jetstream { store_dir: "<dir>/store", max_file_store: 256MB, max_memory_store: 256MB }
 "#;
-/// Steps of a run, unless told.
-const STEPS: usize = 2000;
+/// Steps of a run, unless told: about a minute, most of it waiting for what comes by itself.
+const STEPS: usize = 1200;
 /// Steps of a story: enough for something to come of it, few enough to be played again and again.
 const STORY: usize = 60;
 /// A run ends with so many differences.
