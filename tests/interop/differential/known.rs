@@ -7,8 +7,8 @@
 //! - a negative `batch` of a direct get together with a subject that is none;
 //! - deliver subjects that another stream captures: a message that is delivered is stored there by this version, and by stock is not;
 //! - batches of direct gets from a start time on: what stock says is pending includes what lies before it;
-//! - a limit of bytes in pulls from consumers that get only headers: stock counts the payloads that it does not send;
-//! - pulls from an overflow group that don't wait: stock leaves them waiting once they got something;
+//! - a limit of bytes in pulls from consumers that get only headers, where it decides (stock counts the payloads that it does not send): seed 1060 has one;
+//! - pulls from an overflow group that don't wait, where as much as may be outstanding is: stock leaves them waiting once they got something;
 //! - a stream of interest retention that sources, without consumers: stock does not show how far it has come;
 //! - the last message id in fast batches: one that is wrong in a committing message never ends the batch in stock, and the stream's others are slow then;
 //! - a consumer that is changed after its stream was restored under its own name: stock now and then answers with what it was;
