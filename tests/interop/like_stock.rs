@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use harness::peers::{self, Peer};
 use harness::{Gateway, RawNats, Server, StockHub};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// JetStream without a domain, so that acknowledgements are the same too.
 const GATEWAY: &str = r#"
@@ -275,5 +275,57 @@ fn messages_are_renamed_and_published_again() -> Result<()> {
     assert_eq!(heard[0], heard[1]);
     both.api("STREAM.INFO.S", r#"{"subjects_filter":">"}"#)?;
     both.api("STREAM.MSG.GET.S", r#"{"seq":1}"#)?;
+    Ok(())
+}
+
+/// What is wrong with a transform, in a stream, in a source and in a mirror.
+#[test]
+fn impossible_transforms_are_refused_in_the_same_words() -> Result<()> {
+    let Some(mut both) = Both::start()? else { return Ok(()) };
+    both.api("STREAM.CREATE.O", r#"{"name":"O","subjects":["o.>"]}"#)?;
+    let mut differences = Vec::new();
+    for (source, destination) in [
+        ("s.*", "t.{{wildcard(2)}}"),
+        ("s.*", "t.$2"),
+        ("s.*", "t.$1.$3"),
+        ("s.*", "t.{{wildcard()}}"),
+        ("s.*", "t.{{wildcard(x)}}"),
+        ("s.*", "t.{{wildcard(1,1)}}"),
+        ("s.*", "t.{{ Wildcard( 3 ) }}"),
+        ("s.*", "t.{{partition()}}"),
+        ("s.*", "t.{{partition(x)}}"),
+        ("s.*", "t.{{partition(3,x)}}"),
+        ("s.*", "t.{{partition(3,2)}}"),
+        ("s.*", "t.{{partition(99999999999,1)}}"),
+        ("s.*", "t.{{rot13(1)}}"),
+        ("s.*", "t.{{WILDCARD(1)}}"),
+        ("s.*", "t.{{wildcard}}"),
+        ("s.*", "t.*"),
+        ("s.*", "t.>"),
+        ("s.*", "t..u"),
+        ("s.*", "t."),
+        ("s.>", "t"),
+        ("s.>", "t.>.u"),
+        ("s.>", "t.$1.>"),
+        ("s.1", "t.$1"),
+        ("s.1", "t.{{wildcard(1)}}"),
+        ("s.1", "t u"),
+        ("s.*", "t.{{rot13(1)}}.*"),
+        ("s..1", "t"),
+        ("", "t.$1.>"),
+    ] {
+        let transform = json!({"src": source, "dest": destination});
+        for body in [
+            json!({"name": "S", "subjects": ["s.>"], "subject_transform": transform}),
+            json!({"name": "S", "subjects": ["s.>"], "sources": [{"name": "O", "subject_transforms": [transform]}]}),
+            json!({"name": "S", "mirror": {"name": "O", "subject_transforms": [transform]}}),
+        ] {
+            match both.api("STREAM.CREATE.S", &body.to_string()) {
+                Ok(said) => ensure!(said.contains("\"error\""), "{body}: {said}"),
+                Err(difference) => differences.push(difference.to_string()),
+            }
+        }
+    }
+    ensure!(differences.is_empty(), "{}", differences.join("\n"));
     Ok(())
 }

@@ -30,6 +30,9 @@ const NOT_COMPARED: [&str; 12] = [
     "perf_data",
 ];
 
+/// What the command line says when it gave up by itself.
+const CANCELED: &str = "nats: error: context canceled";
+
 pub(crate) struct Both {
     servers: [Server; 2],
     pub(crate) clis: [NatsCli; 2],
@@ -90,7 +93,16 @@ impl Both {
         let line = line.replace("FOLDER", &self.folders[side].path().to_string_lossy());
         let (command, input) = line.split_once(" <<< ").unwrap_or((&line, ""));
         let words = words(command);
-        self.clis[side].run_with_input(&words.iter().map(String::as_str).collect::<Vec<_>>(), input.as_bytes())
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut finished = self.clis[side].run_with_input(&words, input.as_bytes())?;
+        // Its client now and then ends the context of an object while it still reads the last piece, whatever the server.
+        for _ in 0..2 {
+            if finished.status.success() || !finished.stderr.contains(CANCELED) {
+                break;
+            }
+            finished = self.clis[side].run_with_input(&words, input.as_bytes())?;
+        }
+        Ok(finished)
     }
 
     /// Exit status, and what was printed.
@@ -357,7 +369,7 @@ fn buckets() -> Result<()> {
 fn objects() -> Result<()> {
     let Some(both) = Both::start()? else { return Ok(()) };
     let folder = tempfile::tempdir()?;
-    let (file, back) = (folder.path().join("object"), folder.path().join("back"));
+    let file = folder.path().join("object");
     std::fs::write(&file, "a line of the object\n".repeat(20_000))?;
     let lines = "
         object ls
@@ -368,7 +380,7 @@ fn objects() -> Result<()> {
         object ls
         ~object info O
         ~object info O text
-        ~object get O text --output BACK --no-progress --force
+        ~object get O text --output FOLDER/back --no-progress --force
         !object info O none
         object rm O other --force
         object ls O
@@ -378,8 +390,10 @@ fn objects() -> Result<()> {
         object rm O --force
         object ls
         ";
-    both.transcript(&lines.replace("FILE", &file.display().to_string()).replace("BACK", &back.display().to_string()))?;
-    ensure!(std::fs::read(&file)? == std::fs::read(&back)?, "the object came back changed");
+    both.transcript(&lines.replace("FILE", &file.display().to_string()))?;
+    for folder in &both.folders {
+        ensure!(std::fs::read(&file)? == std::fs::read(folder.path().join("back"))?, "the object came back changed");
+    }
     Ok(())
 }
 

@@ -7,15 +7,18 @@
 use crate::filter::{Filter, SubjectError};
 use smallvec::SmallVec;
 
-/// Why two texts are no transform.
+/// Why two texts are no transform, in the words of nats-server where it has any.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransformError {
     /// The source is no filter.
     #[error("transform source: {0}")]
     Source(SubjectError),
-    /// The destination is no subject.
+    /// The destination has wildcards, or is no subject.
     #[error("transform destination: {0}")]
     Destination(SubjectError),
+    /// An empty token, or one behind `>`.
+    #[error("invalid mapping destination: invalid transform{}", place(.0))]
+    Token(String),
     /// `>` in one of the two only.
     #[error("source and destination of a transform must both end in `>`, or neither")]
     Tail,
@@ -23,19 +26,51 @@ pub enum TransformError {
     #[error("transform function `{0}` is not supported here")]
     Unsupported(String),
     /// A function nobody knows.
-    #[error("unknown transform function `{0}`")]
+    #[error("invalid mapping destination: unknown function in {0}")]
     Unknown(String),
-    /// Arguments that are missing, too many, or no numbers.
-    #[error("invalid arguments in transform function `{0}`")]
-    Arguments(String),
+    /// Fewer arguments than the function takes.
+    #[error("invalid mapping destination: not enough arguments passed to the function in {0}")]
+    TooFew(String),
+    /// More arguments than the function takes.
+    #[error("invalid mapping destination: too many arguments passed to the function in {0}")]
+    TooMany(String),
+    /// An argument that is no number, or none that can be.
+    #[error("invalid mapping destination: function argument is invalid or in the wrong format in {0}")]
+    Argument(String),
     /// `$3` where the source has two `*`.
-    #[error("`{0}` refers to a wildcard that the source does not have")]
-    NoSuchWildcard(String),
+    #[error("invalid mapping destination: wildcard index out of range in {token}: [{number}]")]
+    NoSuchWildcard {
+        /// What refers to it.
+        token: String,
+        /// Counted from 1.
+        number: i64,
+    },
+    /// A function of wildcards where the source has none at all.
+    #[error("invalid mapping destination: wildcard index out of range in {0}")]
+    NoWildcards(String),
+}
+
+impl TransformError {
+    /// What nats-server says of it in an answer of its API, where it says no more than that something is wrong.
+    #[must_use]
+    pub fn in_an_answer(&self) -> String {
+        match self {
+            Self::Tail | Self::Destination(SubjectError::Wildcard) => "invalid subject".to_owned(),
+            Self::Destination(_) => "invalid mapping destination: invalid transform".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
+fn place(token: &str) -> String {
+    if token.is_empty() { String::new() } else { format!(" in {token}") }
 }
 
 /// Functions of NATS that are refused here.
 const UNSUPPORTED: [&str; 8] =
-    ["split", "splitfromleft", "splitfromright", "slicefromleft", "slicefromright", "left", "right", "random"];
+    ["split", "splitFromLeft", "splitFromRight", "sliceFromLeft", "sliceFromRight", "left", "right", "random"];
+/// Those that are applied.
+const SUPPORTED: [&str; 2] = ["wildcard", "partition"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -65,19 +100,17 @@ impl Transform {
     /// See [`TransformError`].
     pub fn parse(source: &str, destination: &str) -> Result<Transform, TransformError> {
         let source = Filter::parse(source).map_err(TransformError::Source)?;
-        let wildcards: Vec<usize> =
-            source.as_str().split('.').enumerate().filter(|(_, token)| *token == "*").map(|(at, _)| at).collect();
-        let mut parts = Vec::new();
-        for token in destination.split('.') {
-            if parts.last() == Some(&Part::Tail) {
-                return Err(TransformError::Destination(SubjectError::MisplacedWildcard));
-            }
-            parts.push(part(token, &wildcards)?);
-        }
+        let wildcards = Wildcards::of(&source);
+        let tokens: Vec<&str> = destination.split('.').collect();
+        check_tokens(&tokens)?;
         let open = source.as_str().split('.').next_back() == Some(">");
-        if open != (parts.last() == Some(&Part::Tail)) {
+        if tokens.contains(&"*") {
+            return Err(TransformError::Destination(SubjectError::Wildcard));
+        }
+        if open != (tokens.last() == Some(&">")) {
             return Err(TransformError::Tail);
         }
+        let parts = tokens.into_iter().map(|token| part(token, &wildcards)).collect::<Result<_, _>>()?;
         Ok(Transform { source, parts })
     }
 
@@ -146,50 +179,107 @@ impl Transform {
     }
 }
 
-fn part(token: &str, wildcards: &[usize]) -> Result<Part, TransformError> {
+/// What is wrong with a token by itself is found before what is wrong with the whole, as nats-server does.
+fn check_tokens(tokens: &[&str]) -> Result<(), TransformError> {
+    for (at, token) in tokens.iter().enumerate() {
+        if token.is_empty() || (at > 0 && tokens[at - 1] == ">") {
+            return Err(TransformError::Token((*token).to_owned()));
+        }
+        if let Some(inside) = inside(token) {
+            if named(inside).is_none() {
+                return Err(TransformError::Unknown((*token).to_owned()));
+            }
+        } else if *token != "*" && *token != ">" {
+            Filter::parse(token).map_err(TransformError::Destination)?;
+        }
+    }
+    Ok(())
+}
+
+/// What stands between the braces of a function.
+fn inside(token: &str) -> Option<&str> {
+    token.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).filter(|inside| !inside.is_empty())
+}
+
+/// A function's name, its first letter in either case, and the text of its arguments.
+fn named(inside: &str) -> Option<(&'static str, &str)> {
+    let (name, rest) = inside.trim().split_once('(')?;
+    let arguments = rest.strip_suffix(')')?;
+    let (first, others) = name.trim_end().split_at_checked(1)?;
+    let mut known = SUPPORTED.iter().chain(&UNSUPPORTED);
+    let name = known.find(|known| known[1..] == *others && first.eq_ignore_ascii_case(&known[..1]))?;
+    Some((name, arguments))
+}
+
+/// The positions of the source's `*`.
+struct Wildcards {
+    positions: Vec<usize>,
+    /// Does it end in `>`?
+    is_open: bool,
+}
+
+impl Wildcards {
+    fn of(source: &Filter) -> Wildcards {
+        let tokens = || source.as_str().split('.').enumerate();
+        let positions = tokens().filter(|(_, token)| *token == "*").map(|(at, _)| at).collect();
+        Wildcards { positions, is_open: tokens().any(|(_, token)| token == ">") }
+    }
+
+    fn is_literal(&self) -> bool {
+        self.positions.is_empty() && !self.is_open
+    }
+
+    /// The position of the one with this number.
+    fn position(&self, number: i64, token: &str) -> Result<usize, TransformError> {
+        let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+        let position = at.and_then(|at| self.positions.get(at)).copied();
+        position.ok_or_else(|| TransformError::NoSuchWildcard { token: token.to_owned(), number })
+    }
+}
+
+fn part(token: &str, wildcards: &Wildcards) -> Result<Part, TransformError> {
     if token == ">" {
         return Ok(Part::Tail);
     }
-    if let Some(inside) = token.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")) {
-        return function(inside, token, wildcards);
+    if let Some((name, arguments)) = inside(token).and_then(named) {
+        return function(name, arguments, token, wildcards);
     }
     if let Some(number) = token.strip_prefix('$')
         && let Ok(number) = number.parse()
     {
-        return wildcard(number, token, wildcards).map(Part::Token);
-    }
-    let literal = Filter::parse(token).map_err(TransformError::Destination)?;
-    if !literal.is_literal() {
-        return Err(TransformError::Destination(SubjectError::Wildcard));
+        return one_token(number, token, wildcards);
     }
     Ok(Part::Literal(token.into()))
 }
 
-fn function(inside: &str, token: &str, wildcards: &[usize]) -> Result<Part, TransformError> {
-    let malformed = || TransformError::Arguments(token.to_owned());
-    let (name, rest) = inside.split_once('(').ok_or_else(|| TransformError::Unknown(token.to_owned()))?;
-    let name = name.trim().to_ascii_lowercase();
-    if UNSUPPORTED.contains(&name.as_str()) {
+fn function(name: &str, arguments: &str, token: &str, wildcards: &Wildcards) -> Result<Part, TransformError> {
+    if UNSUPPORTED.contains(&name) {
         return Err(TransformError::Unsupported(token.to_owned()));
     }
-    if name != "wildcard" && name != "partition" {
-        return Err(TransformError::Unknown(token.to_owned()));
-    }
-    let arguments = rest.trim_end().strip_suffix(')').ok_or_else(malformed)?;
-    let numbers: Vec<usize> =
-        arguments.split(',').map(|text| text.trim().parse()).collect::<Result<_, _>>().map_err(|_| malformed())?;
+    let wrong = || TransformError::Argument(token.to_owned());
+    let texts: Vec<&str> = arguments.split(',').map(|text| text.trim_matches([' ', '\t', '\n'])).collect();
     if name == "wildcard" {
-        let [number] = numbers[..] else { return Err(malformed()) };
-        return wildcard(number, token, wildcards).map(Part::Token);
+        return match texts[..] {
+            [""] if arguments.is_empty() => Err(TransformError::TooFew(token.to_owned())),
+            [number] => one_token(number.parse().map_err(|_| wrong())?, token, wildcards),
+            _ => Err(TransformError::TooMany(token.to_owned())),
+        };
     }
-    let count = numbers.first().and_then(|count| u32::try_from(*count).ok()).filter(|count| *count > 0);
-    let positions: Result<_, _> = numbers[1..].iter().map(|number| wildcard(*number, token, wildcards)).collect();
-    Ok(Part::Partition { count: count.ok_or_else(malformed)?, positions: positions? })
+    let numbers: Vec<i64> = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(|_| wrong())?;
+    let (count, numbers) = numbers.split_first().ok_or_else(wrong)?;
+    let count = u32::try_from(*count).ok().filter(|count| (1..=i32::MAX.unsigned_abs()).contains(count));
+    let count = count.ok_or_else(wrong)?;
+    // nats-server takes the whole subject when the source has no wildcards, whatever was named.
+    let numbers = if wildcards.is_literal() { &[] } else { numbers };
+    let positions: Result<_, _> = numbers.iter().map(|number| wildcards.position(*number, token)).collect();
+    Ok(Part::Partition { count, positions: positions? })
 }
 
-fn wildcard(number: usize, token: &str, wildcards: &[usize]) -> Result<usize, TransformError> {
-    let at = number.checked_sub(1).and_then(|at| wildcards.get(at)).copied();
-    at.ok_or_else(|| TransformError::NoSuchWildcard(token.to_owned()))
+fn one_token(number: i64, token: &str, wildcards: &Wildcards) -> Result<Part, TransformError> {
+    if wildcards.is_literal() {
+        return Err(TransformError::NoWildcards(token.to_owned()));
+    }
+    wildcards.position(number, token).map(Part::Token)
 }
 
 /// FNV-1a, 32 bits: what NATS takes, so that both ends agree on the partition.
@@ -223,6 +313,7 @@ mod tests {
             ("foo.*.>", "bar.{{wildcard(1)}}.>", "foo.a.b.c", Some("bar.a.b.c")),
             ("*.*", "$2.$1", "a.b", Some("b.a")),
             ("*.*", "x.{{ Wildcard( 2 ) }}", "a.b", Some("x.b")),
+            ("a.b", "x.{{partition(1,7)}}", "a.b", Some("x.0")),
             ("foo", "bar.baz", "foo", Some("bar.baz")),
             ("foo", "$x", "foo", Some("$x")),
             (">", "p.>", "a", Some("p.a")),
@@ -244,11 +335,17 @@ mod tests {
         assert_eq!(error("a", "b.>"), TransformError::Tail);
         assert_eq!(error("a..b", "b"), TransformError::Source(SubjectError::EmptyToken));
         assert_eq!(error("a.*", "b.*"), TransformError::Destination(SubjectError::Wildcard));
-        assert_eq!(error("a.>", "b.>.c"), TransformError::Destination(SubjectError::MisplacedWildcard));
-        assert_eq!(error("a.*", "$2"), TransformError::NoSuchWildcard(text("$2")));
-        assert_eq!(error("a.*", "$0"), TransformError::NoSuchWildcard(text("$0")));
-        assert_eq!(error("a.*", "{{wildcard()}}"), TransformError::Arguments(text("{{wildcard()}}")));
-        assert_eq!(error("a.*", "{{partition(0,1)}}"), TransformError::Arguments(text("{{partition(0,1)}}")));
+        assert_eq!(error("a.>", "b.>.c"), TransformError::Token(text("c")));
+        assert_eq!(error("a.*", "b."), TransformError::Token(text("")));
+        assert_eq!(error("a.*", "$2"), TransformError::NoSuchWildcard { token: text("$2"), number: 2 });
+        assert_eq!(error("a.*", "$0"), TransformError::NoSuchWildcard { token: text("$0"), number: 0 });
+        assert_eq!(error("a", "$1"), TransformError::NoWildcards(text("$1")));
+        assert_eq!(error("a.*", "{{wildcard()}}"), TransformError::TooFew(text("{{wildcard()}}")));
+        assert_eq!(error("a.*", "{{wildcard(1,1)}}"), TransformError::TooMany(text("{{wildcard(1,1)}}")));
+        assert_eq!(error("a.*", "{{wildcard(x)}}"), TransformError::Argument(text("{{wildcard(x)}}")));
+        assert_eq!(error("a.*", "{{partition(0,1)}}"), TransformError::Argument(text("{{partition(0,1)}}")));
+        assert_eq!(error("a.*", "{{left(1,1)}}"), TransformError::Unsupported(text("{{left(1,1)}}")));
+        assert_eq!(error("a.*", "{{WILDCARD(1)}}"), TransformError::Unknown(text("{{WILDCARD(1)}}")));
         assert_eq!(error("a.*", "{{split(1,-)}}"), TransformError::Unsupported(text("{{split(1,-)}}")));
         assert_eq!(error("a.*", "{{rot13(1)}}"), TransformError::Unknown(text("{{rot13(1)}}")));
         assert!(Transform::prefix("a.*").is_err());

@@ -85,6 +85,24 @@ fn flags_alone_mean_what_they_mean_to_stock() {
     assert_eq!(config.jetstream.unwrap().store_dir, Path::new("/tmp/x"));
 }
 
+/// All that stock knows of limits is taken; what concerns a cluster has no effect, and that is said.
+#[test]
+fn limits_of_requests_and_batches() {
+    let text = "jetstream { store_dir: \"/s\", limits {
+        max_ack_pending: 9, max_request_batch: 7, duplicate_window: \"60s\", max_ha_assets: 5
+        batch { max_inflight_per_stream: 3, max_inflight_total: 4, max_msgs: 5, timeout: \"2s\" } } }";
+    let loaded = load_text(text).unwrap();
+    let limits = loaded.config.jetstream.unwrap().limits;
+    assert_eq!((limits.max_ack_pending, limits.max_request_batch), (Some(9), Some(7)));
+    let batches = limits.batches;
+    assert_eq!((batches.of_stream, batches.total, batches.messages), (Some(3), Some(4), Some(5)));
+    assert_eq!(batches.timeout, Some(Duration::from_secs(2)));
+    assert_eq!(loaded.report.notices.len(), 1, "there is no cluster here, and that is said");
+    assert!(load_text("jetstream { store_dir: \"/s\", limits { batch { max_msgs: many } } }").is_err());
+    let none = load_text("jetstream { store_dir: \"/s\", limits { batch { max_msgs: -1 } } }").unwrap();
+    assert_eq!(none.config.jetstream.unwrap().limits.batches.messages, None);
+}
+
 #[test]
 fn flags_override_the_file() {
     let flags = "-p -1 -n S2 -m 9000 --user a --pass b -DV -sd /other -js";
@@ -313,7 +331,7 @@ fn streams_and_consumers() {
     assert!(streams[1].persist_async && !streams[1].no_ack);
     check_refused(
         "streams { S { republish { src: a.*, dest: \"b.$2\" } } }",
-        "F:1:15: `$2` refers to a wildcard that the source does not have",
+        "F:1:15: invalid mapping destination: wildcard index out of range in $2: [2]",
     );
     check_refused(
         "streams { S { retention: odd } }",

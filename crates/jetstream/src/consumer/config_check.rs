@@ -16,7 +16,13 @@ const EPHEMERAL_THRESHOLD_NS: u64 = 5_000_000_000;
 const MAX_ACK_PENDING: i64 = 1000;
 
 /// Fills in what depends on other fields and on the stream. `most_pending`: the most that it gets of unacknowledged messages without asking.
-pub(crate) fn complete(config: &mut ConsumerConfig, limits: &ConsumerLimits, most_pending: Option<u64>) {
+/// `was_durable`: the consumer that it changes, if it does. One that becomes durable by that keeps an end, as in nats-server.
+pub(crate) fn complete(
+    config: &mut ConsumerConfig,
+    was_durable: Option<bool>,
+    limits: &ConsumerLimits,
+    most_pending: Option<u64>,
+) {
     if let Some(first) = config.backoff_ns.first() {
         config.ack_wait_ns = *first;
     }
@@ -30,7 +36,7 @@ pub(crate) fn complete(config: &mut ConsumerConfig, limits: &ConsumerLimits, mos
     if config.inactive_threshold_ns == 0 {
         config.inactive_threshold_ns = limits.inactive_threshold_ns;
     }
-    if !config.durable && config.inactive_threshold_ns == 0 {
+    if !was_durable.unwrap_or(config.durable) && config.inactive_threshold_ns == 0 {
         config.inactive_threshold_ns = EPHEMERAL_THRESHOLD_NS;
     }
 }

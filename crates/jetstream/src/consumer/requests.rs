@@ -32,13 +32,14 @@ impl JetStream {
         let known_config = known.and_then(|id| self.consumers.get(&id)).map(|known| &known.config);
         retention_check::keep_start(&mut config, known_config);
         // Who updates a durable consumer by its name alone does not make it one that goes away when nobody uses it.
-        config.durable |= known_config.is_some_and(|known| known.durable);
+        let was_durable = known_config.map(|known| known.durable);
+        config.durable |= was_durable == Some(true);
         if let Some(known) = known_config {
             // Only the request for a pause changes it.
             config.pause_until = known.pause_until;
         }
         let limits = &stream.config.consumer_limits;
-        config_check::complete(&mut config, limits, self.most_ack_pending());
+        config_check::complete(&mut config, was_durable, limits, self.most_ack_pending());
         self.limit_consumer(&mut config);
         let checked = retention_check::check(&config, stream.config.retention)
             .and_then(|()| config_check::check(&config))

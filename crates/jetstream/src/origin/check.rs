@@ -75,7 +75,7 @@ fn check_mirror(config: &StreamConfig, mirror: &Source, has_subjects: bool) -> R
     for transform in &mirror.transforms {
         check_transform(transform).map_err(|wrong| match wrong {
             Wrong::Source(text) => api_error::mirror_invalid_subject_filter(text),
-            Wrong::Destination(error) => api_error::mirror_invalid_transform_destination(error),
+            Wrong::Destination(error) => api_error::mirror_invalid_transform_destination(error.in_an_answer()),
         })?;
     }
     if any_pair(&mirror.transforms, Filter::overlaps) {
@@ -96,7 +96,7 @@ fn check_source(source: &Source) -> Result<(), ApiError> {
     for transform in &source.transforms {
         check_transform(transform).map_err(|wrong| match wrong {
             Wrong::Source(text) => api_error::source_invalid_subject_filter(text),
-            Wrong::Destination(error) => api_error::source_invalid_transform_destination(error),
+            Wrong::Destination(error) => api_error::source_invalid_transform_destination(error.in_an_answer()),
         })?;
     }
     if any_pair(&source.transforms, |one, other| other.covers(one)) {

@@ -176,7 +176,7 @@ pub(crate) fn check(config: &StreamConfig) -> Result<(), ApiError> {
             TransformError::Source(_) => {
                 api_error::stream_transform_invalid_source(format_args!("invalid subject {source}"))
             }
-            error => api_error::stream_transform_invalid_destination(error),
+            error => api_error::stream_transform_invalid_destination(error.in_an_answer()),
         })?;
     }
     let Some(republish) = &config.republish else { return Ok(()) };

@@ -31,19 +31,49 @@ impl<'a> PublishHeaders<'a> {
     /// Scans a header block.
     pub(crate) fn scan(block: &'a [u8]) -> PublishHeaders<'a> {
         let mut found = PublishHeaders::default();
-        let mut rest = block;
+        let (mut rest, mut has_empty) = (block, false);
         while let Some(end) = memchr::memchr(b'\n', rest) {
             let line = &rest[..end];
             rest = &rest[end + 1..];
             if let Some(line) = line.strip_prefix(b"Nats-") {
-                found.take(line);
+                has_empty |= found.take(line);
             }
+        }
+        if has_empty {
+            found.leave_out_empty();
         }
         found
     }
 
-    fn take(&mut self, line: &'a [u8]) {
-        let Some(colon) = memchr::memchr(b':', line) else { return };
+    /// An empty value counts as absent, also when the key stands there again.
+    #[cold]
+    fn leave_out_empty(&mut self) {
+        for place in [
+            &mut self.message_id,
+            &mut self.expected_stream,
+            &mut self.expected_last_sequence,
+            &mut self.expected_subject_sequence,
+            &mut self.expected_subject,
+            &mut self.expected_message_id,
+            &mut self.rollup,
+            &mut self.time_to_live,
+            &mut self.increment,
+            &mut self.schedule,
+            &mut self.schedule_next,
+            &mut self.scheduler,
+            &mut self.source,
+            &mut self.batch_id,
+            &mut self.batch_sequence,
+            &mut self.batch_commit,
+            &mut self.required_level,
+        ] {
+            *place = place.filter(|value| !value.is_empty());
+        }
+    }
+
+    /// Is it a header that is looked at, without a value?
+    fn take(&mut self, line: &'a [u8]) -> bool {
+        let Some(colon) = memchr::memchr(b':', line) else { return false };
         self.is_scheduling |= line.starts_with(b"Schedule");
         let place = match &line[..colon] {
             b"Msg-Id" => &mut self.message_id,
@@ -63,12 +93,13 @@ impl<'a> PublishHeaders<'a> {
             b"Batch-Sequence" => &mut self.batch_sequence,
             b"Batch-Commit" => &mut self.batch_commit,
             b"Required-Api-Level" => &mut self.required_level,
-            _ => return,
+            _ => return false,
         };
         let value = line[colon + 1..].trim_ascii();
-        if place.is_none() && !value.is_empty() {
+        if place.is_none() {
             *place = Some(value);
         }
+        value.is_empty()
     }
 }
 
@@ -115,6 +146,8 @@ mod tests {
             ..PublishHeaders::default()
         };
         assert_eq!(found, wanted);
+        let twice = PublishHeaders::scan(b"NATS/1.0\r\nNats-TTL: \r\nNats-TTL: x\r\nNats-Rollup:\r\n\r\n");
+        assert_eq!(twice, PublishHeaders::default());
         assert_eq!((sequence(b"7"), sequence(b"-1"), sequence(b"x")), (7, u64::MAX, u64::MAX));
     }
 
