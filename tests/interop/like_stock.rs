@@ -313,6 +313,13 @@ fn impossible_transforms_are_refused_in_the_same_words() -> Result<()> {
         ("s.*", "t.{{rot13(1)}}.*"),
         ("s..1", "t"),
         ("", "t.$1.>"),
+        ("s.*", "t.{{left(1)}}"),
+        ("s.*", "t.{{left(1,2,3)}}"),
+        ("s.*", "t.{{right(x,2)}}"),
+        ("s.*", "t.{{splitFromLeft(1,x)}}"),
+        ("s.*", "t.{{split(1,a b)}}"),
+        ("s.*", "t.{{sliceFromRight(2,2)}}"),
+        ("s.1", "t.{{left(1,1)}}"),
     ] {
         let transform = json!({"src": source, "dest": destination});
         for body in [
@@ -327,5 +334,36 @@ fn impossible_transforms_are_refused_in_the_same_words() -> Result<()> {
         }
     }
     ensure!(differences.is_empty(), "{}", differences.join("\n"));
+    Ok(())
+}
+
+/// Transforms that cut tokens: where each message is stored.
+#[test]
+fn tokens_are_cut_in_the_same_places() -> Result<()> {
+    let Some(mut both) = Both::start()? else { return Ok(()) };
+    for function in [
+        "left(1,3)",
+        "Right(1, 3)",
+        "left(1,0)",
+        "right(1,-1)",
+        "splitFromLeft(1,2)",
+        "SplitFromRight(1,2)",
+        "splitfromright(1,9)",
+        "sliceFromLeft(1,2)",
+        "SliceFromRight(1,2)",
+        "slicefromleft(1,3)",
+        "split(1,-)",
+        "Split(1, --)",
+    ] {
+        let transform = json!({"src": "s.*.>", "dest": format!("t.{{{{{function}}}}}.>")});
+        let config = json!({"name": "S", "subjects": ["s.>"], "subject_transform": transform});
+        both.api("STREAM.CREATE.S", &config.to_string()).context(function)?;
+        for token in ["abcdefg", "abcdef", "abc", "ab", "a", "a-b--c", "-ab-", "ab"] {
+            both.ask(&format!("s.{token}.x"), "")?;
+        }
+        let said = both.api("STREAM.INFO.S", r#"{"subjects_filter":">"}"#).context(function)?;
+        ensure!(said.contains("t."), "{function}: {said}");
+        both.api("STREAM.DELETE.S", "")?;
+    }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //!
 //! [`Index`] answers "who wants this subject" and "what overlaps this filter"; [`Transform`] rewrites a subject as NATS mappings do.
 
+mod cut;
 mod filter;
 mod index;
 mod transform;

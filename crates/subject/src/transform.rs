@@ -1,9 +1,10 @@
 //! Subject transforms, as NATS mappings write them: `sensors.*.>` → `site.{{wildcard(1)}}.>`.
 //!
 //! A destination is a list of tokens; each is literal, `$n` or `{{wildcard(n)}}` (the n-th `*` of the source), `{{partition(p,n,…)}}` (a
-//! number below p from the named wildcards, or from the whole subject), or a final `>` that stands for what the source's `>` took. Functions that
-//! give several tokens (`split`, `slice…`, `left`, `right`) and `random` are refused by name: what they give can't be asked for at the hub.
+//! number below p from the named wildcards, or from the whole subject), a function that cuts a token (`{{left(n,size)}}`, `right`, `split`,
+//! `splitFrom…`, `sliceFrom…`), or a final `>` that stands for what the source's `>` took. `random` is refused by name: what it gives follows from nothing.
 
+use crate::cut::Cut;
 use crate::filter::{Filter, SubjectError};
 use smallvec::SmallVec;
 
@@ -66,11 +67,8 @@ fn place(token: &str) -> String {
     if token.is_empty() { String::new() } else { format!(" in {token}") }
 }
 
-/// Functions of NATS that are refused here.
-const UNSUPPORTED: [&str; 8] =
-    ["split", "splitFromLeft", "splitFromRight", "sliceFromLeft", "sliceFromRight", "left", "right", "random"];
-/// Those that are applied.
-const SUPPORTED: [&str; 2] = ["wildcard", "partition"];
+/// A function of NATS that is refused here.
+const RANDOM: &str = "random";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -82,8 +80,16 @@ enum Part {
         count: u32,
         positions: Box<[usize]>,
     },
+    /// What is made of the subject's token at this position.
+    Cut(usize, Cut),
     /// Everything from the position of the source's `>`.
     Tail,
+}
+
+impl Part {
+    fn multiplies(&self) -> bool {
+        matches!(self, Part::Cut(_, cut) if cut.multiplies())
+    }
 }
 
 /// A checked transform.
@@ -151,6 +157,7 @@ impl Transform {
                     let number = partition(subject, &tokens, positions) % count;
                     into.extend_from_slice(number.to_string().as_bytes());
                 }
+                Part::Cut(position, cut) => cut.apply(tokens[*position], into),
                 Part::Tail => {
                     let taken: usize = tokens[..source_tokens - 1].iter().map(|token| token.len() + 1).sum();
                     into.extend_from_slice(&subject[taken..]);
@@ -160,21 +167,29 @@ impl Transform {
         true
     }
 
-    /// The filter that every result matches: the destination with each function as `*`.
+    /// Can a function of it give several tokens? Nobody can say then what its results have in common behind that place.
+    #[must_use]
+    pub fn multiplies(&self) -> bool {
+        self.parts.iter().any(Part::multiplies)
+    }
+
+    /// A filter that every result matches: the destination with each function as `*`, up to the first that can give several tokens.
     ///
     /// # Panics
     /// Never: the parts were checked when it was made.
     #[must_use]
     pub fn destination_filter(&self) -> Filter {
-        let tokens: Vec<&str> = self
-            .parts
-            .iter()
+        let known = self.parts.iter().take_while(|part| !part.multiplies());
+        let mut tokens: Vec<&str> = known
             .map(|part| match part {
                 Part::Literal(text) => text,
-                Part::Token(_) | Part::Partition { .. } => "*",
+                Part::Token(_) | Part::Partition { .. } | Part::Cut(..) => "*",
                 Part::Tail => ">",
             })
             .collect();
+        if self.multiplies() {
+            tokens.push(">");
+        }
         Filter::parse(&tokens.join(".")).expect("made of checked tokens")
     }
 }
@@ -205,10 +220,16 @@ fn inside(token: &str) -> Option<&str> {
 fn named(inside: &str) -> Option<(&'static str, &str)> {
     let (name, rest) = inside.trim().split_once('(')?;
     let arguments = rest.strip_suffix(')')?;
-    let (first, others) = name.trim_end().split_at_checked(1)?;
-    let mut known = SUPPORTED.iter().chain(&UNSUPPORTED);
-    let name = known.find(|known| known[1..] == *others && first.eq_ignore_ascii_case(&known[..1]))?;
-    Some((name, arguments))
+    let known = ["wildcard", "partition", RANDOM].into_iter().chain(Cut::NAMES);
+    known.into_iter().find(|known| is_name(name.trim_end(), known)).map(|known| (known, arguments))
+}
+
+/// The first letter of each word of a name may be of either case.
+fn is_name(name: &str, known: &str) -> bool {
+    let same = |(at, (one, other)): (usize, (char, char))| {
+        one == other || (at == 0 || other.is_ascii_uppercase()) && one.eq_ignore_ascii_case(&other)
+    };
+    name.len() == known.len() && name.chars().zip(known.chars()).enumerate().all(same)
 }
 
 /// The positions of the source's `*`.
@@ -253,7 +274,7 @@ fn part(token: &str, wildcards: &Wildcards) -> Result<Part, TransformError> {
 }
 
 fn function(name: &str, arguments: &str, token: &str, wildcards: &Wildcards) -> Result<Part, TransformError> {
-    if UNSUPPORTED.contains(&name) {
+    if name == RANDOM {
         return Err(TransformError::Unsupported(token.to_owned()));
     }
     let wrong = || TransformError::Argument(token.to_owned());
@@ -265,6 +286,9 @@ fn function(name: &str, arguments: &str, token: &str, wildcards: &Wildcards) -> 
             _ => Err(TransformError::TooMany(token.to_owned())),
         };
     }
+    if Cut::NAMES.contains(&name) {
+        return cut(name, arguments, token, wildcards);
+    }
     let numbers: Vec<i64> = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(|_| wrong())?;
     let (count, numbers) = numbers.split_first().ok_or_else(wrong)?;
     let count = u32::try_from(*count).ok().filter(|count| (1..=i32::MAX.unsigned_abs()).contains(count));
@@ -273,6 +297,22 @@ fn function(name: &str, arguments: &str, token: &str, wildcards: &Wildcards) -> 
     let numbers = if wildcards.is_literal() { &[] } else { numbers };
     let positions: Result<_, _> = numbers.iter().map(|number| wildcards.position(*number, token)).collect();
     Ok(Part::Partition { count, positions: positions? })
+}
+
+fn cut(name: &str, arguments: &str, token: &str, wildcards: &Wildcards) -> Result<Part, TransformError> {
+    // Blanks behind a comma belong to it; others in a text to split at are a mistake.
+    let texts: Vec<&str> = arguments.split(',').map(str::trim_start).collect();
+    let (number, argument) = match texts[..] {
+        [number, argument] => (number, argument),
+        [] | [_] => return Err(TransformError::TooFew(token.to_owned())),
+        _ => return Err(TransformError::TooMany(token.to_owned())),
+    };
+    let number = number.trim_matches(' ').parse().map_err(|_| TransformError::Argument(token.to_owned()))?;
+    let cut = Cut::parse(name, argument, token)?;
+    if wildcards.is_literal() {
+        return Err(TransformError::NoWildcards(token.to_owned()));
+    }
+    wildcards.position(number, token).map(|position| Part::Cut(position, cut))
 }
 
 fn one_token(number: i64, token: &str, wildcards: &Wildcards) -> Result<Part, TransformError> {
@@ -344,9 +384,12 @@ mod tests {
         assert_eq!(error("a.*", "{{wildcard(1,1)}}"), TransformError::TooMany(text("{{wildcard(1,1)}}")));
         assert_eq!(error("a.*", "{{wildcard(x)}}"), TransformError::Argument(text("{{wildcard(x)}}")));
         assert_eq!(error("a.*", "{{partition(0,1)}}"), TransformError::Argument(text("{{partition(0,1)}}")));
-        assert_eq!(error("a.*", "{{left(1,1)}}"), TransformError::Unsupported(text("{{left(1,1)}}")));
+        assert_eq!(error("a.*", "{{left(1)}}"), TransformError::TooFew(text("{{left(1)}}")));
+        assert_eq!(error("a.*", "{{left(1,1,1)}}"), TransformError::TooMany(text("{{left(1,1,1)}}")));
+        assert_eq!(error("a.*", "{{left(1,x)}}"), TransformError::Argument(text("{{left(1,x)}}")));
         assert_eq!(error("a.*", "{{WILDCARD(1)}}"), TransformError::Unknown(text("{{WILDCARD(1)}}")));
-        assert_eq!(error("a.*", "{{split(1,-)}}"), TransformError::Unsupported(text("{{split(1,-)}}")));
+        assert_eq!(error("a.*", "{{split(1, )}}"), TransformError::Argument(text("{{split(1, )}}")));
+        assert_eq!(error("a.*", "{{random(5)}}"), TransformError::Unsupported(text("{{random(5)}}")));
         assert_eq!(error("a.*", "{{rot13(1)}}"), TransformError::Unknown(text("{{rot13(1)}}")));
         assert!(Transform::prefix("a.*").is_err());
     }

@@ -185,6 +185,11 @@ fn covered(source: &str, stream: Option<&streams::Stream>, field: Field<'_>, rep
 
 fn filter_of(destination: &Destination, field: &Field<'_>, report: &mut Report) -> Option<String> {
     match destination.transform() {
+        Ok(transform) if transform.multiplies() => {
+            let text = "split and slice functions give several tokens, and which of them are at the hub could not be asked for";
+            report.error(field.position, format!("forward {:?}: {text}", field.name));
+            None
+        }
         Ok(transform) => Some(transform.destination_filter().as_str().to_owned()),
         Err(error) => {
             report.error(field.position, format!("forward {:?}: {error}", field.name));

@@ -415,7 +415,7 @@ fn forwards() {
     );
     refused(
         "S { subject: \"up.{{split(1,-)}}\" }",
-        "F:4:1: forward \"S\": transform function `{{split(1,-)}}` is not supported here",
+        "F:4:1: forward \"S\": split and slice functions give several tokens, and which of them are at the hub could not be asked for",
     );
     check_refused(
         "streams { S {} }, forward { S { prefix: p } }",
