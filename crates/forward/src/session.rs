@@ -557,7 +557,7 @@ impl Forward {
 
     // ---- inside ------------------------------------------------------------------------------------------------------------------
 
-    /// The hub was asked, and has what it confirmed. Only such time counts towards `hold`: of one that is away nobody knows what it will come back with.
+    /// The hub was asked, and has what it confirmed. Only then `hold` is judged: of one that is away nobody knows what it will come back with.
     fn is_on_terms(&self) -> bool {
         !matches!(self.session, Session::Down | Session::Asking { .. } | Session::Stopped { .. })
     }

@@ -528,6 +528,7 @@ mod tests {
     use crate::config::{ConsumerConfig, StreamConfig};
     use crate::consumer::ack_subject::AckPlace;
     use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
+    use crate::record::{put, put_signed};
     use crate::stream::Stream;
 
     /// A client that says by turns "not now" and "still working" while nobody pulls.
@@ -546,5 +547,24 @@ mod tests {
         let place = AckPlace { deliveries: 1, sequence: Sequence(1), consumer_sequence: 1, time: 0, pending: 0 };
         assert!(consumer.give_back(&place, Now::default()), "what is queued is still found");
         assert_eq!(consumer.redeliver.back(), Some(&Sequence(1)));
+    }
+
+    /// As releases before this one wrote it.
+    #[test]
+    fn a_position_of_the_first_version_is_read() {
+        let stream = Stream::new(StreamId::FIRST, StreamConfig::named("S"), Timestamp(0));
+        let config = ConsumerConfig::named("c");
+        let mut consumer = Consumer::new(ConsumerId(1), &stream, config, Timestamp(0), Now::default());
+        let mut record = vec![1];
+        put(&mut record, 7);
+        put(&mut record, 12);
+        put_signed(&mut record, 1_000);
+        put_signed(&mut record, -1);
+        put(&mut record, 0);
+        assert_eq!(consumer.load_position(&record).unwrap(), None);
+        let stands = (consumer.delivered, consumer.next, consumer.reached, consumer.last_delivery, consumer.last_ack);
+        assert_eq!(stands, (7, Sequence(12), Sequence(11), Timestamp(1_000), Timestamp(-1)));
+        record.truncate(3);
+        assert!(consumer.load_position(&record).is_err());
     }
 }
