@@ -84,8 +84,9 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
         duplicate_window_ns: nanoseconds(stream.duplicate_window),
         deny_delete: stream.deny_delete,
         deny_purge: stream.deny_purge,
-        allow_rollup: stream.allow_rollup,
-        allow_message_ttl: stream.allow_message_ttl,
+        // Markers and schedules need them, as the API grants them too.
+        allow_rollup: stream.allow_rollup || stream.delete_marker.is_some() || stream.allow_schedules,
+        allow_message_ttl: stream.allow_message_ttl || stream.delete_marker.is_some(),
         allow_atomic: stream.allow_atomic,
         allow_batched: stream.allow_batched,
         no_ack: stream.no_ack,
@@ -96,7 +97,12 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
             .republish
             .as_ref()
             .map(|mapping| Republish { subjects: transform(mapping), headers_only: mapping.headers_only }),
-        allow_direct: true,
+        allow_direct: stream.allow_direct,
+        allow_counter: stream.allow_counter,
+        allow_schedules: stream.allow_schedules,
+        subject_delete_marker_ttl_ns: stream.delete_marker.map_or(0, nanoseconds),
+        max_consumers: limit(stream.max_consumers),
+        first_sequence: stream.first_sequence,
         mirror: stream.origins.mirror.clone().map(Box::new),
         sources: stream.origins.sources.clone(),
         mirror_direct: stream.origins.mirror_direct,

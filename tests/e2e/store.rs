@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use harness::{Gateway, RawNats};
 use serde_json::Value;
 
+use crate::forward::publish;
 use crate::load;
 
 fn ask(client: &mut RawNats, subject: &str, body: &[u8]) -> Result<Value> {
@@ -105,6 +106,34 @@ fn a_declared_stream_that_another_is_in_the_way_of_keeps_nothing_from_starting()
     for (subject, stream) in [("wanted.a", "OTHER"), ("mine.a", "MINE")] {
         let answer = ask(&mut client, subject, b"x")?;
         ensure!(answer["stream"] == stream, "{answer}");
+    }
+    Ok(())
+}
+
+/// What the file says of a stream is what its API says, and a start on what an earlier one made changes nothing.
+#[test]
+fn declared_streams_are_made_as_declared_and_stay() -> Result<()> {
+    let declared = "streams {
+        COUNTS { subjects: [\"count.>\"], allow_msg_counter: true, allow_direct: false, max_consumers: 3 }
+        LATER { subjects: [\"later.>\"], allow_msg_schedules: true, subject_delete_marker_ttl: \"1h\", first_seq: 100 }
+    }\n";
+    let mut gateway = Gateway::start(&format!("{}{declared}", Gateway::PLAIN))?;
+    for round in 1..=2 {
+        let (mut client, _) = RawNats::connect(gateway.address("nats"))?;
+        let mut config = |stream: &str| -> Result<Value> {
+            Ok(ask(&mut client, &format!("$JS.API.STREAM.INFO.{stream}"), b"")?["config"].clone())
+        };
+        let (counts, later) = (config("COUNTS")?, config("LATER")?);
+        ensure!(counts["allow_msg_counter"] == true && counts["allow_direct"] != true, "{counts}");
+        ensure!(counts["max_consumers"] == 3, "{counts}");
+        ensure!(later["allow_msg_schedules"] == true && later["first_seq"] == 100, "{later}");
+        ensure!(later["subject_delete_marker_ttl"] == 3_600_000_000_000_u64, "{later}");
+        let counted = publish(&mut client, "count.a", "Nats-Incr: +2", b"")?;
+        ensure!(counted["val"].as_str() == Some(&format!("{}", 2 * round)), "{counted}");
+        let stored = publish(&mut client, "later.a", "", b"x")?;
+        ensure!(stored["seq"] == 99 + round, "{stored}");
+        ensure!(gateway.terminate()?.success());
+        gateway.restart()?;
     }
     Ok(())
 }

@@ -55,6 +55,18 @@ pub struct Stream {
     pub allow_atomic: bool,
     /// `allow_batched`: fast batches are taken. Default: false.
     pub allow_batched: bool,
+    /// `allow_direct`: single messages may be asked for without the API. Default: true.
+    pub allow_direct: bool,
+    /// `allow_msg_counter`: messages are increments of their subject. Default: false.
+    pub allow_counter: bool,
+    /// `allow_msg_schedules`. Default: false.
+    pub allow_schedules: bool,
+    /// `subject_delete_marker_ttl`: how long the marker of a subject stays whose last message went by age. Default: none.
+    pub delete_marker: Option<Duration>,
+    /// `max_consumers`. Default: none (-1).
+    pub max_consumers: Option<u64>,
+    /// `first_seq`: number of the first message of a new stream. Default: 0, which is 1.
+    pub first_sequence: u64,
     /// `no_ack`: publishers get no acknowledgement. Default: false.
     pub no_ack: bool,
     /// `persist_mode: async`: acknowledgements do not wait for the disk. Default: they do.
@@ -193,17 +205,7 @@ pub enum AckPolicy {
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// Fields of JetStream that this version lacks, with the only value that is taken for what is there anyway.
-const STREAM_FIELDS_LACKING: [&str; 9] = [
-    "placement",
-    "allow_msg_counter",
-    "allow_msg_schedules",
-    "subject_delete_marker_ttl",
-    "allow_direct",
-    "max_consumers",
-    "consumer_limits",
-    "sealed",
-    "first_seq",
-];
+const STREAM_FIELDS_LACKING: [&str; 3] = ["placement", "consumer_limits", "sealed"];
 
 const CONSUMER_FIELDS_LACKING: [&str; 3] = ["pause_until", "direct", "durable_name"];
 
@@ -236,6 +238,12 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         allow_message_ttl: flag(&mut block, "allow_msg_ttl", report),
         allow_atomic: flag(&mut block, "allow_atomic", report),
         allow_batched: flag(&mut block, "allow_batched", report),
+        allow_direct: true,
+        allow_counter: flag(&mut block, "allow_msg_counter", report),
+        allow_schedules: flag(&mut block, "allow_msg_schedules", report),
+        delete_marker: age(&mut block, "subject_delete_marker_ttl", report),
+        max_consumers: limit(&mut block, "max_consumers", report),
+        first_sequence: 0,
         no_ack: flag(&mut block, "no_ack", report),
         persist_async: false,
         compressed: false,
@@ -258,6 +266,13 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
     }
     if let Some(field) = block.field(&["discard"]) {
         set(&mut stream.discard, field.choice(&[("old", Discard::Old), ("new", Discard::New)], report));
+    }
+    if let Some(field) = block.field(&["allow_direct"]) {
+        set(&mut stream.allow_direct, field.boolean(report));
+    }
+    if let Some(field) = block.field(&["first_seq"]) {
+        let number = field.integer::<i64>(1..=i64::MAX, report);
+        set(&mut stream.first_sequence, number.and_then(|number| u64::try_from(number).ok()));
     }
     duplicate_window(&mut block, &mut stream, report);
     if let Some(field) = block.field(&["retention"]) {

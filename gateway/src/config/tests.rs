@@ -328,7 +328,18 @@ fn streams_and_consumers() {
     let text = "streams { S { allow_atomic: true, no_ack: true, allow_batched: true }, T { persist_mode: async } }";
     let streams = self::config(text).streams;
     assert!(streams[0].allow_atomic && streams[0].allow_batched && streams[0].no_ack && !streams[0].persist_async);
-    assert!(streams[1].persist_async && !streams[1].no_ack);
+    assert!(streams[1].persist_async && !streams[1].no_ack && streams[1].allow_direct);
+    let text = "streams { S { allow_direct: false, allow_msg_counter: true, max_consumers: 3, first_seq: 100 },
+        T { allow_msg_schedules: true, allow_msg_ttl: true, subject_delete_marker_ttl: \"1h\" } }";
+    let streams = self::config(text).streams;
+    let stream = &streams[0];
+    assert!(!stream.allow_direct && stream.allow_counter && !stream.allow_schedules && streams[1].allow_schedules);
+    assert_eq!((stream.max_consumers, stream.first_sequence), (Some(3), 100));
+    assert_eq!(streams[1].delete_marker, Some(Duration::from_secs(3600)));
+    check_refused(
+        "streams { S { first_seq: 0 } }",
+        "F:1:15: field \"first_seq\": expected an integer not below 1, but got 0",
+    );
     check_refused(
         "streams { S { republish { src: a.*, dest: \"b.$2\" } } }",
         "F:1:15: invalid mapping destination: wildcard index out of range in $2: [2]",
