@@ -86,7 +86,10 @@ fn a_narrow_link_starves_neither_heartbeats_nor_answers() -> Result<()> {
     // A link that is dead is found out by silence: on this one a PONG may take seconds.
     let hub = StockHub::start(StockHub::PLAIN)?;
     let link = Proxy::start(hub.address("leaf"))?;
-    let remote = format!("leafnodes {{ remotes: [ {{ url: \"nats-leaf://{}\" }} ] }}\n", link.address());
+    let remote = format!(
+        "leafnodes {{ remotes: [ {{ url: \"nats-leaf://{}\", ignore_discovered_servers: true }} ] }}\n",
+        link.address()
+    );
     let patient = "uplink { ping_interval: \"5s\", ping_max: 2, reconnect { min: \"50ms\", max: \"300ms\" } }\n";
     let gateway = Gateway::start(&format!("{}{remote}{patient}streams {{ {declared} }}", Gateway::PLAIN))?;
     let mut linked = Linked { gateway, link, hub };
