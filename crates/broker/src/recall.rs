@@ -150,12 +150,12 @@ impl Recall {
     /// A publish is about to be given to the store.
     #[inline]
     pub(crate) fn published(&mut self, stream: StreamId, subject: &[u8], has_headers: bool) {
-        if self.marks.is_empty() {
-            return;
-        }
-        self.marks[mark_of(subject_hash(subject))] = self.given + 1;
-        if has_headers && let Some(held) = self.streams.get_mut(&stream) {
+        // Nothing is known of any other stream.
+        let Some(held) = self.streams.get_mut(&stream) else { return };
+        if has_headers {
             *held = self.given + 1;
+        } else {
+            self.marks[mark_of(subject_hash(subject))] = self.given + 1;
         }
     }
 

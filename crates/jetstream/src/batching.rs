@@ -249,7 +249,6 @@ impl JetStream {
         message: &Incoming<'_>,
         fit: &Fit,
     ) -> Result<Outcome, StoreError> {
-        self.release_for(turn, append.stream, (1, message.size(append.stream)))?;
         let before = self.before_republish(turn, append.stream, message.subject);
         let most_ids = duplicates::share(self.streams.len());
         let Some(stream) = self.streams.get_mut(&append.stream) else {

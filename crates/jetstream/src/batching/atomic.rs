@@ -247,6 +247,8 @@ impl JetStream {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let judged_by = turn.store.state(stream);
+        // Under other subjects they may be larger.
+        self.release_for(turn, stream, (batch.appends.len() as u64, bytes))?;
         // Sessions that wait for its messages have copies.
         let copies = if batch.appends.iter().any(|append| append.queues.0 != append.queues.1) { 2 } else { 1 };
         if let Some(refusal) = self.no_room_for(turn, stream, bytes * copies)? {

@@ -270,7 +270,6 @@ impl JetStream {
         published: &Incoming<'_>,
     ) -> Result<Result<Sequence, Unfit>, StoreError> {
         let (id, key) = (append.stream, self.key);
-        self.release_for(turn, id, (1, published.size(id)))?;
         let mut subject = std::mem::take(&mut self.subject);
         subject.clear();
         let judged = match self.rename(id, published.subject, &mut subject) {
@@ -278,6 +277,7 @@ impl JetStream {
             Ok(is_renamed) => {
                 let subject = if is_renamed { &subject[..] } else { published.subject };
                 let message = Incoming { subject, ..*published };
+                self.release_for(turn, id, (1, message.size(id)))?;
                 let is_over = self.is_over_limit(turn, id, &message)?;
                 match self.streams.get_mut(&id).filter(|_| !is_over) {
                     None => Err(Unfit::Refused(api_error::INSUFFICIENT_RESOURCES)),

@@ -307,15 +307,12 @@ impl JetStream {
         Ok(())
     }
 
-    /// Room is needed for others: what is only held for the hub's disk goes, a step of each stream; how many bytes.
+    /// Room is needed for others: what is only held for the hub's disk goes, stream by stream, until there is enough; how many bytes.
     pub(crate) fn release_held(&mut self, turn: &mut Context<'_>, needed: u64) -> Result<u64, StoreError> {
         let before = self.stored_bytes;
         let holds = |id: &&StreamId| self.streams.get(id).is_some_and(Stream::holds_confirmed);
         let held: Vec<StreamId> = self.stream_names.values().filter(holds).copied().collect();
         for id in held {
-            if before.saturating_sub(self.stored_bytes) >= needed {
-                break;
-            }
             while before.saturating_sub(self.stored_bytes) < needed
                 && let Some(stream) = self.streams.get(&id).filter(|stream| stream.holds_confirmed())
             {
