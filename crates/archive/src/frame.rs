@@ -90,7 +90,7 @@ impl Frames {
             let Some(content) = rest.get(..length) else { return Ok(false) };
             if kind == 0xff {
                 if content != &IDENTIFIER[4..] && content != b"sNaPpY" {
-                    return Err(ArchiveError::Unsupported);
+                    return Err(ArchiveError::Corrupt);
                 }
                 self.identified = true;
                 self.used += head.len() + length;
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn what_is_no_such_stream_is_refused() {
         assert_eq!(blocks(b"\x00\x05\x00\x00abcde"), Err(ArchiveError::Corrupt), "it begins with a block");
-        assert_eq!(blocks(b"\xff\x06\x00\x00S3sTwO"), Err(ArchiveError::Unsupported));
+        assert_eq!(blocks(b"\xff\x06\x00\x00S3sTwO"), Err(ArchiveError::Corrupt));
         assert_eq!(blocks(b"\xff\x07\x00\x00S2sTwO\x00"), Err(ArchiveError::Corrupt));
         let with = |frame: &[u8]| [&stream(&[]), frame].concat();
         assert_eq!(blocks(&with(b"\x02\x01\x00\x00a")), Err(ArchiveError::Unsupported));

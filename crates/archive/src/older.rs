@@ -299,7 +299,16 @@ impl OlderReader {
         let size = pax.size.filter(|_| !head.is_pax).unwrap_or(head.size);
         self.left = size;
         self.padding = size.checked_next_multiple_of(tar::BLOCK as u64).ok_or(ArchiveError::Tar)? - size;
-        self.file = if head.is_pax { File::Whole(Whole::Pax) } else { self.kind(&pax.path.unwrap_or(head.name)) };
+        self.file = if head.is_pax {
+            File::Whole(Whole::Pax)
+        } else {
+            let path = pax.path.unwrap_or(head.name);
+            // No name becomes a path here; but where one would lead out of the folder, nats-server takes nothing of the archive.
+            if leads_out(&path) {
+                return Err(ArchiveError::Unexpected);
+            }
+            self.kind(&path)
+        };
         Ok(Found::Passed)
     }
 
@@ -317,6 +326,15 @@ impl OlderReader {
             _ => File::Other,
         }
     }
+}
+
+/// Whether so many steps go up that the path ends outside of where it begins.
+fn leads_out(path: &str) -> bool {
+    let mut depth = 0i32;
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").any(|part| {
+        depth += if part == ".." { -1 } else { 1 };
+        depth < 0
+    })
 }
 
 fn key(stream: &str, block: u32) -> [u64; 4] {
@@ -488,6 +506,16 @@ mod tests {
             waiting = reader.waiting();
         };
         assert_eq!((calls, end), (super::MOST_PASSED, Err(ArchiveError::Unexpected)));
+    }
+
+    #[test]
+    fn paths_that_lead_out_of_the_folder_are_known() {
+        for path in ["..", "../x", "obs/../../x", "obs/./../..", "a/b/../../../c"] {
+            assert!(super::leads_out(path), "{path}");
+        }
+        for path in ["meta.inf", "/meta.inf", "obs/../meta.inf", "obs/c/o.dat", "a..b/..c", ""] {
+            assert!(!super::leads_out(path), "{path}");
+        }
     }
 
     #[test]

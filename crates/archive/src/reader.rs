@@ -29,10 +29,14 @@ impl Reader {
         self.frames.waiting()
     }
 
-    /// Is nothing left, neither of frames nor of entries? Only then an archive may end.
+    /// What is wrong if the input ends here, as nats-server has it: in the middle of a frame, or of an entry. `None`: nothing is left of either.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.frames.waiting() == 0 && self.plain.len() == self.used
+    pub fn cut_short(&self) -> Option<ArchiveError> {
+        if self.frames.waiting() > 0 {
+            Some(ArchiveError::Corrupt)
+        } else {
+            (self.plain.len() > self.used).then_some(ArchiveError::Invalid)
+        }
     }
 
     /// The next entry; `None`: it has not arrived completely. `largest`: bytes of headers and body that it may have, for each entry anew.
@@ -123,7 +127,7 @@ mod tests {
                 found.push(Owned::of(&entry));
             }
         }
-        assert!(found.last().is_none_or(|last| last.entry() != Entry::END) || reader.is_empty());
+        assert!(found.last().is_none_or(|last| last.entry() != Entry::END) || reader.cut_short().is_none());
         Ok(found)
     }
 

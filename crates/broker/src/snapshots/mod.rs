@@ -43,14 +43,14 @@ pub(crate) struct Snapshots {
     next: u32,
     sending: BTreeMap<u32, Sending>,
     receiving: BTreeMap<u32, Receiving>,
-    /// Interest changed while a snapshot waits for its listener.
+    /// Interest changed while there are snapshots: a listener may have come, or gone.
     stirred: bool,
 }
 
 impl Snapshots {
     /// Somebody subscribed somewhere, or does not any more.
     pub(crate) fn interest_changed(&mut self) {
-        self.stirred = self.stirred || self.sending.values().any(Sending::is_unheard);
+        self.stirred = self.stirred || !self.sending.is_empty();
     }
 
     /// When [`Broker::tick_snapshots`] is to be called.
@@ -98,9 +98,8 @@ impl Broker {
             return;
         }
         if std::mem::take(&mut self.snapshots.stirred) {
-            let unheard = self.snapshots.sending.iter().filter(|(_, one)| one.is_unheard());
-            for number in unheard.map(|(number, _)| *number).collect::<Vec<_>>() {
-                self.continue_snapshot(now, number, out);
+            for number in self.snapshots.sending.keys().copied().collect::<Vec<_>>() {
+                self.snapshot_stirred(now, number, out);
             }
         }
         let is_due = |deadline: Option<u64>| deadline.is_some_and(|deadline| deadline <= now.micros);

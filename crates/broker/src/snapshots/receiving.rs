@@ -563,8 +563,11 @@ impl Broker {
         }
         if receiving.phase != Phase::End {
             // What stock says of a file that ends too early.
-            let is_between = matches!(&receiving.reader, Source::Current(reader) if reader.is_empty());
-            receiving.failed = Some(failure(if is_between { "EOF" } else { "unexpected EOF" }));
+            receiving.failed = Some(match &receiving.reader {
+                Source::Current(reader) => reader.cut_short().map_or_else(|| failure("EOF"), failure),
+                Source::Older(reader) if reader.waiting() > 0 => failure(ArchiveError::Corrupt),
+                Source::Older(_) => failure("unexpected EOF"),
+            });
             return;
         }
         receiving.busy = true;

@@ -68,11 +68,6 @@ pub(crate) struct Sending {
 }
 
 impl Sending {
-    /// Does it wait for its listener?
-    pub(super) fn is_unheard(&self) -> bool {
-        !self.heard
-    }
-
     /// When somebody has waited too long: for a listener, or for acknowledgements.
     pub(super) fn deadline(&self) -> Option<u64> {
         (!self.heard || self.under_way >= self.places).then_some(self.deadline)
@@ -195,6 +190,18 @@ impl Broker {
         let is_end = messages.is_empty() && next <= sending.next;
         sending.next = if is_end { sending.last.next() } else { next };
         self.continue_snapshot(now, number, out);
+    }
+
+    /// Interest changed somewhere: its listener may have come, or, as nats-server sees it too, gone.
+    pub(super) fn snapshot_stirred(&mut self, now: Now, number: u32, out: &mut Outbox) {
+        let Some(sending) = self.snapshots.sending.get(&number) else { return };
+        if !sending.heard {
+            return self.continue_snapshot(now, number, out);
+        }
+        let deliver = sending.deliver.clone();
+        if !self.is_heard(&deliver, false) {
+            self.end_snapshot(now, number, NO_INTEREST, out);
+        }
     }
 
     /// Nobody listened, or acknowledged, for too long.
