@@ -7,14 +7,21 @@ use serde_json::Value;
 
 use crate::hub::{Linked, ask};
 
-fn call(client: &mut RawNats, subject: &str, body: &[u8]) -> Result<Value> {
+pub(crate) fn call(client: &mut RawNats, subject: &str, body: &[u8]) -> Result<Value> {
     Ok(serde_json::from_slice(&client.request(subject, body)?.payload)?)
 }
 
+/// A subject for the pieces of this client's archive.
+pub(crate) fn inbox(client: &RawNats) -> Result<String> {
+    Ok(format!("archive.{}", client.stream().local_addr()?.port()))
+}
+
 /// The archive of a stream.
-fn back_up(client: &mut RawNats, stream: &str) -> Result<Vec<u8>> {
-    client.send("SUB archive 7\r\n")?;
-    call(client, &format!("$JS.API.STREAM.SNAPSHOT.{stream}"), br#"{"deliver_subject":"archive"}"#)?;
+pub(crate) fn back_up(client: &mut RawNats, stream: &str) -> Result<Vec<u8>> {
+    let inbox = inbox(client)?;
+    client.send(format!("SUB {inbox} 7\r\n"))?;
+    let body = format!(r#"{{"deliver_subject":"{inbox}"}}"#);
+    call(client, &format!("$JS.API.STREAM.SNAPSHOT.{stream}"), body.as_bytes())?;
     let mut archive = Vec::new();
     loop {
         let piece = client.message()?;

@@ -17,6 +17,7 @@ mod gaps;
 mod harness_itself;
 mod hub;
 mod hub_model;
+mod interrupted;
 mod kill;
 mod kill_timed;
 mod leaf;
