@@ -51,6 +51,12 @@ pub enum ArchiveError {
     /// The frames are fine; what they hold is not.
     #[error("archive: invalid archive stream")]
     Invalid,
+    /// What follows the head of a message is damaged, or not there.
+    #[error("failed to read message sequence {sequence}: archive: invalid archive stream")]
+    Content {
+        /// The message's sequence.
+        sequence: u64,
+    },
     /// If it is an archive at all, it is one of a server before 2.15: [`OlderReader`] goes on.
     #[error("archive: invalid archive stream")]
     Older,

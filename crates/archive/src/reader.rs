@@ -32,10 +32,21 @@ impl Reader {
     /// What is wrong if the input ends here, as nats-server has it: in the middle of a frame, or of an entry. `None`: nothing is left of either.
     #[must_use]
     pub fn cut_short(&self) -> Option<ArchiveError> {
-        if self.frames.waiting() > 0 {
-            Some(ArchiveError::Corrupt)
-        } else {
-            (self.plain.len() > self.used).then_some(ArchiveError::Invalid)
+        match (self.begun, self.frames.waiting(), self.plain.len() - self.used) {
+            (true, 0, 0) | (false, 0, _) => None,
+            (true, ..) => Some(self.inside()),
+            (false, ..) => Some(ArchiveError::Corrupt),
+        }
+    }
+
+    /// What nats-server says of damaged frames, and of an end, behind which it looked for more of an entry.
+    fn inside(&self) -> ArchiveError {
+        let rest = &self.plain[self.used..];
+        match Head::read(rest) {
+            Ok(Some((head, length))) if head.sequence > 0 && rest.len() >= length + head.name => {
+                ArchiveError::Content { sequence: head.sequence }
+            }
+            _ => ArchiveError::Invalid,
         }
     }
 
@@ -51,8 +62,15 @@ impl Reader {
             if self.used >= SHIFTED {
                 self.plain.drain(..std::mem::take(&mut self.used));
             }
-            if !self.frames.next(&mut self.plain)? {
-                return Ok(None);
+            let sound = self.plain.len();
+            match self.frames.next(&mut self.plain) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => {
+                    // What of the block was unpacked is not believed.
+                    self.plain.truncate(sound);
+                    return Err(if self.begun { self.inside() } else { error });
+                }
             }
         };
         let rest = &self.plain[self.used + length..];
