@@ -101,9 +101,14 @@ pub(crate) enum Asked {
     /// A message is wanted as it is. `newest`: the newest of one subject of that stream.
     Direct { stream: Box<str>, newest: Option<StreamId>, headers: bool, reply: Box<[u8]> },
     /// A snapshot is wanted.
-    Snapshot { request: Box<::jetstream_api::SnapshotRequest>, reply: Box<[u8]>, client: Box<Client> },
+    Snapshot {
+        request: Box<::jetstream_api::SnapshotRequest>,
+        reply: Box<[u8]>,
+        client: Box<Client>,
+        audited: Option<Box<Audited>>,
+    },
     /// A restore is wanted.
-    Restore { reply: Box<[u8]>, client: Box<Client> },
+    Restore { reply: Box<[u8]>, client: Box<Client>, audited: Option<Box<Audited>> },
     /// The shell, which has seen the answer.
     Shell,
 }

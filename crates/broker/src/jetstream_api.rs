@@ -96,9 +96,11 @@ impl Broker {
                 self.refuse_request(now, origin, kind, (subject, message), &api_error::CLUSTER_NOT_AVAIL, out);
             }
             Parsed::Request(Kind::StreamRestore, request) => {
-                let client = Box::new(self.client_info(origin));
+                let (client, audited) =
+                    (Box::new(self.client_info(origin)), self.audited(origin, subject, message.payload()));
                 let size = message.payload().len() + reply.len() + size_of::<Client>();
-                self.store.ask(request, Asked::Restore { reply: reply.into(), client }, size);
+                let size = size + audited.as_ref().map_or(0, |audited| audited.size());
+                self.store.ask(request, Asked::Restore { reply: reply.into(), client, audited }, size);
             }
             Parsed::Request(kind, request) => {
                 let audited = self.audited(origin, subject, message.payload());
@@ -112,10 +114,12 @@ impl Broker {
             }
             Parsed::Snapshot { stream, request } => match request {
                 Ok(request) => {
+                    let audited = self.audited(origin, subject, message.payload());
                     let size = request.deliver_subject.len() + reply.len() + size_of::<Client>();
+                    let size = size + audited.as_ref().map_or(0, |audited| audited.size());
                     let asked = Request::StreamSnapshot { name: stream, consumers: request.consumers };
                     let (request, client) = (Box::new(request), Box::new(self.client_info(origin)));
-                    self.store.ask(asked, Asked::Snapshot { request, reply: reply.into(), client }, size);
+                    self.store.ask(asked, Asked::Snapshot { request, reply: reply.into(), client, audited }, size);
                 }
                 Err(error) => {
                     self.refuse_request(now, origin, Kind::StreamSnapshot, (subject, message), &error, out);
@@ -210,10 +214,12 @@ impl Broker {
     pub(crate) fn jetstream_answer(&mut self, now: Now, asked: &Asked, answer: &Answer, out: &mut Outbox) {
         match asked {
             Asked::Api { kind, .. } if is_absent(*kind, answer) => {}
-            Asked::Snapshot { request, reply, client } => {
-                self.snapshot_answer(now, (request, client), reply, answer, out);
+            Asked::Snapshot { request, reply, client, audited } => {
+                self.snapshot_answer(now, (request, client, audited.as_deref()), reply, answer, out);
             }
-            Asked::Restore { reply, client } => self.restore_answer(now, client, reply, answer, out),
+            Asked::Restore { reply, client, audited } => {
+                self.restore_answer(now, (client, audited.as_deref()), reply, answer, out);
+            }
             Asked::Api { kind, reply, audited } => {
                 let mut json = Vec::with_capacity(512);
                 let origins = match answer {

@@ -19,6 +19,7 @@ use jetstream::snapshot::{ConsumerPosition, ConsumerSnapshot, OutstandingMessage
 use subject::Filter;
 
 use super::{MOST, PATIENCE};
+use crate::advisories::Audited;
 use crate::broker::Broker;
 use crate::identity::Now;
 use crate::outbox::Outbox;
@@ -359,23 +360,33 @@ impl Broker {
     pub(crate) fn restore_answer(
         &mut self,
         now: Now,
-        client: &Client,
+        (client, audited): (&Client, Option<&Audited>),
         reply: &[u8],
         answer: &Answer,
         out: &mut Outbox,
     ) {
-        if let Answer::Restorable(wanted) = answer {
-            return self.begin_restore(now, wanted, client, reply, out);
-        }
         let mut json = Vec::with_capacity(256);
-        encode(Kind::StreamRestore, answer, &self.api_server(), &mut json);
+        if let Answer::Restorable(wanted) = answer {
+            self.begin_restore(now, wanted, client, &mut json, out);
+        } else {
+            encode(Kind::StreamRestore, answer, &self.api_server(), &mut json);
+        }
         self.send_from_server(now, &Message::new(reply, &json), out);
+        if let Some(audited) = audited {
+            self.audit(now, audited, &json, out);
+        }
     }
 
-    /// Pieces may come.
-    fn begin_restore(&mut self, now: Now, wanted: &Restorable, client: &Client, reply: &[u8], out: &mut Outbox) {
+    /// Pieces may come, where the answer says.
+    fn begin_restore(
+        &mut self,
+        now: Now,
+        wanted: &Restorable,
+        client: &Client,
+        answer: &mut Vec<u8>,
+        out: &mut Outbox,
+    ) {
         let config = &wanted.config;
-        let mut json = Vec::with_capacity(256);
         let subject = format!("$JS.SNAPSHOT.RESTORE.{}.{}", config.name, self.snapshot_id());
         match Filter::parse(&subject) {
             Ok(row) if self.snapshots.receiving.len() < MOST => {
@@ -401,14 +412,13 @@ impl Broker {
                 };
                 self.snapshots.receiving.insert(number, receiving);
                 self.advise_transfer(now, &config.name, &Transfer::RestoreCreate, client, out);
-                restore_begins(&subject, &mut json);
+                restore_begins(&subject, answer);
             }
             _ => {
                 let error = failure("too many restores at the same time");
-                encode_error(Kind::StreamRestore, &error, &mut json);
+                encode_error(Kind::StreamRestore, &error, answer);
             }
         }
-        self.send_from_server(now, &Message::new(reply, &json), out);
     }
 
     /// A piece of an archive came, or, empty, its end.

@@ -13,6 +13,7 @@ use subject::Filter;
 
 use super::{MOST, PATIENCE};
 use crate::account::{GLOBAL, Target};
+use crate::advisories::Audited;
 use crate::broker::Broker;
 use crate::identity::Now;
 use crate::outbox::Outbox;
@@ -79,7 +80,7 @@ impl Broker {
     pub(crate) fn snapshot_answer(
         &mut self,
         now: Now,
-        (request, client): (&SnapshotRequest, &Client),
+        (request, client, audited): (&SnapshotRequest, &Client, Option<&Audited>),
         reply: &[u8],
         answer: &Answer,
         out: &mut Outbox,
@@ -98,6 +99,9 @@ impl Broker {
             encode(Kind::StreamSnapshot, answer, &self.api_server(), &mut json);
         }
         self.send_from_server(now, &Message::new(reply, &json), out);
+        if let Some(audited) = audited {
+            self.audit(now, audited, &json, out);
+        }
         if let Some(snapshot) = snapshot {
             self.advise_transfer(
                 now,
