@@ -1,5 +1,9 @@
 //! Forwarding what leaves by acknowledgement: nothing is removed from the edge before the hub has it, however quickly it is acknowledged here.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use harness::peers::{self, Peer};
 use harness::{RawNats, Server};
@@ -104,6 +108,71 @@ fn what_is_acknowledged_here_stays_until_the_hub_has_it() -> Result<()> {
         ensure!(ledger.is_null() || ledger["accepted"].as_u64() == Some(sum), "{forward}");
     }
     Ok(())
+}
+
+/// All of `0..expected` is at the hub, once and in order.
+fn arrives(linked: &Linked, expected: u64) -> Result<()> {
+    for hub in ["HUB_JOBS", "HUB_TASKS", "HUB_SEEN"] {
+        linked.wait(&format!("{hub} has everything"), || Ok(count(&linked.hub, hub).unwrap_or(0) == expected))?;
+        let stored = load::read_stream(linked.hub.address("nats"), "$JS.API", hub)?;
+        let numbers = stored.iter().map(|message| load::number_of(&message.payload)).collect::<Result<Vec<u64>>>()?;
+        ensure!(numbers.into_iter().eq(0..expected), "{hub}: something is missing, twice or out of order");
+    }
+    Ok(())
+}
+
+/// Publishes to each stream, and is done here with all of it.
+fn work_off(gateway: &Server, numbers: std::ops::Range<u64>) -> Result<()> {
+    publish(gateway, "seen.a", numbers.clone())?;
+    for (subject, stream) in [("jobs", "JOBS"), ("tasks", "TASKS")] {
+        publish(gateway, subject, numbers.clone())?;
+        take(gateway, stream, "c", (numbers.end - numbers.start) as usize)?;
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").arg("-a").args([from, to]).status()?;
+    ensure!(status.success(), "copying {}", from.display());
+    Ok(())
+}
+
+/// A hub that did not sync comes back, after a power cut, with less than it had confirmed: here with its files of an earlier moment.
+#[test]
+fn a_hub_that_loses_its_tail_gets_it_again_although_all_was_done_here() -> Result<()> {
+    if !peers::available(Peer::NatsServer) {
+        return Ok(());
+    }
+    let mut linked = Linked::with(&BLOCKS.replace("hold: 1s", "hold: 6s"))?;
+    let gateway = &linked.gateway;
+    api(gateway, "STREAM.CREATE.TASKS", r#"{"name":"TASKS","subjects":["tasks"],"retention":"workqueue"}"#)?;
+    let consumer = r#"{"stream_name":"TASKS","config":{"durable_name":"c","ack_policy":"explicit"}}"#;
+    api(gateway, "CONSUMER.CREATE.TASKS.c", consumer)?;
+    work_off(gateway, 0..100)?;
+    arrives(&linked, 100)?;
+    let (store, earlier) = (linked.hub.folder().join("store"), linked.hub.folder().join("earlier"));
+    linked.hub.terminate()?;
+    copy(&store, &earlier)?;
+    linked.hub.restart()?;
+    work_off(&linked.gateway, 100..200)?;
+    arrives(&linked, 200)?;
+
+    linked.hub.kill9()?;
+    fs::remove_dir_all(&store)?;
+    fs::rename(&earlier, &store)?;
+    linked.gateway.kill9()?;
+    linked.gateway.restart()?;
+    for stream in ["JOBS", "TASKS", "SEEN"] {
+        let held = count(&linked.gateway, stream)?;
+        ensure!(held >= 100, "{stream} has only {held}: what the hub has lost is gone here as well");
+    }
+    linked.hub.restart()?;
+    arrives(&linked, 200)?;
+    for stream in ["JOBS", "TASKS", "SEEN"] {
+        linked.wait(&format!("{stream} gives it up in time"), || Ok(count(&linked.gateway, stream)? == 0))?;
+    }
+    work_off(&linked.gateway, 200..210)?;
+    arrives(&linked, 210)
 }
 
 #[test]

@@ -13,6 +13,7 @@ use harness::mqtt_raw::{self, Session};
 use harness::{Gateway, RawMqtt, RawNats, Server};
 use serde_json::Value;
 
+use crate::backups;
 use crate::load::{self, Acknowledged};
 
 const STREAM: &str = "streams { DISK { subjects: [\"disk.>\"] } }\n";
@@ -195,6 +196,39 @@ fn a_failed_sync_reopens_the_store_and_loses_nothing_acknowledged() -> Result<()
     ensure!(gateway.terminate()?.success());
     gateway.restart()?;
     publisher.check(&gateway)
+}
+
+/// What is restored when the disk becomes full is refused, nothing is left of it, and it can be restored when there is room.
+#[test]
+fn a_restore_that_meets_a_full_disk_leaves_nothing() -> Result<()> {
+    let gateway = faulty()?;
+    Publisher::new(&gateway)?.publish_all(2000)?;
+    let (mut client, _) = RawNats::connect(gateway.address("nats"))?;
+    let archive = backups::back_up(&mut client, "DISK")?;
+    let config = br#"{"config":{"name":"AGAIN","subjects":["again"]},"state":{}}"#;
+    let mut restore = |fail: bool| -> Result<Value> {
+        let begun = ask(&mut client, "$JS.API.STREAM.RESTORE.AGAIN", config)?;
+        let subject = begun["deliver_subject"].as_str().with_context(|| begun.to_string())?.to_owned();
+        let pieces = archive.chunks(archive.len() / 10 + 1);
+        for (at, piece) in pieces.enumerate() {
+            if fail && at == 3 {
+                order(&gateway, "room 0\nspace store.ballast\n")?;
+                // Whoever publishes notices it first.
+                Publisher::new(&gateway)?.publish_until_refused()?;
+            }
+            ensure!(client.request(&subject, piece)?.payload.is_empty(), "a piece is not acknowledged");
+        }
+        ask(&mut client, &subject, b"")
+    };
+    let refused = restore(true)?;
+    assert_eq!(refused["error"]["code"], 500, "{refused}");
+    order(&gateway, "nothing\n")?;
+    Publisher::new(&gateway)?.publish_until_taken()?;
+    let (mut other, _) = RawNats::connect(gateway.address("nats"))?;
+    assert_eq!(ask(&mut other, "$JS.API.STREAM.INFO.AGAIN", b"")?["error"]["err_code"], 10059);
+    let whole = restore(false)?;
+    assert_eq!(whole["state"]["messages"], 2000, "{whole}");
+    Ok(())
 }
 
 /// A store on a disk that is full to the last byte can still be opened.

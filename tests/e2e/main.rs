@@ -28,6 +28,7 @@ mod leaf_websocket;
 mod limits;
 mod link_flap;
 mod load;
+mod loops;
 mod mqtt_sessions;
 mod operations;
 mod permissions;
