@@ -16,10 +16,10 @@ jetstream { store_dir: "<dir>/store", max_file_store: 256MB }
 const MESSAGES: u64 = 3000;
 const GONE: [u64; 9] = [1, 2, 77, 300, 301, 302, 1500, 2998, 3000];
 
-struct Side {
-    server: Server,
-    client: RawNats,
-    cli: NatsCli,
+pub(crate) struct Side {
+    pub(crate) server: Server,
+    pub(crate) client: RawNats,
+    pub(crate) cli: NatsCli,
 }
 
 impl Side {
@@ -29,20 +29,20 @@ impl Side {
         Ok(Side { server, client, cli })
     }
 
-    fn api(&mut self, operation: &str, body: &str) -> Result<Value> {
+    pub(crate) fn api(&mut self, operation: &str, body: &str) -> Result<Value> {
         let subject = format!("$JS.API.{operation}");
         let message = self.client.request(&subject, body.as_bytes()).with_context(|| format!("{subject} {body}"))?;
         Ok(serde_json::from_slice(&message.payload)?)
     }
 
-    fn done(&mut self, operation: &str, body: &str) -> Result<Value> {
+    pub(crate) fn done(&mut self, operation: &str, body: &str) -> Result<Value> {
         let answer = self.api(operation, body)?;
         ensure!(answer["error"].is_null(), "{operation} {body}: {answer}");
         Ok(answer)
     }
 
     /// A stream with subjects, headers, gaps at both ends and in between, and consumers that have begun.
-    fn fill(&mut self) -> Result<()> {
+    pub(crate) fn fill(&mut self) -> Result<()> {
         let config = r#"{"name":"S","subjects":["s.>"],"description":"a <stream>","allow_direct":true,"compression":"s2","metadata":{"a":"b"}}"#;
         self.done("STREAM.CREATE.S", config)?;
         let mut frames = Vec::new();
@@ -168,7 +168,7 @@ fn between(from: &mut Side, to: &mut Side, folder: &Path, which: &str) -> Result
     Ok(())
 }
 
-fn sides() -> Result<Option<(Side, Side)>> {
+pub(crate) fn sides() -> Result<Option<(Side, Side)>> {
     if !peers::available(Peer::NatsCli) || !peers::available(Peer::NatsServer) {
         return Ok(None);
     }

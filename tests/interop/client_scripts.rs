@@ -39,7 +39,7 @@ fn serves(client: Peer, script: &str, steps: &str) -> Result<()> {
 
 #[test]
 fn streams_of_nats_py() -> Result<()> {
-    let steps = "changes rollup full forms closed direct removed limits expected lives counters batches schedules \
+    let steps = "changes rollup full forms closed direct removed limits expected lives counters batches fast schedules \
                  levels moved";
     serves(Peer::NatsPy, "stream_kinds.py", steps)
 }
@@ -64,6 +64,11 @@ fn services_of_nats_py() -> Result<()> {
 fn streams_of_nats_js() -> Result<()> {
     let steps = "retention limits rollup paths direct removed expected lives counters schedules account";
     serves(Peer::NatsJs, "stream_kinds.mjs", steps)
+}
+
+#[test]
+fn batches_of_nats_js() -> Result<()> {
+    serves(Peer::NatsJs, "edge_batches.mjs", "atomic fast refused")
 }
 
 #[test]

@@ -12,16 +12,16 @@
 //! | memory, first sequence, metadata, compression | forms | retention, limits, paths | transforms_republish_and_copies | stream_flags |
 //! | rollup, sealed, deny delete and purge | rollup, closed | rollup | rollup_seal_and_deny | stream_flags, stream_verbs |
 //! | republish, transform | forms | paths | transforms_republish_and_copies | stream_flags |
-//! | mirrors, sources | `edge_origins` | paths | transforms_republish_and_copies, `async_nats_client` | `nats_command_line`, bucket_verbs |
+//! | mirrors, sources; rings of them | `edge_origins`; – | paths; – | transforms_republish_and_copies, `async_nats_client`; – ([`like_stock_loops`]) | `nats_command_line`, bucket_verbs |
 //! | direct get: one, next, last, batch, multi-last, by time | direct | direct | messages_are_got_and_removed | stream_verbs |
 //! | delete, erase, purge in all forms, deleted details | removed | removed | messages_are_got_and_removed | stream_verbs |
 //! | names and lists, filters, pages | removed | removed | messages_are_got_and_removed | streams |
-//! | snapshot, restore, damaged archive | moved | – | [`backups`] | stream_verbs, accounts_and_benchmarks |
+//! | snapshot, restore, damaged archive | moved | – | [`backups`], [`damaged_archives`], `e2e` interrupted | stream_verbs, accounts_and_benchmarks, [`damaged_archives`] |
 //! | consumer limits | limits | limits | retention_limits_and_updates | stream_flags |
 //! | message ids, expected sequences | expected | expected | expectations_lives_and_counters | streams |
 //! | life times, delete markers | lives | lives | expectations_lives_and_counters | stream_flags |
 //! | counters | counters | counters | expectations_lives_and_counters | stream_flags |
-//! | atomic batches; fast ingest | batches; – | `edge_batches` | batches_and_schedules; – | stream_flags; – ([`like_stock_batches`]) |
+//! | atomic batches; fast ingest | batches; fast | `edge_batches` | batches_and_schedules, `batches` (jetstream-extra) | stream_flags; – ([`like_stock_batches`]) |
 //! | schedules | schedules | schedules | batches_and_schedules | – ([`timed_like_stock`]) |
 //! | persist mode | forms | – | rollup_seal_and_deny | – |
 //! | API level, strict fields | levels | account | – | stream_verbs |
@@ -41,16 +41,16 @@
 //! | ordered | `edge_push` | `edge_buckets`, pushed | [`async_nats_buckets`] | accounts_and_benchmarks |
 //! | sampling | pushed | pushed | consumers_are_acknowledged_paused_reset_and_changed | – |
 //! | priority groups, unpin | groups | `edge_groups`, prioritized | a_pinned_consumer_and_an_overflow, [`consumers`] | consumer_verbs |
-//! | advisories | told, `consumers_transcript` | told | – | events |
+//! | advisories | told, `consumers_transcript` | told | – ([`like_stock_advisories`]) | events |
 //! | redelivery across restarts | – | – | [`async_nats_buckets`]; `e2e` kill | – |
 //!
 //! | Buckets, services | py | js | rs | cli |
 //! |---|---|---|---|---|
-//! | create, update, delete, purge, history, keys, limits | values | values | [`async_nats_buckets`] | buckets, bucket_verbs |
-//! | watches: history, updates, no deletes, headers, revision | watched | watched | [`async_nats_buckets`] | watches |
-//! | life time per key, markers | lives | lives | – | bucket_verbs |
-//! | compression, republish | told | values, told | – | bucket_verbs |
-//! | mirrored and gathered buckets | copies | copies | – | bucket_verbs |
+//! | create, update, delete, purge, history, keys, limits | values | values | values_in_every_operation | buckets, bucket_verbs |
+//! | watches: history, updates, no deletes, headers, revision | watched | watched | values_are_watched | watches |
+//! | life time per key, markers | lives | lives | values_live_for_a_time | bucket_verbs |
+//! | compression, republish | told | values, told | values_are_told_mirrored_and_gathered | bucket_verbs |
+//! | mirrored and gathered buckets | copies | copies | values_are_told_mirrored_and_gathered | bucket_verbs |
 //! | objects: put, get, list, watch, metadata, delete, seal, chunks | objects | objects | objects_in_every_operation | objects, object_verbs, watches |
 //! | links to objects and buckets | – | links | objects_in_every_operation | – |
 //! | services: requests, errors, groups, discovery, statistics | `services` | `services` | services_in_every_operation | a_served_service |
@@ -65,10 +65,13 @@ mod async_nats_kinds;
 mod backups;
 mod client_scripts;
 mod consumers;
+mod damaged_archives;
 mod differential;
 mod like_stock;
+mod like_stock_advisories;
 mod like_stock_batches;
 mod like_stock_headers;
+mod like_stock_loops;
 mod like_stock_origins;
 mod like_stock_pedantic;
 mod mqtt_scripts;

@@ -88,17 +88,6 @@ fn push_consumers_and_buckets_of_nats_js() -> Result<()> {
 }
 
 #[test]
-fn batches_of_nats_js() -> Result<()> {
-    if !peers::available(Peer::NatsJs) {
-        return Ok(());
-    }
-    let gateway = Gateway::start(Gateway::PLAIN)?;
-    let said = node::run("edge_batches.mjs", &[&gateway.url()], LIMIT)?.success()?;
-    assert_eq!(said, "atomic\nfast\nrefused\n");
-    Ok(())
-}
-
-#[test]
 fn nats_py_is_told_what_it_may_not() -> Result<()> {
     if !peers::available(Peer::NatsPy) {
         return Ok(());

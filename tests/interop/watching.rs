@@ -117,6 +117,8 @@ fn a_served_service() -> Result<()> {
         ~request other.echo hello
         ",
     )?;
+    let pings = both.each(|side| seen(&both.clis[side], &["service", "ping"], "rtt=", &["service", "ls"]))?;
+    ensure!(pings.iter().all(|line| line.starts_with("adder ")), "{pings:?}");
     drop(serving);
     both.transcript("!service ls\n~request adder.echo hello")
 }

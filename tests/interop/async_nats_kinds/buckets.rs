@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::object_store;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncReadExt;
 
 use super::on_both;
@@ -40,6 +40,7 @@ async fn objects_in_every_operation() -> Result<()> {
         };
         ensure!(read("large").await? == data, "the object came back changed");
         assert_eq!((read("empty").await?, read("small").await?), (Vec::new(), b"second".to_vec()));
+        let mut fresh = bucket.watch().await?;
         let mut watch = bucket.watch_with_history().await?;
         let mut names = Vec::new();
         while names.len() < 3 {
@@ -63,7 +64,21 @@ async fn objects_in_every_operation() -> Result<()> {
             linked.options.and_then(|options| options.link).map(|link| (link.bucket, link.name)),
             Some(("O".into(), None))
         );
+        let mut listed: Vec<String> = bucket.list().await?.map_ok(|info| info.name).try_collect().await?;
+        listed.sort();
+        assert_eq!(listed, ["bucket", "empty", "large", "link", "renamed"]);
         bucket.delete("large").await?;
+        let mut told = Vec::new();
+        while told.last() != Some(&("large".to_owned(), true)) {
+            let info = fresh.next().await.context("the watch ended")??;
+            told.push((info.name, info.deleted));
+        }
+        for name in ["renamed", "link", "bucket"] {
+            ensure!(told.contains(&(name.into(), false)), "nothing was told of {name}: {told:?}");
+        }
+        let mut left: Vec<String> = bucket.list().await?.map_ok(|info| info.name).try_collect().await?;
+        left.sort();
+        assert_eq!(left, ["bucket", "empty", "link", "renamed"]);
         ensure!(bucket.get("large").await.is_err(), "a deleted object");
         let state = context.get_stream("OBJ_O").await?.cached_info().state.clone();
         ensure!(state.bytes < 10_000, "{state:?}: the chunks are still there");

@@ -1,15 +1,17 @@
 //! What streams, consumers, buckets and services can be told to do, by the official Rust client, against the gateway and against stock nats-server:
 //! both tell the same story.
 
+mod batches;
 mod buckets;
 mod consumers;
 mod services;
 mod streams;
+mod values;
 
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::publish::PublishAck;
@@ -28,18 +30,25 @@ jetstream { store_dir: "<dir>/store", max_file_store: 256MB, max_memory_store: 6
 "#;
 
 async fn on_both(story: impl AsyncFn(&jetstream::Context) -> Result<()>) -> Result<()> {
+    on_both_as(async |url| story(&jetstream::new(async_nats::connect(url).await?)).await).await
+}
+
+/// The same for who connects by itself.
+async fn on_both_as(story: impl AsyncFn(String) -> Result<()>) -> Result<()> {
     if !peers::available(Peer::NatsServer) {
         return Ok(());
     }
     let (gateway, stock) = (Gateway::start(CONFIGURATION)?, StockHub::start(CONFIGURATION)?);
-    let tell = async |url: String| {
-        let context = jetstream::new(async_nats::connect(url).await?);
-        tokio::time::timeout(LIMIT, story(&context)).await?
-    };
+    let tell = async |url: String| tokio::time::timeout(LIMIT, story(url)).await?;
     // Boxed: these futures are large.
     let (ours, stocks) = tokio::join!(Box::pin(tell(gateway.url())), Box::pin(tell(stock.url())));
-    stocks.context("stock")?;
-    ours.context("ours")
+    // Neither hides the other: a story that is wrong fails on both.
+    match (ours, stocks) {
+        (Ok(()), Ok(())) => Ok(()),
+        (Err(ours), Ok(())) => Err(ours.context("ours")),
+        (Ok(()), Err(stock)) => Err(stock.context("stock")),
+        (Err(ours), Err(stock)) => bail!("both\nours:  {ours:?}\nstock: {stock:?}"),
+    }
 }
 
 async fn until(condition: impl AsyncFn() -> Result<bool>) -> Result<()> {

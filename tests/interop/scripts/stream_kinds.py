@@ -317,6 +317,51 @@ async def batches(js) -> None:
     print("batches")
 
 
+async def fast(js) -> None:
+    """Acknowledged many at a time; the library has no helper, so the reply subjects are made here: INBOX.ID.FLOW.GAP.NUMBER.OPERATION.$FI."""
+    start, more, last, end, ping = range(5)
+    await js.add_stream(name="FAST", subjects=["fast.>"], allow_batched=True)
+    client, inbox = js._nc, js._nc.new_inbox()
+    answers = await client.subscribe(f"{inbox}.>")
+
+    async def send(id, number, operation, payload=b"", flow=10, gap="fail", headers=None):
+        await client.publish("fast.a", payload, reply=f"{inbox}.{id}.{flow}.{gap}.{number}.{operation}.$FI", headers=headers)
+
+    async def answer():
+        return json.loads((await answers.next_msg(timeout=10)).data)
+
+    await send("A", 1, start, b"1")
+    assert (await answer())["type"] == "ack"
+    for number in range(2, 100):
+        await send("A", number, more, b"%d" % number)
+    await send("A", 100, last, b"100")
+    acks = []
+    while (got := await answer()).get("type") == "ack":
+        acks.append(got["seq"])
+    assert acks == sorted(acks) and acks[-1] >= 90, acks
+    assert (got["stream"], got["seq"], got["count"], got["batch"]) == ("FAST", 100, 100, "A"), got
+    await send("B", 1, start, b"x")
+    await send("B", 1, ping)
+    assert [(await answer()).get("type") for _ in range(2)] == ["ack", "ack"]
+    await send("B", 2, end)
+    got = await answer()
+    assert (got["seq"], got["count"]) == (101, 1), got
+    for gap, stored in (("fail", 1), ("ok", 2)):
+        await send("C" + gap, 1, start, b"x", gap=gap)
+        assert (await answer())["type"] == "ack"
+        await send("C" + gap, 4, last, b"x", gap=gap)
+        assert (await answer())["type"] == "gap"
+        got = await answer()
+        assert got["stream"] == "FAST" and got["batch"] == "C" + gap, got
+    assert (await state(js, "FAST"))[0] == 104, await state(js, "FAST")
+    await client.publish("exp.a", b"x", reply=f"{inbox}.D.10.fail.1.0.$FI")
+    assert (await answer())["error"]["err_code"] == 10205
+    await send("E", 1, start, b"x", gap="maybe")
+    assert (await answer())["error"]["err_code"] == 10206
+    await answers.unsubscribe()
+    print("fast")
+
+
 async def schedules(js) -> None:
     """Published later, by the server."""
     await js.add_stream(name="SCH", subjects=["sch.>"], allow_msg_schedules=True, allow_msg_ttl=True)
@@ -392,7 +437,7 @@ async def moved(js) -> None:
 
 
 STEPS = (
-    changes, rollup, full, forms, closed, direct, removed, limits, expected, lives, counters, batches, schedules, levels, moved,
+    changes, rollup, full, forms, closed, direct, removed, limits, expected, lives, counters, batches, fast, schedules, levels, moved,
 )  # fmt: skip
 
 
