@@ -18,7 +18,7 @@ const END: &[u8] = &[0; 5];
 const STATE: &str = r#"{"first_seq":1,"last_seq":2,"msgs":2,"bytes":100,"consumer_count":0}"#;
 const META: &[u8] = br#"{"name":"S","subjects":["s.>"],"retention":"limits","storage":"file","num_replicas":1,"created":"2024-01-01T00:00:00Z"}"#;
 /// Where bits are flipped, and where archives are cut.
-const PLACES: usize = 40;
+const PLACES: usize = 24;
 
 /// A plain block with its checksum: CRC-32C, masked.
 fn frame(kind: u8, content: &[u8], block: &[u8]) -> Vec<u8> {

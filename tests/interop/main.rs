@@ -21,7 +21,7 @@
 //! | message ids, expected sequences | expected | expected | expectations_lives_and_counters | streams |
 //! | life times, delete markers | lives | lives | expectations_lives_and_counters | stream_flags |
 //! | counters | counters | counters | expectations_lives_and_counters | stream_flags |
-//! | atomic batches; fast ingest | batches; fast | `edge_batches` | batches_and_schedules, `batches` (jetstream-extra) | stream_flags; – ([`like_stock_batches`]) |
+//! | atomic batches; fast ingest | batches; fast | `edge_batches` | batches_and_schedules, `batches` (jetstream-extra) | stream_flags; fast_batches_by_hand |
 //! | schedules | schedules | schedules | batches_and_schedules | – ([`timed_like_stock`]) |
 //! | persist mode | forms | – | rollup_seal_and_deny | – |
 //! | API level, strict fields | levels | account | – | stream_verbs |

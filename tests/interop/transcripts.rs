@@ -527,3 +527,22 @@ fn without_inbox(line: &str) -> String {
     let words = line.split(' ').map(|word| if word.contains("_INBOX.") { "INBOX" } else { word });
     line_without_moments(&words.collect::<Vec<_>>().join(" "))
 }
+
+/// The command line has no verb for these, and its `add` no flag; its plain ones do.
+#[test]
+fn fast_batches_by_hand() -> Result<()> {
+    let Some(both) = Both::start()? else { return Ok(()) };
+    let config = r#"{"name":"FAST","subjects":["fast"],"allow_batched":true}"#;
+    both.each(|side| both.clis[side].run(&["request", "$JS.API.STREAM.CREATE.FAST", config, "--raw"])?.success())?;
+    both.transcript(
+        "
+        pub fast one --reply in.A.10.fail.1.0.$FI
+        pub fast two --reply in.A.10.fail.2.1.$FI
+        pub fast three --reply in.A.10.fail.3.2.$FI
+        pub fast lost --reply in.A.10.fail.4.1.$FI
+        request fast none --raw
+        stream get FAST 3
+        stream info FAST
+        ",
+    )
+}

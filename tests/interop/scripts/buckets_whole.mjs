@@ -35,6 +35,8 @@ async function values({ kvm }) {
   await assert.rejects(kv.put("a.1", "x".repeat(201)), /message size exceeds/);
   await assert.rejects(kv.put("a.1", "x", { previousSeq: 7 }), /wrong last sequence/);
   assert.equal(await kv.update("a.1", "3", 1), 3);
+  await assert.rejects(kv.update("a.1", "x", 1), /wrong last sequence/);
+  assert.deepEqual([(await kv.get("a.1", { revision: 1 })).string(), await kv.get("a.1", { revision: 2 })], ["1", null]);
   await kv.delete("a.2");
   assert.equal((await kv.get("a.2")).operation, "DEL");
   assert.equal(await kv.create("a.2", "again"), 5);
@@ -44,6 +46,8 @@ async function values({ kvm }) {
   const keys = [];
   for await (const key of await kv.keys("a.*")) keys.push(key);
   assert.deepEqual(keys, ["a.2"]);
+  await kv.purgeDeletes(0);
+  assert.equal(await kv.get("a.1"), null);
   const status = await kv.status();
   assert.deepEqual([status.history, status.compression, status.metadata.a, status.maxValueSize], [3, true, "b", 200]);
   assert.ok(await kv.destroy());
