@@ -1,10 +1,11 @@
-//! A backlog that was stored while the hub was away, and how fast it goes up when the hub is back.
+//! A backlog at an edge, and how fast it goes up.
 //!
-//! Ours pushes it with `forward`; a stock edge has it pulled by a `source` of the hub's stream. The rate is the hub's: from
-//! the time it gave its first message to that of its last, so that no dialling and no polling of ours is in it.
+//! Ours pushes it with `forward` when a hub that was away is back; the rate is the hub's: from the time it gave its first message to that of its
+//! last, so that no dialling is in it. A stock edge can't push: against it the hub draws.
 //!
-//! The other two rows have both drained by the hub alike, by a source or a mirror. A mirror's messages keep their times, so what is
-//! measured there is when the first of them was seen at the hub, and the last.
+//! The other two rows have both drained by the hub alike, by a source or a mirror that is made when the link is up and the backlog there: a hub
+//! that asks before the link is up asks again after 38 s, and later each time. The rate is that of what was seen at the hub from its first message on.
+//! The hub's own CPU is told beside it: with two cores it is what the rate ends at.
 
 use std::thread;
 use std::time::Duration;
@@ -22,22 +23,21 @@ use crate::{jetstream, stopwatch};
 /// Messages at scale 1.
 const BACKLOG: f64 = 500_000.0;
 const SUBJECTS: usize = 1_000;
-/// A stock hub asks a source again after up to 38 s of silence.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often the hub is asked; seldom enough to cost it nothing.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Messages that arrive are the operations; CPU and memory are the edge's.
 pub(crate) fn run(side: Side, scale: f64) -> Result<Outcome> {
+    if side != Side::Ours {
+        return pulled(side, Draws::Source, scale);
+    }
     let backlog = ((BACKLOG * scale) as u64).max(2);
     let mut hub = StockHub::start(StockHub::PLAIN)?;
-    create_hub_stream(&hub, side)?;
+    create_hub_stream(&hub)?;
     let leaf = hub.address("leaf");
     hub.terminate()?;
-    let edge = side.start_with(&configuration(side, &leaf.to_string()))?;
-    if side != Side::Ours {
-        jetstream::create_stream(&edge, &["bench.>"])?;
-    }
+    let edge = side.start_with(&configuration(&leaf.to_string()))?;
     jetstream::fill(&edge, backlog, SUBJECTS)?;
     let before = Usage::of(&edge)?;
     hub.restart()?;
@@ -62,35 +62,40 @@ pub(crate) enum Draws {
 /// The same, drawn by the hub whoever the edge is.
 pub(crate) fn pulled(side: Side, draws: Draws, scale: f64) -> Result<Outcome> {
     let backlog = ((BACKLOG * scale) as u64).max(2);
-    let mut hub = StockHub::start(StockHub::PLAIN)?;
-    let origin = json!({ "name": jetstream::STREAM, "external": { "api": "$JS.bench.API", "deliver": "" } });
-    let config = match draws {
-        Draws::Source => json!({ "name": "FLEET", "storage": "file", "sources": [origin] }),
-        Draws::Mirror => json!({ "name": "FLEET", "storage": "file", "mirror": origin }),
-    };
-    Wire::connect(hub.address("nats"))?.request("$JS.API.STREAM.CREATE.FLEET", &config.to_string())?;
-    let leaf = hub.address("leaf");
-    hub.terminate()?;
-    let link = format!(
-        "leafnodes {{ remotes: [ {{ url: \"nats-leaf://{leaf}\" }} ] }}\n{}",
-        if side == Side::Ours { "uplink { reconnect { min: \"1s\", max: \"2s\" } }\n" } else { "" }
-    );
-    let edge = side.start_with(&link)?;
+    let hub = StockHub::start(StockHub::PLAIN)?;
+    let edge =
+        side.start_with(&format!("leafnodes {{ remotes: [ {{ url: \"nats-leaf://{}\" }} ] }}\n", hub.address("leaf")))?;
     jetstream::create_stream(&edge, &["bench.>"])?;
     jetstream::fill(&edge, backlog, SUBJECTS)?;
+    let mut wire = Wire::connect(hub.address("nats"))?;
+    let begin = stopwatch::now();
+    while wire.request(&format!("$JS.bench.API.STREAM.INFO.{}", jetstream::STREAM), "").is_err() {
+        ensure!(begin.elapsed() < PATIENCE, "the hub does not reach the edge");
+        thread::sleep(LOOK);
+        wire = Wire::connect(hub.address("nats"))?;
+    }
     let before = Usage::of(&edge)?;
-    hub.restart()?;
-    let rate = seen_at(&hub, backlog)?;
+    wire.request("$JS.API.STREAM.CREATE.FLEET", &drawing(draws).to_string())?;
+    let (rate, hub_cpu) = seen_at(&hub, backlog)?;
     let after = Usage::of(&edge)?;
     Ok(Outcome::from([
         (Figure::Cpu, (after.cpu - before.cpu) * 1e6 / backlog as f64),
+        (Figure::HubCpu, hub_cpu),
         (Figure::Rate, rate),
         (Figure::Memory, after.rss as f64 / 1024.0),
     ]))
 }
 
-/// Messages a second, from those that were seen first to the last.
-fn seen_at(hub: &Server, backlog: u64) -> Result<f64> {
+fn drawing(draws: Draws) -> Value {
+    let origin = json!({ "name": jetstream::STREAM, "external": { "api": "$JS.bench.API", "deliver": "" } });
+    match draws {
+        Draws::Source => json!({ "name": "FLEET", "storage": "file", "sources": [origin] }),
+        Draws::Mirror => json!({ "name": "FLEET", "storage": "file", "mirror": origin }),
+    }
+}
+
+/// Messages a second, from those that were seen first to the last, and the hub's CPU for one of them, microseconds.
+fn seen_at(hub: &Server, backlog: u64) -> Result<(f64, f64)> {
     let mut wire = Wire::connect(hub.address("nats"))?;
     let begin = stopwatch::now();
     let mut first = None;
@@ -99,9 +104,12 @@ fn seen_at(hub: &Server, backlog: u64) -> Result<f64> {
         let there = state["messages"].as_u64().unwrap_or(0);
         ensure!(there <= backlog, "more arrived than {backlog}: {state}");
         if there > 0 {
-            let (seen, since) = *first.get_or_insert_with(|| (there, stopwatch::now()));
-            if there == backlog {
-                return Ok((backlog - seen) as f64 / since.elapsed().as_secs_f64());
+            if first.is_none() {
+                first = Some((there, stopwatch::now(), Usage::of(hub)?.cpu));
+            }
+            if let Some((seen, since, cpu)) = first.filter(|_| there == backlog) {
+                let drawn = (backlog - seen).max(1) as f64;
+                return Ok((drawn / since.elapsed().as_secs_f64(), (Usage::of(hub)?.cpu - cpu) * 1e6 / drawn));
             }
         }
         if begin.elapsed() > PATIENCE {
@@ -111,23 +119,15 @@ fn seen_at(hub: &Server, backlog: u64) -> Result<f64> {
     }
 }
 
-fn configuration(side: Side, leaf: &str) -> String {
-    let link = format!("leafnodes {{ remotes: [ {{ url: \"nats-leaf://{leaf}\" }} ] }}\n");
-    if side != Side::Ours {
-        return link;
-    }
-    link + "streams { BENCH { subjects: [\"bench.>\"] } }\n\
-            forward { BENCH { to: FLEET, prefix: edge, domain: hub } }\n\
-            uplink { reconnect { min: \"1s\", max: \"2s\" } }\n"
+fn configuration(leaf: &str) -> String {
+    format!("leafnodes {{ remotes: [ {{ url: \"nats-leaf://{leaf}\" }} ] }}\n")
+        + "streams { BENCH { subjects: [\"bench.>\"] } }\n\
+           forward { BENCH { to: FLEET, prefix: edge, domain: hub } }\n\
+           uplink { reconnect { min: \"1s\", max: \"2s\" } }\n"
 }
 
-fn create_hub_stream(hub: &Server, side: Side) -> Result<()> {
-    let config = if side == Side::Ours {
-        json!({ "name": "FLEET", "subjects": ["edge.>"], "storage": "file", "allow_atomic": true, "allow_batched": true })
-    } else {
-        json!({ "name": "FLEET", "storage": "file",
-            "sources": [{ "name": jetstream::STREAM, "external": { "api": "$JS.bench.API", "deliver": "" } }] })
-    };
+fn create_hub_stream(hub: &Server) -> Result<()> {
+    let config = json!({ "name": "FLEET", "subjects": ["edge.>"], "storage": "file", "allow_atomic": true, "allow_batched": true });
     Wire::connect(hub.address("nats"))?.request("$JS.API.STREAM.CREATE.FLEET", &config.to_string())?;
     Ok(())
 }

@@ -14,6 +14,8 @@ use crate::usage::Usage;
 pub(crate) enum Figure {
     /// Server CPU per operation, microseconds.
     Cpu,
+    /// The same of the stock hub behind it; not in the tables.
+    HubCpu,
     /// Operations per second.
     Rate,
     /// Median latency of one operation, microseconds.

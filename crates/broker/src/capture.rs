@@ -253,8 +253,8 @@ impl Broker {
     }
 
     /// The commands for the store thread since the last call, if there are any.
-    pub fn take_batch(&mut self, out: &Outbox) -> Option<Batch> {
-        self.return_credits(out);
+    pub fn take_batch(&mut self, now: Now, out: &Outbox) -> Option<Batch> {
+        self.return_credits(now, out);
         if self.store.batch.commands.is_empty() {
             return None;
         }

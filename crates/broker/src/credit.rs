@@ -5,13 +5,19 @@ use jetstream::command::{Command, Recipient};
 use smallvec::SmallVec;
 
 use crate::broker::Broker;
-use crate::identity::ConnectionId;
+use crate::identity::{ConnectionId, Now};
 use crate::outbox::Outbox;
 
 /// A consumer's credit returns when no more than this is pending at the connection it went to.
 const CREDIT_PENDING: usize = 64 * 1024;
-/// What is pending at a link, with what is given back to those behind it before the store's next turn, bytes.
+/// What is pending at a link, with what is given back to those behind it before the store's next turn, bytes: of a link that nothing is known of, and of one
+/// that takes it all at once.
 const LINK_SHARE: u32 = 128 * 1024;
+const LARGEST_SHARE: u32 = 8 * LINK_SHARE;
+/// What has left within this was sent at once: with twice as much on the way, what is sent behind it waits no longer than that.
+const QUICK_MICROS: u64 = 20_000;
+/// What took longer was too much.
+const SLOW_MICROS: u64 = 500_000;
 
 /// Credit that returns when a connection has drained.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +25,8 @@ pub(crate) struct Owed {
     to: Recipient,
     bytes: u32,
     connection: Option<ConnectionId>,
+    /// Since when, microseconds.
+    since: u64,
 }
 
 impl Owed {
@@ -28,40 +36,68 @@ impl Owed {
         let pending = out.pending_bytes(id);
         pending > CREDIT_PENDING || promises.room(id, pending) == 0
     }
+
+    /// Did what is given back now leave at once, or slowly?
+    fn pace(&self, now: u64, pending: usize) -> Option<bool> {
+        match now.saturating_sub(self.since) {
+            0..=QUICK_MICROS if pending == 0 => Some(true),
+            0..=SLOW_MICROS => None,
+            _ => Some(false),
+        }
+    }
 }
 
-/// Links, and what was given back to the consumers behind each since the store's last turn, bytes. Many may share a slow one: what waits there must stay
+/// Links, and what was given back to the consumers behind each since the store's last turn. Many may share a slow one: what waits there must stay
 /// short, or heartbeats and answers stand behind all that each of them may send.
 #[derive(Debug, Default)]
-pub(crate) struct Promises(SmallVec<[(ConnectionId, u32); 2]>);
+pub(crate) struct Promises(SmallVec<[Promise; 2]>);
+
+#[derive(Debug)]
+struct Promise {
+    link: ConnectionId,
+    /// Bytes, and how many they may be.
+    given: u32,
+    share: u32,
+    /// What was given back had left at once.
+    is_quick: bool,
+}
 
 impl Promises {
     /// How much more may be given to those behind a link that has so much pending.
     fn room(&self, id: ConnectionId, pending: usize) -> u32 {
-        let Some((_, given)) = self.0.iter().find(|(link, _)| *link == id) else { return u32::MAX };
-        LINK_SHARE.saturating_sub(*given).saturating_sub(u32::try_from(pending).unwrap_or(u32::MAX))
+        let Some(promise) = self.0.iter().find(|promise| promise.link == id) else { return u32::MAX };
+        promise.share.saturating_sub(promise.given).saturating_sub(u32::try_from(pending).unwrap_or(u32::MAX))
     }
 
-    /// How much of what is owed is settled, and with how many bytes: twice as many where the link has sent all it had, so that a fast one is soon used in full.
-    fn give(&mut self, id: ConnectionId, pending: usize, owed: u32) -> (u32, u32) {
-        let room = self.room(id, pending);
-        let Some((_, given)) = self.0.iter_mut().find(|(link, _)| *link == id) else { return (owed, owed) };
-        let settled = owed.min(room);
-        *given += settled;
-        (settled, if pending == 0 { settled.saturating_mul(2) } else { settled })
+    /// How much of what is owed is given back; `None`: it is no link.
+    fn give(&mut self, id: ConnectionId, pending: usize, owed: u32, pace: Option<bool>) -> Option<u32> {
+        let settled = owed.min(self.room(id, pending));
+        let promise = self.0.iter_mut().find(|promise| promise.link == id)?;
+        promise.given += settled;
+        match pace {
+            Some(true) => promise.is_quick = true,
+            Some(false) => (promise.share, promise.is_quick) = (LINK_SHARE, false),
+            None => {}
+        }
+        Some(settled)
     }
 
     /// A turn of the store is over: what it sent is pending now.
     pub(crate) fn turned(&mut self) {
-        self.0.iter_mut().for_each(|(_, given)| *given = 0);
+        for promise in &mut self.0 {
+            if std::mem::take(&mut promise.is_quick) && promise.given >= promise.share / 2 {
+                promise.share = (promise.share * 2).min(LARGEST_SHARE);
+            }
+            promise.given = 0;
+        }
     }
 
     /// The links that there are.
     fn know(&mut self, links: &[ConnectionId]) {
-        self.0.retain(|(id, _)| links.contains(id));
-        for id in links {
-            if !self.0.iter().any(|(known, _)| known == id) {
-                self.0.push((*id, 0));
+        self.0.retain(|promise| links.contains(&promise.link));
+        for link in links {
+            if !self.0.iter().any(|promise| promise.link == *link) {
+                self.0.push(Promise { link: *link, given: 0, share: LINK_SHARE, is_quick: false });
             }
         }
     }
@@ -73,24 +109,32 @@ impl Broker {
         let same = |owed: &&mut Owed| owed.to == to && owed.connection == connection;
         match self.store.credits.iter_mut().rev().take(8).find(same) {
             Some(owed) => owed.bytes = owed.bytes.saturating_add(bytes),
-            None => self.store.credits.push(Owed { to, bytes, connection }),
+            None => self.store.credits.push(Owed { to, bytes, connection, since: self.origins.clock() }),
         }
     }
 
     /// Gives back what was sent and has left.
-    pub(crate) fn return_credits(&mut self, out: &Outbox) {
+    pub(crate) fn return_credits(&mut self, now: Now, out: &Outbox) {
         let (store, links) = (&mut self.store, &self.links);
         store.promises.know(links);
         store.credits.retain_mut(|owed| {
             if owed.waits(out, &store.promises) {
                 return true;
             }
-            let (settled, bytes) = match owed.connection {
-                Some(id) => store.promises.give(id, out.pending_bytes(id), owed.bytes),
-                None => (owed.bytes, owed.bytes),
-            };
-            store.batch.commands.push(Command::Credit { to: owed.to, bytes });
+            let mut settled = owed.bytes;
+            if let Some(id) = owed.connection {
+                let pending = out.pending_bytes(id);
+                let pace = owed.pace(now.micros, pending);
+                if let Some(part) = store.promises.give(id, pending, owed.bytes, pace) {
+                    settled = part;
+                    if let (Some(is_quick), Recipient::Consumer(consumer)) = (pace, owed.to) {
+                        store.batch.commands.push(Command::Pace { consumer, is_quick });
+                    }
+                }
+            }
+            store.batch.commands.push(Command::Credit { to: owed.to, bytes: settled });
             owed.bytes -= settled;
+            owed.since = now.micros;
             owed.bytes > 0
         });
     }
@@ -98,26 +142,46 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
-    use super::{LINK_SHARE, Promises};
+    use jetstream::command::Recipient;
+    use jetstream::identity::ConsumerId;
+
+    use super::{LINK_SHARE, Owed, Promises, QUICK_MICROS, SLOW_MICROS};
     use crate::identity::ConnectionId;
+
+    fn link(slot: u32) -> ConnectionId {
+        ConnectionId::new(0, slot, 1)
+    }
 
     #[test]
     fn a_slow_link_is_given_little_at_a_time_and_a_fast_one_more_and_more() {
-        let (link, client) = (ConnectionId::new(0, 1, 1), ConnectionId::new(0, 2, 1));
+        let (half, quick, slow) = (LINK_SHARE / 2, Some(true), Some(false));
         let mut promises = Promises::default();
-        promises.know(&[link]);
-        assert_eq!(
-            promises.give(client, 10, 10 * LINK_SHARE),
-            (10 * LINK_SHARE, 10 * LINK_SHARE),
-            "it comes back as it is"
-        );
-        assert_eq!(promises.give(link, 0, 1_000), (1_000, 2_000), "the link has sent all");
-        let half = LINK_SHARE / 2;
-        assert_eq!(promises.give(link, half as usize, 10 * half), (half - 1_000, half - 1_000));
-        assert_eq!(promises.room(link, half as usize), 0, "nothing more in this turn");
+        promises.know(&[link(1)]);
+        assert_eq!(promises.give(link(2), 10, 10 * LINK_SHARE, None), None, "it is no link");
+        assert_eq!(promises.give(link(1), half as usize, 10 * half, None), Some(half));
+        assert_eq!(promises.room(link(1), half as usize), 0, "nothing more in this turn");
         promises.turned();
-        assert_eq!(promises.give(link, 0, 10 * half), (2 * half, 4 * half));
+        assert_eq!(promises.give(link(1), 0, 1_000, quick), Some(1_000));
+        promises.turned();
+        assert_eq!(promises.room(link(1), 0), LINK_SHARE, "that was too little to tell");
+        for share in [1, 2, 4, 8, 8] {
+            assert_eq!(promises.give(link(1), 0, 100 * LINK_SHARE, quick), Some(share * LINK_SHARE));
+            promises.turned();
+        }
+        assert_eq!(promises.give(link(1), 0, 1_000, slow), Some(1_000));
+        promises.turned();
+        assert_eq!(promises.room(link(1), 0), LINK_SHARE, "as at first");
         promises.know(&[]);
-        assert_eq!(promises.give(link, 5, 1_000), (1_000, 1_000));
+        assert_eq!(promises.give(link(1), 5, 1_000, None), None);
+    }
+
+    #[test]
+    fn how_long_it_took_to_leave_tells_the_pace() {
+        let to = Recipient::Consumer(ConsumerId(1));
+        let owed = Owed { to, bytes: 1, connection: Some(link(1)), since: 1_000 };
+        assert_eq!(owed.pace(1_000 + QUICK_MICROS, 0), Some(true));
+        assert_eq!(owed.pace(1_000 + QUICK_MICROS, 1), None, "some of it has not left");
+        assert_eq!(owed.pace(1_001 + QUICK_MICROS, 0), None);
+        assert_eq!(owed.pace(1_001 + SLOW_MICROS, 0), Some(false));
     }
 }

@@ -86,6 +86,8 @@ pub(crate) struct LeafLink {
     pub(crate) opened: u64,
     /// Since when the message that is now arriving does, microseconds; 0: none is.
     pub(crate) arriving: u64,
+    /// When bytes came last of a message that is long on its way, microseconds; 0: never.
+    pub(crate) slow: u64,
     /// The handshake is done and our interest announced.
     pub(crate) up: bool,
 }
@@ -122,7 +124,7 @@ impl Broker {
     ) {
         self.links.retain(|other| *other != id);
         self.pullers.link_closed(id);
-        self.origins.link_closed();
+        self.origins.link_closed(id);
         for subscription in link.wanted.into_values() {
             self.unsubscribe(subscription);
         }

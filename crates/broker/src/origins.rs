@@ -55,8 +55,8 @@ pub(crate) struct OriginSide {
     hopeful: BTreeSet<u32>,
     /// There is somebody new. However much changes in a burst, they are told once.
     is_news: bool,
-    /// When bytes came of a message that is long on its way.
-    slow_link: u64,
+    /// The link whose input is being handled.
+    pub(crate) from_link: Option<ConnectionId>,
     next: u32,
     /// Messages that wait for those at the store, and their bytes.
     waiting: VecDeque<Parcel>,
@@ -97,6 +97,23 @@ struct Hosted {
     /// Where the answer to its last request comes.
     reply: Option<(Box<[u8]>, SubscriptionId)>,
     delivery: Option<SubscriptionId>,
+    via: Via,
+}
+
+/// How a puller reaches its origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    /// It has asked, and not heard anything yet: over any link, or over several.
+    Unknown,
+    Here,
+    Link(ConnectionId),
+}
+
+impl Via {
+    /// Does what happens to this link concern it?
+    fn may_be(self, link: ConnectionId) -> bool {
+        self == Via::Unknown || self == Via::Link(link)
+    }
 }
 
 /// A message on its way to the store.
@@ -135,6 +152,11 @@ impl OriginSide {
         self.clock = now.micros;
     }
 
+    /// The clock as it was noted last, microseconds.
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock
+    }
+
     /// The mirror that answers direct gets for a stream that does not itself.
     pub(crate) fn standing_for(&self, name: &str) -> Option<&str> {
         let stands = |row: &&Row| row.stands_for.as_deref() == Some(name);
@@ -157,19 +179,17 @@ impl OriginSide {
         }
     }
 
-    fn each(&mut self, mut what: impl FnMut(&mut Puller)) {
-        for number in self.pullers.keys().copied().collect::<Vec<_>>() {
+    /// A link is gone: those that are reached over another one, or here, go on.
+    pub(crate) fn link_closed(&mut self, link: ConnectionId) {
+        let now = self.clock;
+        let concerned = self.pullers.iter().filter(|(_, hosted)| hosted.via.may_be(link));
+        for number in concerned.map(|(number, _)| *number).collect::<Vec<_>>() {
             if let Some(hosted) = self.pullers.get_mut(&number) {
-                what(&mut hosted.puller);
+                hosted.via = Via::Unknown;
+                hosted.puller.handle_link_down(now);
             }
             self.plan(number);
         }
-    }
-
-    /// A link is gone.
-    pub(crate) fn link_closed(&mut self) {
-        let now = self.clock;
-        self.each(|puller| puller.handle_link_down(now));
     }
 
     /// A link is up, or its hub wants something else.
@@ -178,11 +198,6 @@ impl OriginSide {
             self.is_news = true;
             self.timers.insert(ERRANDS);
         }
-    }
-
-    /// Bytes came of a message that is long on its way over a link.
-    pub(crate) fn link_is_slow(&mut self) {
-        self.slow_link = self.clock;
     }
 
     /// Whoever waits for somebody new asks again.
@@ -283,6 +298,7 @@ impl Broker {
             due: u64::MAX,
             reply: None,
             delivery: None,
+            via: Via::Unknown,
         };
         self.origins.pullers.insert(number, hosted);
         self.origins.plan(number);
@@ -344,9 +360,9 @@ impl Broker {
                 self.origins.tell_hopeful();
                 continue;
             }
-            let slow_link = self.origins.slow_link;
+            let slow = self.origins.pullers.get(&number).map_or(0, |hosted| self.slow_at(hosted.via));
             if let Some(hosted) = self.origins.pullers.get_mut(&number) {
-                hosted.puller.handle_slow_link(slow_link);
+                hosted.puller.handle_slow_link(slow);
                 hosted.puller.handle_timeout(now.micros);
             }
             while let Some(step) = self.origins.pullers.get_mut(&number).and_then(|hosted| hosted.puller.poll_step()) {
@@ -354,6 +370,12 @@ impl Broker {
             }
             self.origins.plan(number);
         }
+    }
+
+    /// When bytes came of a message that is long on its way, over a link that this origin may be behind; 0: never.
+    fn slow_at(&self, via: Via) -> u64 {
+        let links = self.links.iter().filter(|link| via.may_be(**link));
+        links.filter_map(|link| self.link(*link)).map(|link| link.slow).max().unwrap_or(0)
     }
 
     fn say_farewell(&mut self, now: Now, out: &mut Outbox) {
@@ -405,6 +427,7 @@ impl Broker {
         let id = self.subscribe_for_origin(number, &ask.reply);
         if let Some(hosted) = self.origins.pullers.get_mut(&number) {
             hosted.reply = id.map(|id| (ask.reply.as_bytes().into(), id));
+            hosted.via = Via::Unknown;
         }
         // The hub must know where the answer goes before it is asked.
         self.flush_interest(out);
@@ -436,7 +459,11 @@ impl Broker {
     /// A message came for a puller: the answer to its request, or a delivery.
     pub(crate) fn origin_message(&mut self, number: u32, routed: &[u8], message: &Message<'_>, out: &mut Outbox) {
         let now = self.origins.clock;
+        let via = self.origins.from_link.map_or(Via::Here, Via::Link);
+        let (room, waiting) = self.room_for_parcels();
         let Some(hosted) = self.origins.pullers.get_mut(&number) else { return };
+        hosted.via = via;
+        hosted.puller.handle_room(room, waiting);
         if hosted.reply.as_ref().is_some_and(|(reply, _)| **reply == *routed) {
             let identity = Headers::new(message.headers()).get(IDENTITY.as_bytes()).unwrap_or_default();
             let identity = std::str::from_utf8(identity).ok().filter(|text| is_one_word(text)).unwrap_or_default();
@@ -449,6 +476,12 @@ impl Broker {
             }
         }
         self.origins.plan(number);
+    }
+
+    /// Bytes that may wait for the store, as an even share of one origin, and those that do, of all.
+    fn room_for_parcels(&self) -> (u64, u64) {
+        let most = self.settings.memory_budget / PART_OF_BUDGET / self.origins.pullers.len().max(1);
+        (most as u64, self.origins.waiting_bytes as u64)
     }
 
     /// To the store, or behind those that wait for it; or there is no room for it.
@@ -496,7 +529,9 @@ impl Broker {
             self.hand_over(&parcel);
         }
         let number = take.ticket.0 as u32;
+        let (room, waiting) = self.room_for_parcels();
         let Some(hosted) = self.origins.pullers.get_mut(&number) else { return };
+        hosted.puller.handle_room(room, waiting);
         let refused = if let Outcome::Refused(error) = outcome { Some(error) } else { None };
         hosted.puller.handle_stored(now.micros, take.sequence, refused);
         self.origins.plan(number);

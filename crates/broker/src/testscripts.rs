@@ -140,7 +140,7 @@ impl Runner {
     }
 
     fn store(&mut self) -> String {
-        let Some(batch) = self.broker.take_batch(&self.out) else { return "nothing\n".into() };
+        let Some(batch) = self.broker.take_batch(self.now, &self.out) else { return "nothing\n".into() };
         let mut output = String::new();
         for command in &batch.commands {
             let shown = |span: jetstream::command::Span| span.of(&batch.arena).escape_ascii().to_string();

@@ -151,6 +151,13 @@ pub enum Command {
         /// How many bytes.
         bytes: u32,
     },
+    /// What a consumer sent over a link left at once, or took its time: it may have more on its way, or less. → [`Outcome::Done`].
+    Pace {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// At once.
+        is_quick: bool,
+    },
     /// A session is connected: deliver its queue from the oldest entry. → [`Outcome::Attached`].
     QueueAttach {
         /// The session.

@@ -310,7 +310,7 @@ impl JetStream {
     }
 
     fn command(&mut self, turn: &mut Context<'_>, command: &Command) -> Result<Outcome, StoreError> {
-        if !matches!(command, Command::Ack(_) | Command::Credit { .. }) {
+        if !matches!(command, Command::Ack(_) | Command::Credit { .. } | Command::Pace { .. }) {
             // Acknowledgements that come together are looked at together; everybody else sees what they removed.
             self.remove_released(turn)?;
         }
@@ -346,6 +346,10 @@ impl JetStream {
             }
             Command::Credit { to: Recipient::Session(session), bytes } => {
                 self.queues.credit(*session, *bytes);
+                Ok(Outcome::Done)
+            }
+            Command::Pace { consumer, is_quick } => {
+                self.pace_consumer(*consumer, *is_quick);
                 Ok(Outcome::Done)
             }
             Command::QueueAttach { session, window } => {

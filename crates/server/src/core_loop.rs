@@ -418,8 +418,8 @@ impl Core {
         self.dirty = dirty;
     }
 
-    fn submit_batch(&mut self) {
-        if let Some(batch) = self.broker.take_batch(&self.out)
+    fn submit_batch(&mut self, now: Now) {
+        if let Some(batch) = self.broker.take_batch(now, &self.out)
             && let Some(store) = &self.store
         {
             store.submit(batch);
@@ -470,7 +470,7 @@ async fn flush_task(core: CoreHandle) {
             core.flush.runs(context);
             let now = core.clock.now();
             core.flush_dirty(now);
-            core.submit_batch();
+            core.submit_batch(now);
         });
         Poll::<()>::Pending
     })

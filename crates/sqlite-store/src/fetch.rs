@@ -5,13 +5,14 @@ use jetstream::store::{MessageBuffer, Read, StoreError};
 use subject::Filter;
 
 use crate::erase::delete_doomed;
-use crate::reader::{self, Fetched, Job, Wanted};
+use crate::reader::{self, Fetched, Job, LARGEST_SLICE, SLICE_BYTES, Wanted};
 use crate::search;
 use crate::store::SqliteStore;
 use crate::stream::{Matcher, Stream};
 
-/// Slices fetched or being fetched at most: 64 KiB each, more only where a single message is larger.
+/// Slices fetched or being fetched at most, and the bytes that were asked for with them; there are more only where a single message is larger.
 const SLICES: usize = 16;
+const SLICES_BYTES: usize = 2 << 20;
 /// Entries of the ring looked at per call.
 const LOOK: usize = 4096;
 /// Summaries looked at per call.
@@ -34,6 +35,8 @@ struct Slice {
     removed: Vec<u64>,
     /// The one behind it was asked for.
     followed: bool,
+    /// Bytes that it was asked to hold.
+    size: usize,
 }
 
 /// All slices, oldest first.
@@ -64,13 +67,15 @@ impl Slices {
         })
     }
 
-    fn room(&mut self) -> bool {
-        if self.slices.len() < SLICES {
-            return true;
+    /// Room for one more of this size.
+    fn room(&mut self, size: usize) -> bool {
+        while self.slices.len() >= SLICES
+            || self.slices.iter().map(|slice| slice.size).sum::<usize>() + size > SLICES_BYTES
+        {
+            // The oldest that is ready: whoever asked for it no longer comes.
+            let Some(index) = self.slices.iter().position(|slice| slice.messages.is_some()) else { return false };
+            self.slices.remove(index);
         }
-        // The oldest that is ready: whoever asked for it no longer comes.
-        let Some(index) = self.slices.iter().position(|slice| slice.messages.is_some()) else { return false };
-        self.slices.remove(index);
         true
     }
 
@@ -199,6 +204,8 @@ impl SqliteStore {
             }
         }
         let (stream, filters, behind, followed) = (slice.stream, slice.filters.clone(), slice.next, slice.followed);
+        // Who reads on and on is soon given more at a time: each slice is a turn of two threads, and what it leads to may be a commit.
+        let size = (slice.size * 2).min(LARGEST_SLICE);
         slice.followed = true;
         if emptied {
             self.slices.slices.remove(index);
@@ -207,7 +214,7 @@ impl SqliteStore {
             // Nothing there: nothing ahead to fetch. No room: whoever comes asks again.
             match self.plan(stream, behind, &filters)? {
                 Some(Wanted::Each(sequences, _)) if sequences.is_empty() => {}
-                Some(wanted) => _ = self.ask(stream, behind, &filters, wanted),
+                Some(wanted) => _ = self.ask(stream, behind, &filters, wanted, size),
                 None => {}
             }
         }
@@ -235,7 +242,7 @@ impl SqliteStore {
             return Ok(ready((*next).max(from)));
         }
         if self.reader.is_some() {
-            self.ask(id, from, filters, wanted);
+            self.ask(id, from, filters, wanted, SLICE_BYTES);
             return Ok(Read::Pending);
         }
         let slice = self.slices.open(id, filters, from);
@@ -253,8 +260,8 @@ impl SqliteStore {
         if let Some(stream) = self.streams.get_mut(&slice.stream) {
             delete_doomed(&self.db, stream)?;
         }
-        let fetched =
-            reader::fetch(&self.db.connection, slice.stream, wanted).map_err(|error| self.db.health.failed(&error))?;
+        let fetched = reader::fetch(&self.db.connection, slice.stream, wanted, slice.size)
+            .map_err(|error| self.db.health.failed(&error))?;
         self.db.health.damaged.set(self.db.health.damaged.get() + fetched.damaged);
         slice.next = fetched.next;
         slice.followed = true;
@@ -272,7 +279,7 @@ impl SqliteStore {
         }
         slice.messages = Some(messages);
         let from = slice.from;
-        if !self.slices.room() {
+        if !self.slices.room(slice.size) {
             return Ok(Read::Pending);
         }
         self.slices.slices.push(slice);
@@ -323,12 +330,12 @@ impl SqliteStore {
         Ok(Some(Wanted::Each(sequences, found.next.min(end + 1))))
     }
 
-    fn ask(&mut self, id: u32, from: u64, filters: &[Filter], wanted: Wanted) -> bool {
+    fn ask(&mut self, id: u32, from: u64, filters: &[Filter], wanted: Wanted, size: usize) -> bool {
         let Some(reader) = &self.reader else { return false };
-        if !self.slices.room() {
+        if !self.slices.room(size) {
             return false;
         }
-        let mut slice = self.slices.open(id, filters, from);
+        let mut slice = Slice { size, ..self.slices.open(id, filters, from) };
         slice.next = match &wanted {
             Wanted::Range(_, to) => to + 1,
             Wanted::Each(_, next) => *next,
@@ -336,7 +343,7 @@ impl SqliteStore {
         if let Some(stream) = self.streams.get(&id) {
             slice.removed.extend(stream.uncommitted_removals.iter().filter(|sequence| **sequence >= from));
         }
-        let asked = reader.ask(Job::Fetch { ticket: slice.ticket, stream: id, wanted });
+        let asked = reader.ask(Job::Fetch { ticket: slice.ticket, stream: id, wanted, size });
         if asked {
             self.slices.slices.push(slice);
         }
@@ -356,6 +363,7 @@ impl Slices {
             messages: None,
             removed: Vec::new(),
             followed: false,
+            size: SLICE_BYTES,
         }
     }
 }
@@ -381,5 +389,24 @@ mod tests {
         slices.slices.push(slice);
         (0..100_000).for_each(|sequence| slices.forget(16, sequence));
         assert_eq!(slices.slices[0].removed, (100..200).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn slices_that_nobody_comes_for_make_room_by_number_and_by_bytes() {
+        let fill = |size: usize| {
+            let mut slices = Slices::default();
+            for number in 0..100 {
+                if slices.room(size) {
+                    let slice = slices.open(16, &[], number);
+                    slices.slices.push(Slice { size, messages: Some(MessageBuffer::default()), ..slice });
+                }
+            }
+            slices
+        };
+        let (small, mut large) = (fill(SLICE_BYTES), fill(LARGEST_SLICE));
+        assert_eq!((small.slices.len(), large.slices.len()), (SLICES, SLICES_BYTES / LARGEST_SLICE));
+        assert_eq!(large.slices.last().map(|slice| slice.from), Some(99), "the oldest went");
+        large.slices.iter_mut().for_each(|slice| slice.messages = None);
+        assert!(!large.room(SLICE_BYTES), "what is being fetched stays");
     }
 }

@@ -13,7 +13,7 @@ use jetstream::store::{MessageBuffer, StoreError};
 
 use crate::lock::FolderLock;
 use crate::open::{OpenError, description_key};
-use crate::reader::{Fetched, Wanted, fetch};
+use crate::reader::{Fetched, SLICE_BYTES, Wanted, fetch};
 use crate::{records, schema, wal};
 
 /// Problems that the database itself reports, at most.
@@ -121,7 +121,8 @@ impl Inspection {
     /// When the table can't be read.
     pub fn read(&self, stream: u32, from: u64, into: &mut MessageBuffer) -> Result<Inspected, StoreError> {
         let Fetched { messages, next, damaged } =
-            fetch(&self.connection, stream, &Wanted::Range(from, i64::MAX as u64)).map_err(|error| failed(&error))?;
+            fetch(&self.connection, stream, &Wanted::Range(from, i64::MAX as u64), SLICE_BYTES)
+                .map_err(|error| failed(&error))?;
         messages.iter().for_each(|message| into.push(&message));
         Ok(Inspected { next: Some(next).filter(|next| *next <= i64::MAX as u64), damaged })
     }

@@ -14,9 +14,10 @@ use crate::database::out_of_order;
 use crate::row::{Payload, Row, decode_chunk, unpack};
 use crate::schema;
 
-/// Bytes in a slice.
+/// Bytes in a slice, and in one for who has read several in a row.
 pub(crate) const SLICE_BYTES: usize = 64 * 1024;
-/// Rows looked at for a slice: about a millisecond's worth.
+pub(crate) const LARGEST_SLICE: usize = 4 * SLICE_BYTES;
+/// Rows looked at for a slice: about a millisecond's worth. A larger one holds no more of them, or little messages would keep others waiting.
 const SLICE_ROWS: usize = 1024;
 /// Jobs that may wait.
 pub(crate) const JOBS: usize = 32;
@@ -39,6 +40,8 @@ pub(crate) enum Job {
         ticket: u64,
         stream: u32,
         wanted: Wanted,
+        /// Bytes, unless a single message is larger.
+        size: usize,
     },
     Checkpoint,
     /// Look through the rows of these streams.
@@ -150,8 +153,8 @@ impl Worker {
                 inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
             match job {
-                Ok(Job::Fetch { ticket, stream, wanted }) => {
-                    let result = fetch(&self.connection, stream, &wanted);
+                Ok(Job::Fetch { ticket, stream, wanted, size }) => {
+                    let result = fetch(&self.connection, stream, &wanted, size);
                     answer(Done::Fetched { ticket, result });
                 }
                 Ok(Job::Checkpoint) => answer(Done::Checkpointed(write_back(&self.connection))),
@@ -172,7 +175,7 @@ impl Worker {
         let Some(stream) = check.streams.last().copied() else {
             return Some(Done::Checked { rows: check.rows, damaged: check.damaged, error: None });
         };
-        match fetch(&self.connection, stream, &Wanted::Range(check.next, i64::MAX as u64)) {
+        match fetch(&self.connection, stream, &Wanted::Range(check.next, i64::MAX as u64), SLICE_BYTES) {
             Ok(slice) => {
                 check.rows += slice.messages.len() as u64;
                 check.damaged += slice.damaged;
@@ -237,7 +240,7 @@ fn sync_database(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Reads a slice, in a transaction of its own.
-pub(crate) fn fetch(connection: &Connection, stream: u32, wanted: &Wanted) -> rusqlite::Result<Fetched> {
+pub(crate) fn fetch(connection: &Connection, stream: u32, wanted: &Wanted, size: usize) -> rusqlite::Result<Fetched> {
     let mut out = Fetched::default();
     match wanted {
         Wanted::Range(from, to) => {
@@ -246,7 +249,7 @@ pub(crate) fn fetch(connection: &Connection, stream: u32, wanted: &Wanted) -> ru
             ))?;
             let to = (*to).min(i64::MAX as u64);
             let mut rows = statement.query((*from as i64, to as i64))?;
-            out.messages.reserve(SLICE_BYTES + SLICE_BYTES / 8, 64);
+            out.messages.reserve(size + size / 8, 64);
             let (mut seen, mut least) = (0, *from);
             out.next = to + 1;
             while let Some(row) = rows.next()? {
@@ -257,7 +260,7 @@ pub(crate) fn fetch(connection: &Connection, stream: u32, wanted: &Wanted) -> ru
                 least = sequence + 1;
                 take(connection, stream, sequence, row.get_ref(1)?.as_blob()?, &mut out)?;
                 seen += 1;
-                if seen == SLICE_ROWS || out.messages.bytes() >= SLICE_BYTES {
+                if seen == SLICE_ROWS || out.messages.bytes() >= size {
                     out.next = sequence + 1;
                     break;
                 }
@@ -271,7 +274,7 @@ pub(crate) fn fetch(connection: &Connection, stream: u32, wanted: &Wanted) -> ru
                 if let Some(row) = rows.next()? {
                     take(connection, stream, *sequence, row.get_ref(0)?.as_blob()?, &mut out)?;
                 }
-                if out.messages.bytes() >= SLICE_BYTES {
+                if out.messages.bytes() >= size {
                     out.next = sequence + 1;
                     break;
                 }

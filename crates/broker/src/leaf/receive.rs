@@ -27,6 +27,7 @@ impl Broker {
         let max_control_line = self.limits.max_control_line.saturating_mul(CONTROL_LINE_FACTOR);
         let limits = Limits { headers: true, max_control_line, ..self.limits };
         self.origins.note_time(now);
+        self.origins.from_link = Some(id);
         let mut traffic = Traffic::default();
         let mut result = Received::default();
         while result.used < bytes.len() {
@@ -56,6 +57,7 @@ impl Broker {
                 break;
             }
         }
+        self.origins.from_link = None;
         if result.need == 0 {
             self.leaf_has_received(now, id);
         }
@@ -72,8 +74,7 @@ impl Broker {
         if link.arriving == 0 {
             link.arriving = now.micros.max(1);
         } else if now.micros >= link.arriving + SLOW_MICROS {
-            self.origins.note_time(now);
-            self.origins.link_is_slow();
+            link.slow = now.micros;
         }
     }
 
@@ -82,7 +83,7 @@ impl Broker {
         let Some(link) = self.link_mut(id) else { return };
         let since = std::mem::take(&mut link.arriving);
         if since != 0 && now.micros >= since + SLOW_MICROS {
-            self.origins.link_is_slow();
+            link.slow = now.micros;
         }
     }
 

@@ -179,7 +179,7 @@ impl Runner {
             }
             "state" => output += &self.state(self.id(name)?)?,
             "store" => {
-                let batch = self.broker.take_batch(&self.out).unwrap_or_default();
+                let batch = self.broker.take_batch(self.now, &self.out).unwrap_or_default();
                 for command in &batch.commands {
                     writeln!(output, "{}", told(command, &batch))?;
                 }
@@ -284,6 +284,7 @@ fn told(command: &jetstream::command::Command, batch: &Batch) -> String {
     match command {
         Told::Unreachable { reply, .. } => format!("unreachable: {}", reply.of(&batch.arena).escape_ascii()),
         Told::Credit { bytes, .. } => format!("credit: {bytes}"),
+        Told::Pace { is_quick, .. } => format!("left at once: {is_quick}"),
         Told::Interest { is_there, .. } => format!("interest: {is_there}"),
         _ => "another command".to_owned(),
     }

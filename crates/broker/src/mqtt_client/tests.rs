@@ -173,7 +173,7 @@ impl Runner {
 
     fn take(&mut self) -> String {
         let mut output = String::new();
-        while let Some(batch) = self.broker.take_batch(&self.out) {
+        while let Some(batch) = self.broker.take_batch(self.now, &self.out) {
             output += &self.store.take(batch);
         }
         output

@@ -13,6 +13,8 @@ use crate::{
     Protocol, Settings, TlsFacts, Transport,
 };
 
+mod flow;
+
 struct World {
     broker: Broker,
     out: Outbox,
@@ -63,24 +65,27 @@ impl World {
         String::from_utf8(bytes).unwrap()
     }
 
+    /// What is due now, and one turn of the store; `false`: there was nothing to do.
+    fn turn(&mut self) -> bool {
+        let due = self.broker.poll_timeout(&self.out).is_some_and(|at| at <= self.now.micros);
+        if due {
+            self.broker.tick(self.now, &mut self.out);
+        }
+        let batch = self.broker.take_batch(self.now, &self.out);
+        if batch.is_none() && !due {
+            return false;
+        }
+        let (mut turn, mut inbox) = (Turn::default(), Vec::from_iter(batch));
+        let now = StoreNow { wall: Timestamp(self.now.wall_ns), age: AgeMillis(self.now.micros / 1000) };
+        let mut commit = |store: &mut dyn Store| store.commit().map(|()| 1);
+        self.committer.turn(now, &mut inbox, &mut turn, &mut self.jetstream, &mut self.store, &mut commit).unwrap();
+        self.broker.committed(self.now, &mut turn, &mut self.out);
+        true
+    }
+
     /// Everything that is due now, and what comes of it.
     fn settle(&mut self) {
-        for _ in 0..100 {
-            let due = self.broker.poll_timeout(&self.out).is_some_and(|at| at <= self.now.micros);
-            if due {
-                self.broker.tick(self.now, &mut self.out);
-            }
-            let batch = self.broker.take_batch(&self.out);
-            if batch.is_none() && !due {
-                return;
-            }
-            let (mut turn, mut inbox) = (Turn::default(), Vec::from_iter(batch));
-            let now = StoreNow { wall: Timestamp(self.now.wall_ns), age: AgeMillis(self.now.micros / 1000) };
-            let mut commit = |store: &mut dyn Store| store.commit().map(|()| 1);
-            self.committer.turn(now, &mut inbox, &mut turn, &mut self.jetstream, &mut self.store, &mut commit).unwrap();
-            self.broker.committed(self.now, &mut turn, &mut self.out);
-        }
-        panic!("it does not come to rest");
+        assert!((0..100).any(|_| !self.turn()), "it does not come to rest");
     }
 
     fn pass(&mut self, milliseconds: u64) {
@@ -113,11 +118,31 @@ impl World {
     }
 
     fn link(&mut self) -> ConnectionId {
+        self.link_to("hub")
+    }
+
+    fn link_to(&mut self, domain: &str) -> ConnectionId {
         let id = open(&mut self.broker, self.now, Protocol::Leaf, &mut self.out);
-        let facts = LinkFacts { headers: true, max_payload: 1 << 20, domain: "hub".into(), ..LinkFacts::default() };
+        let facts = LinkFacts { headers: true, max_payload: 1 << 20, domain: domain.into(), ..LinkFacts::default() };
         self.broker.leaf_established(id, facts, &mut self.out);
-        self.send(id, "LS+ $JS.hub.API.>\r\n");
+        self.send(id, &format!("LS+ $JS.{domain}.API.>\r\n"));
         id
+    }
+
+    /// The first half of a message of 300 kB, on its way over a link.
+    fn begin_large(&mut self, link: ConnectionId, subject: &str) -> String {
+        let large = format!("LMSG {subject} $JS.ACK.EV.C-1.1.1.1.5.0@ev.a 300000\r\n{}\r\n", "x".repeat(300_000));
+        let received = self.broker.received(self.now, link, &large.as_bytes()[..100_000], &mut self.out);
+        assert_eq!((received.used, received.need), (0, large.len()));
+        large
+    }
+
+    /// More and more bytes of it come.
+    fn dribble(&mut self, link: ConnectionId, seconds: usize) {
+        for _ in 0..2 * seconds {
+            self.pass(500);
+            self.broker.received_part(self.now, link);
+        }
     }
 }
 
@@ -136,6 +161,10 @@ fn word<'a>(text: &'a str, prefix: &str) -> &'a str {
 /// The request for a consumer, and the hub's answer to it; the subject it is to deliver to.
 fn answer(world: &mut World, hub: ConnectionId, consumer: &str, identity: &str) -> (String, String) {
     let asked = world.sent(hub);
+    answer_to(world, hub, &asked, consumer, identity)
+}
+
+fn answer_to(world: &mut World, hub: ConnectionId, asked: &str, consumer: &str, identity: &str) -> (String, String) {
     let request = asked.split("HMSG ").nth(1).unwrap_or_else(|| panic!("no request: {asked}")).to_owned();
     let (reply, deliver) = (word(&request, "$JSC.R."), word(&request, "$JS.S.").to_owned());
     assert!(asked.contains(&format!("LS+ {reply}\r\n")), "the hub knows where the answer goes: {asked}");
@@ -318,15 +347,9 @@ fn a_message_that_takes_its_time_on_a_slow_link_is_no_silence() {
     let hub = world.link();
     world.pass(200);
     let (_, deliver) = answer(&mut world, hub, "C-1", "one");
-    let large = format!("LMSG {deliver} $JS.ACK.EV.C-1.1.1.1.5.0@ev.a 300000\r\n{}\r\n", "x".repeat(300_000));
-    let half = &large.as_bytes()[..100_000];
-    let received = world.broker.received(world.now, hub, half, &mut world.out);
-    assert_eq!((received.used, received.need), (0, large.len()));
-    for _ in 0..60 {
-        world.pass(500);
-        world.broker.received_part(world.now, hub);
-        assert_eq!(world.broker.last_activity(hub), Some(world.now.micros), "the link is alive");
-    }
+    let large = world.begin_large(hub, &deliver);
+    world.dribble(hub, 30);
+    assert_eq!(world.broker.last_activity(hub), Some(world.now.micros), "the link is alive");
     assert!(!world.sent(hub).contains("CONSUMER.CREATE"), "half a minute for one message");
     world.send(hub, &large);
     world.settle();
@@ -339,6 +362,56 @@ fn a_message_that_takes_its_time_on_a_slow_link_is_no_silence() {
         world.send(hub, "LMSG other 1\r\n1\r\n");
     }
     assert!(world.sent(hub).contains(r#""opt_start_seq":2"#), "the consumer is silent");
+}
+
+#[test]
+fn a_message_that_never_ends_excuses_silence_for_two_minutes() {
+    let mut world = World::new();
+    world.create(FAR);
+    let hub = world.link();
+    world.pass(200);
+    let (_, deliver) = answer(&mut world, hub, "C-1", "one");
+    world.begin_large(hub, &deliver);
+    world.dribble(hub, 120);
+    assert!(!world.sent(hub).contains("CONSUMER.CREATE"), "two minutes");
+    world.dribble(hub, 15);
+    assert!(world.sent(hub).contains("CONSUMER.CREATE"), "and ten seconds of silence");
+}
+
+#[test]
+fn what_happens_to_one_link_is_nothing_to_those_behind_another() {
+    let mut world = World::new();
+    world.create(FAR);
+    let (hub, other) = (world.link(), world.link_to("other"));
+    world.pass(200);
+    let (_, deliver) = answer(&mut world, hub, "C-1", "one");
+    world.send(hub, &format!("LMSG {deliver} $JS.ACK.EV.C-1.1.1.1.5.1@ev.a 1\r\n1\r\n"));
+    world.settle();
+    world.broker.closed(world.now, other, CloseReason::ClientClosed, &mut world.out);
+    world.pass(500);
+    assert!(!world.sent(hub).contains("CONSUMER.CREATE"), "its own link is up");
+    world.send(hub, &format!("LMSG {deliver} $JS.ACK.EV.C-1.1.2.2.5.0@ev.a 1\r\n2\r\n"));
+    world.settle();
+    assert!(world.info("AGG").contains(r#""messages":2"#), "it goes on");
+
+    // A message that is long on its way over the other one does not hold up heartbeats here.
+    let other = world.link_to("other");
+    world.begin_large(other, "elsewhere");
+    world.dribble(other, 14);
+    assert!(world.sent(hub).contains(r#""opt_start_seq":3"#), "the consumer is silent");
+    let asked = world.broker.origin_rows().next().expect("a row").state.stage;
+    assert_eq!(asked, Stage::Asking);
+    // Nobody knows over which link an answer would have come.
+    world.broker.closed(world.now, other, CloseReason::ClientClosed, &mut world.out);
+    world.pass(200);
+    let (_, deliver) = answer(&mut world, hub, "C-2", "one");
+    world.send(hub, &format!("LMSG {deliver} $JS.ACK.EV.C-2.1.3.1.5.0@ev.a 1\r\n3\r\n"));
+    world.settle();
+    world.broker.closed(world.now, hub, CloseReason::ClientClosed, &mut world.out);
+    world.pass(200);
+    let hub = world.link();
+    world.pass(200);
+    assert!(world.sent(hub).contains(r#""opt_start_seq":4"#), "its own link was gone");
 }
 
 #[test]

@@ -133,7 +133,7 @@ impl World {
     }
 
     fn given(&mut self) {
-        let batch = self.broker.take_batch(&self.out);
+        let batch = self.broker.take_batch(self.now, &self.out);
         self.commands += batch.as_ref().map_or(0, |batch| batch.commands.len());
         self.inbox.extend(batch);
     }

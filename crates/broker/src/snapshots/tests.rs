@@ -79,7 +79,7 @@ impl World {
             if self.broker.snapshots.poll_timeout() == Some(0) {
                 self.broker.tick(now, &mut self.out);
             }
-            let Some(batch) = self.broker.take_batch(&self.out) else {
+            let Some(batch) = self.broker.take_batch(self.now(), &self.out) else {
                 if self.broker.snapshots.poll_timeout() == Some(0) {
                     continue;
                 }

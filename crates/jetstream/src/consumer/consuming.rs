@@ -5,7 +5,7 @@ use crate::command::{Ack, Deliveries, Outcome, Pull, PullGroup, Span};
 use crate::config::{AckPolicy, Retention};
 use crate::consumer::Consumer;
 use crate::consumer::ack_subject::AckPlace;
-use crate::consumer::delivery::{CREDIT, FIRST_CREDIT, Stop, Waiting, send_status};
+use crate::consumer::delivery::{FIRST_CREDIT, Stop, Waiting, send_status};
 use crate::consumer::flat_json::{self, Value};
 use crate::consumer::sources::{KEPT_NS, base_name};
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence};
@@ -128,7 +128,7 @@ impl JetStream {
                 // What was on its way when the link went is reported behind its end: that pause was meant for whom it left.
                 consumer.delivering.not_before = None;
                 if consumer.config.is_source() {
-                    consumer.delivering.credit = FIRST_CREDIT;
+                    (consumer.delivering.credit, consumer.delivering.allowance) = (FIRST_CREDIT, FIRST_CREDIT);
                 }
                 consumer.say_where_it_stands(turn.deliveries);
             } else {
@@ -191,10 +191,19 @@ impl JetStream {
         if let Some(consumer) = self.consumers.get_mut(&id) {
             // With some left it was not credit that it stopped for.
             let had_none = consumer.delivering.credit <= 0;
-            consumer.delivering.credit = (consumer.delivering.credit + i64::from(bytes)).min(CREDIT);
+            consumer.delivering.credit =
+                (consumer.delivering.credit + i64::from(bytes)).min(consumer.delivering.allowance);
             if had_none {
                 self.serve_soon(id);
             }
+        }
+    }
+
+    /// What it sent over a link left at once, or took its time.
+    pub(crate) fn pace_consumer(&mut self, id: ConsumerId, is_quick: bool) {
+        let Some(consumer) = self.consumers.get_mut(&id).filter(|consumer| consumer.config.is_source()) else { return };
+        if consumer.delivering.pace(is_quick) {
+            self.serve_soon(id);
         }
     }
 

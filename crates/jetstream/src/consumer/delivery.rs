@@ -19,8 +19,10 @@ use crate::stream::Stream;
 
 /// Bytes on their way to one consumer's subscribers, until their connections have drained.
 pub(crate) const CREDIT: i64 = 256 << 10;
-/// What a hub's consumer begins with: many of them may share a slow link, and a fast one soon gives more.
+/// What a hub's consumer begins with: many of them may share a slow link, and a fast one soon gives more, up to what keeps the store, the core and the
+/// link busy at once.
 pub(crate) const FIRST_CREDIT: i64 = CREDIT / 8;
+const LARGEST_CREDIT: i64 = CREDIT * 4;
 /// One look into the store.
 const SLICE: usize = 64 << 10;
 /// Deliveries of one turn, all consumers together; what is left goes in the next.
@@ -142,6 +144,10 @@ pub(crate) struct Delivering {
     prefix: Vec<u8>,
     pub(crate) waiting: VecDeque<Waiting>,
     pub(crate) credit: i64,
+    /// The most that may be on its way.
+    pub(crate) allowance: i64,
+    /// There was more to send than that.
+    wants_more: bool,
     /// It is in the list of consumers to be served in this turn.
     pub(crate) ready: bool,
     /// It is in the list of consumers to be saved with the next commit.
@@ -181,6 +187,8 @@ impl Delivering {
             prefix,
             waiting: VecDeque::new(),
             credit: CREDIT,
+            allowance: CREDIT,
+            wants_more: false,
             ready: false,
             listed: false,
             fetching: None,
@@ -211,10 +219,23 @@ impl Delivering {
         self.replayed = None;
         self.told_stalled = false;
         self.not_before = None;
-        self.credit = CREDIT;
+        (self.credit, self.allowance) = (CREDIT, CREDIT);
         if let Some(pushing) = &mut self.pushing {
             pushing.forget();
         }
+    }
+
+    /// It may have twice as much on its way, if it wants that, or half. `true`: it can go on by this.
+    pub(crate) fn pace(&mut self, is_quick: bool) -> bool {
+        let allowance = match is_quick {
+            true if std::mem::take(&mut self.wants_more) => (self.allowance * 2).min(LARGEST_CREDIT),
+            true => self.allowance,
+            false => (self.allowance / 2).max(FIRST_CREDIT),
+        };
+        let had_none = self.credit <= 0;
+        self.credit += allowance - self.allowance;
+        self.allowance = allowance;
+        had_none && self.credit > 0
     }
 
     /// Messages asked for by all waiting requests.
@@ -264,6 +285,7 @@ impl Consumer {
                 return Ok(Stop::NothingToSend);
             }
             if self.delivering.credit <= 0 {
+                self.delivering.wants_more = true;
                 return Ok(Stop::NoCredit);
             }
             if deliveries.arena.len() >= TURN_BYTES || empty_reads > EMPTY_READS_PER_TURN {
@@ -683,4 +705,37 @@ fn put_bytes(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
 /// A stretch of an arena.
 pub(crate) fn span(start: usize, end: usize) -> Span {
     Span { start: start as u32, len: (end - start) as u32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CREDIT, Delivering, FIRST_CREDIT, LARGEST_CREDIT};
+    use crate::identity::AgeMillis;
+
+    #[test]
+    fn what_may_be_on_its_way_grows_by_need_and_falls_without_losing_any() {
+        let mut delivering = Delivering::new(Vec::new(), AgeMillis(0));
+        (delivering.credit, delivering.allowance) = (FIRST_CREDIT, FIRST_CREDIT);
+        assert!(!delivering.pace(true));
+        assert_eq!(delivering.credit, FIRST_CREDIT, "it did not want more");
+        delivering.credit -= FIRST_CREDIT;
+        for _ in 0..10 {
+            delivering.wants_more = true;
+            delivering.pace(true);
+        }
+        assert_eq!((delivering.credit, delivering.allowance), (LARGEST_CREDIT - FIRST_CREDIT, LARGEST_CREDIT));
+        // All of it is on its way, and slowly: it comes back as far as it may have.
+        delivering.credit = 0;
+        for _ in 0..10 {
+            assert!(!delivering.pace(false));
+        }
+        assert_eq!((delivering.credit, delivering.allowance), (FIRST_CREDIT - LARGEST_CREDIT, FIRST_CREDIT));
+        delivering.credit += LARGEST_CREDIT;
+        assert_eq!(delivering.credit, FIRST_CREDIT);
+        delivering.credit = -1;
+        delivering.wants_more = true;
+        assert!(delivering.pace(true), "it can go on");
+        delivering.unbind();
+        assert_eq!((delivering.credit, delivering.allowance), (CREDIT, CREDIT));
+    }
 }

@@ -50,6 +50,10 @@ const STORE_PAUSE: u64 = 20 * MILLISECOND;
 /// Requests for flow control that wait for the store. Stock has one at a time.
 const MOST_CONFIRMATIONS: usize = 64;
 
+/// What a stock origin sends before the first answer to flow control, and the most that answers, each of which doubles it, bring it to.
+const FIRST_WINDOW: u64 = 2 << 20;
+const LARGEST_WINDOW: u64 = 32 << 20;
+
 /// The header block that says that a message is the origin's own word.
 const CONTROL: &[u8] = b"NATS/1.0 100 ";
 
@@ -179,6 +183,13 @@ pub struct Puller {
     issued: u64,
     finished: u64,
     confirmations: VecDeque<Confirmation>,
+    /// What the origin may have on its way by now, bytes.
+    window: u64,
+    /// An answer to flow control that was not given: the window would be more than there is room for, and the store is slower than the link.
+    withheld: Option<Confirmation>,
+    /// Bytes that may wait for the store, and those that do.
+    room: u64,
+    waiting: u64,
     steps: VecDeque<Step>,
 }
 
@@ -216,6 +227,10 @@ impl Puller {
             issued: 0,
             finished: 0,
             confirmations: VecDeque::new(),
+            window: FIRST_WINDOW,
+            withheld: None,
+            room: u64::MAX,
+            waiting: 0,
             steps: VecDeque::new(),
         };
         puller.phase = Phase::Waiting { until: now + puller.jitter() };
@@ -403,8 +418,13 @@ impl Puller {
             Some(_) => {}
         }
         while let Some(ready) = self.confirmations.pop_front_if(|first| first.after <= self.finished) {
-            self.steps.push_back(Step::Answer { subject: ready.subject, last: Some(ready.last) });
+            self.confirm(ready);
         }
+    }
+
+    /// So many bytes may wait for the store, of this origin, and so many do, of all.
+    pub fn handle_room(&mut self, room: u64, waiting: u64) {
+        (self.room, self.waiting) = (room, waiting);
     }
 
     /// The store says how far the stream has come. It knows better when it has refused something, or was purged up to somewhere.
@@ -422,20 +442,48 @@ impl Puller {
         self.heard = Some(now);
         if !reply.is_empty() {
             let last = (self.delivered, self.taken);
+            let request = Confirmation { after: self.issued, subject: reply.into(), last };
             if self.issued == self.finished {
-                self.steps.push_back(Step::Answer { subject: reply.into(), last: Some(last) });
+                self.confirm(request);
             } else if self.confirmations.len() < MOST_CONFIRMATIONS {
-                self.confirmations.push_back(Confirmation { after: self.issued, subject: reply.into(), last });
+                self.confirmations.push_back(request);
             }
             return;
         }
         let last = value(headers, b"Nats-Last-Consumer").and_then(|text| text.parse::<u64>().ok());
         if last.is_some_and(|last| last > 0 && last != self.delivered) {
-            self.again(now, 0);
-        } else if let Some(stalled) = value(headers, b"Nats-Consumer-Stalled") {
-            let subject = stalled.as_bytes().into();
-            self.steps.push_back(Step::Answer { subject, last: None });
+            return self.again(now, 0);
         }
+        let stalled = value(headers, b"Nats-Consumer-Stalled");
+        let is_stored = self.issued == self.finished;
+        match (stalled, self.withheld.take_if(|_| is_stored)) {
+            // It has sent all it may, and that is stored: nothing is on its way that would come twice. The next consumer begins with a small window.
+            (Some(_), Some(_)) => self.again(now, 0),
+            // It has no more to send.
+            (None, Some(request)) => self.give(request.subject, Some(request.last)),
+            // The answer follows when the store has what it is about.
+            (Some(_), None) if self.withheld.is_some() || !self.confirmations.is_empty() => {}
+            (Some(stalled), None) => self.give(stalled.as_bytes().into(), None),
+            (None, None) => {}
+        }
+    }
+
+    /// Answers flow control, unless that lets come what there is no room for: it would be thrown away, and asked for again.
+    fn confirm(&mut self, request: Confirmation) {
+        if self.doubled() > self.room && self.waiting > self.room / 4 {
+            self.withheld = Some(request);
+        } else {
+            self.give(request.subject, Some(request.last));
+        }
+    }
+
+    fn give(&mut self, subject: Box<[u8]>, last: Option<(u64, Sequence)>) {
+        self.window = self.doubled();
+        self.steps.push_back(Step::Answer { subject, last });
+    }
+
+    fn doubled(&self) -> u64 {
+        (self.window * 2).min(LARGEST_WINDOW)
     }
 
     fn created(&mut self, now: u64, created: Created) {
@@ -501,6 +549,7 @@ impl Puller {
             self.since = now;
         }
         self.confirmations.clear();
+        (self.window, self.withheld) = (FIRST_WINDOW, None);
         self.steps.retain(|step| matches!(step, Step::Begin(_)));
         self.steps.push_back(Step::Leave);
     }
