@@ -97,10 +97,11 @@ impl JetStream {
 impl JetStream {
     fn statistics(&mut self, turn: &mut Context<'_>) -> Answered {
         let mut streams = Vec::with_capacity(self.streams.len());
-        for stream in self.stream_names.values().filter_map(|id| self.streams.get(id)) {
+        for id in self.stream_names.values() {
+            let Some(stream) = self.streams.get_mut(id) else { continue };
             let mut consumers = Vec::with_capacity(stream.consumers.len());
-            for id in stream.consumers.values() {
-                if let Some(consumer) = self.consumers.get_mut(id) {
+            for id in stream.consumers.values().copied().collect::<Vec<_>>() {
+                if let Some(consumer) = self.consumers.get_mut(&id) {
                     consumer.recount_now(turn.store, stream, turn.now)?;
                     consumers.push(consumer.describe(stream, turn.now));
                 }
