@@ -118,6 +118,7 @@ impl JetStream {
     /// Somebody listens on a push consumer's deliver subject now, or nobody does.
     pub(crate) fn deliver_interest(&mut self, turn: &mut Context<'_>, id: ConsumerId, is_there: bool) -> Outcome {
         let now = turn.now;
+        self.pass_unmatched(turn.store, id);
         let Some(consumer) = self.consumers.get_mut(&id) else { return Outcome::Done };
         let Some(push) = &consumer.config.push else { return Outcome::Done };
         if consumer.delivering.waiting.is_empty() == is_there {
@@ -287,6 +288,7 @@ impl JetStream {
 
     /// The time that [`JetStream::schedule`] planned has come.
     pub(crate) fn consumer_in_time(&mut self, turn: &mut Context<'_>, id: ConsumerId) -> Result<(), StoreError> {
+        self.pass_unmatched(turn.store, id);
         let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(()) };
         consumer.delivering.scheduled = None;
         // What was waited for is over, also if it can't be served now: it must not be scheduled for the past.

@@ -107,6 +107,7 @@ impl JetStream {
         if let Err(error) = self.may_change(stream, id, &config) {
             return Ok(Err(error));
         }
+        self.pass_unmatched(turn.store, id);
         let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
         let Some(stream) = self.streams.get_mut(&consumer.stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let mut other_filters = false;

@@ -5,7 +5,7 @@ use crate::command::Event;
 use crate::consumer::{Consumer, PASSED_UNSAVED};
 use crate::identity::{AgeMillis, ConsumerId, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
-use crate::store::{StoreError, StreamState};
+use crate::store::{Store, StoreError, StreamState};
 use crate::stream::audience::Fresh;
 use crate::stream::{Among, Removal, Stream};
 
@@ -133,12 +133,14 @@ impl JetStream {
         for (_, id) in concerned.drain(..) {
             let Some(consumer) = self.consumers.get_mut(&id) else { continue };
             let Some(stream) = self.streams.get_mut(&consumer.stream) else { continue };
-            consumer.passes_to(stream, state.last);
+            if !consumer.delivering.waiting.is_empty() {
+                consumer.passes_to(stream, state.last);
+            }
             consumer.account_removed(removal);
             consumer.forget_removed(turn.store, removal)?;
             consumer.move_to_first(state.first);
             turn.events.extend(consumer.news.drain(..).map(Event::Advisory));
-            if consumer.may_be_parked(removal) {
+            if consumer.may_be_parked(stream, removal) {
                 consumer.recount = Some(AgeMillis(0));
                 stream.audience.park(id);
             } else if consumer.lowest() > last {
@@ -150,6 +152,16 @@ impl JetStream {
         }
         self.concerned = concerned;
         Ok(())
+    }
+
+    /// Who waits at it now, or did until now, has let go by what did not match: it stands behind that, also if it was not woken for it.
+    pub(crate) fn pass_unmatched(&mut self, store: &dyn Store, id: ConsumerId) {
+        if let Some(consumer) = self.consumers.get_mut(&id).filter(|consumer| !consumer.delivering.waiting.is_empty())
+            && let Some(stream) = self.streams.get(&consumer.stream)
+            && stream.audience.is_crowd()
+        {
+            consumer.passes_to(stream, store.state(stream.id).last);
+        }
     }
 
     /// Should it have to do with lower messages than the stream takes it to?
@@ -180,15 +192,18 @@ impl Consumer {
     }
 
     /// It has nothing outstanding and nobody waits: what it is told would only change what is left for it, and that is counted when somebody asks.
-    fn may_be_parked(&self, removal: &Removal) -> bool {
+    fn may_be_parked(&self, stream: &Stream, removal: &Removal) -> bool {
         let is_idle = self.delivering.waiting.is_empty() && self.selection.is_none();
-        let is_counted_anew = self.config.filters.is_empty() || matches!(removal.among, Among::All);
+        let is_counted_anew =
+            self.config.filters.is_empty() || matches!(removal.among, Among::All) || self.left(stream) == 0;
         is_idle && is_counted_anew && self.pending.len() == 0 && self.held.len() == 0
     }
 
     /// Messages for it came, and it may be certain that there was nothing for it before them.
     fn passes_before(&mut self, fresh: Fresh) {
-        let is_certain = self.recount.is_none() && self.selection.is_none() && self.redeliver.is_empty();
+        // One that nobody waits at stays where it is: with other filters it may still want what it has not looked at.
+        let is_used = !self.delivering.waiting.is_empty();
+        let is_certain = is_used && self.recount.is_none() && self.selection.is_none() && self.redeliver.is_empty();
         if is_certain && self.next < fresh.first && (fresh.before.wrapping_sub(self.counted) as i64) <= 0 {
             self.dirty |= self.next.0 / PASSED_UNSAVED < fresh.first.0 / PASSED_UNSAVED;
             self.next = fresh.first;
