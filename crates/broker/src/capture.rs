@@ -74,6 +74,8 @@ pub(crate) struct StoreSide {
     consumer_hashes: std::collections::BTreeSet<(u64, ConsumerId)>,
     /// Who asked the requests that are at the store, in their order; answers come in the same.
     asked: std::collections::VecDeque<(Asked, usize)>,
+    /// How many requests were answered: the number of the first of `asked`.
+    answered: u64,
     /// Who asked what the store answers later, by its number. Bounded by the purges that JetStream has at work.
     later: std::collections::BTreeMap<u64, Asked>,
     /// How many of those are calls of the API, which may take long.
@@ -173,9 +175,21 @@ impl StoreSide {
         self.batch.commands.push(Command::Request(Box::new(request)));
     }
 
+    /// The number of the next request.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.answered + self.asked.len() as u64
+    }
+
+    /// Who asked the request with this number, which is answered before its turn.
+    fn answered_early(&mut self, number: u64) -> Option<Asked> {
+        let place = usize::try_from(number.checked_sub(self.answered)?).ok()?;
+        self.asked.get_mut(place).map(|(asked, _)| std::mem::replace(asked, Asked::Shell))
+    }
+
     /// Who asked the request that is answered now.
     fn answered(&mut self) -> Option<(Asked, usize)> {
         let (asked, size) = self.asked.pop_front()?;
+        self.answered += 1;
         self.boxed = self.boxed.saturating_sub(size);
         self.calls -= usize::from(matches!(asked, Asked::Api { .. }));
         Some((asked, size))
@@ -286,6 +300,7 @@ impl Broker {
             match event {
                 Event::Changed(changes) => changed = changes,
                 Event::Answered { number, answer } => answered.push((number, answer)),
+                Event::Early(early) => self.answer_early(now, &early, out),
                 Event::Slice { ticket: Ticket(number, snapshots::TICKET), messages, next } => {
                     self.snapshot_slice(now, number, &messages, next, out);
                 }
@@ -332,6 +347,15 @@ impl Broker {
         if self.store.queued() <= self.settings.store_queue {
             for (_, id) in std::mem::take(&mut self.store.waiters) {
                 out.effect(Effect::WakeReader { id });
+            }
+        }
+    }
+
+    /// Requests that did not wait for their turn. What is learned is not older than what is told at the end of the turn that is under way.
+    fn answer_early(&mut self, now: Now, early: &[(u64, Answer)], out: &mut Outbox) {
+        for (number, answer) in early {
+            if let Some(asked @ Asked::Direct { .. }) = self.store.answered_early(*number) {
+                self.jetstream_answer(now, &asked, answer, out);
             }
         }
     }
@@ -654,6 +678,7 @@ impl Broker {
             | Event::Advisory(_)
             | Event::Changed(_)
             | Event::Full(_)
+            | Event::Early(_)
             | Event::Answered { .. } => {}
         }
     }

@@ -11,7 +11,7 @@ use crate::account_limits::{AccountLimits, RequestLimits};
 use crate::batching::Batches;
 use crate::changes::Changes;
 use crate::clock::StoredClock;
-use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
+use crate::command::{Answer, Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
 use crate::config::{Compression, Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::forwarded::owed::Debts;
@@ -138,7 +138,9 @@ pub struct JetStream {
     /// Streams in memory.
     volatile: MemoryStore,
     /// What changes in streams that are read by subject.
-    changes: Changes,
+    pub(crate) changes: Changes,
+    /// A request changed something that is not committed.
+    pub(crate) changes_all: bool,
     /// Streams that are to be watched from the next batch on.
     pub(crate) to_watch: Vec<StreamId>,
     pub(crate) removed: Vec<Removal>,
@@ -155,6 +157,8 @@ pub struct JetStream {
     pub(crate) next_template: u32,
     pub(crate) api_total: u64,
     pub(crate) api_errors: u64,
+    /// Answers that need not wait for the commit.
+    pub(crate) early: Vec<(u64, Answer)>,
     /// Bytes of the answers of this turn, about.
     pub(crate) answered: usize,
     pub(crate) commits: u64,
@@ -220,6 +224,7 @@ impl JetStream {
             memory_bytes: 0,
             volatile: MemoryStore::default(),
             changes: Changes::default(),
+            changes_all: false,
             to_watch: Vec::new(),
             removed: Vec::new(),
             concerned: Vec::new(),
@@ -231,6 +236,7 @@ impl JetStream {
             next_template: 1,
             api_total: 0,
             api_errors: 0,
+            early: Vec::new(),
             answered: 0,
             commits: 0,
             commit_histogram: [0; 24],
@@ -293,7 +299,7 @@ impl JetStream {
     }
 
     /// Does something with the streams on disk and in memory as one store.
-    fn in_layers<T>(
+    pub(crate) fn in_layers<T>(
         &mut self,
         disk: &mut dyn Store,
         what: impl FnOnce(&mut JetStream, &mut dyn Store) -> Result<T, StoreError>,
@@ -443,6 +449,8 @@ impl JetStream {
     /// The commit succeeded; it took so long.
     pub fn committed(&mut self, micros: u64) {
         self.sync = false;
+        self.changes.committed();
+        self.changes_all = false;
         self.lazy_since = None;
         self.unsynced_bytes = 0;
         self.commits += 1;
