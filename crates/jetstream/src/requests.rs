@@ -250,10 +250,9 @@ fn records(turn: &mut Context<'_>, prefix: &[u8]) -> Answered {
 
 #[cfg(test)]
 mod tests {
-    use super::{ANSWERS_PER_TURN, Answer, JetStream, Outcome, Request};
+    use super::{ANSWERS_PER_TURN, Answer, Batch, Command, JetStream, MessageGet, Outcome, Request};
     use crate::Limits;
     use crate::command::{Append, Deliveries};
-    use super::{Batch, Command, MessageGet};
     use crate::config::StreamConfig;
     use crate::identity::{Now, Sequence, StreamId};
     use crate::store::memory::MemoryStore;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jetstream::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
 use jetstream::store::{
-    Evicted, FrontLimits, LoadedStream, MessageBuffer, NewMessage, Read, RecentId, Space, Store, StoreError, SyncJob,
-    StreamState, SubjectState,
+    Evicted, FrontLimits, LoadedStream, MessageBuffer, NewMessage, Read, RecentId, Space, Store, StoreError,
+    StreamState, SubjectState, SyncJob,
 };
 use subject::Filter;
 

@@ -100,8 +100,20 @@ impl World {
             broker.open(now, &NewConnection { protocol, transport, peer, tls: TlsFacts::default() }, &mut out).unwrap()
         });
         let (inbox, turns, answers) = (Vec::new(), VecDeque::new(), BTreeMap::new());
-        let mut world =
-            World { broker, out, now, store, jetstream, clients, inbox, turns, number: 0, answers, commands: 0, early: 0 };
+        let mut world = World {
+            broker,
+            out,
+            now,
+            store,
+            jetstream,
+            clients,
+            inbox,
+            turns,
+            number: 0,
+            answers,
+            commands: 0,
+            early: 0,
+        };
         world.send(0, "CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB r.> 1\r\n");
         world.send(1, "CONNECT {\"verbose\":false,\"headers\":true}\r\n");
         world.ask("STREAM.CREATE.KV_B", CREATE);

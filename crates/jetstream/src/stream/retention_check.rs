@@ -81,12 +81,7 @@ impl JetStream {
     }
 
     /// Those of the stream's consumers that may share a subject with one of the filters, and are no sources; `None`: there are few, ask each.
-    fn crowded(
-        &self,
-        stream: &Stream,
-        but: Option<ConsumerId>,
-        filters: &[Filter],
-    ) -> Option<Vec<&ConsumerConfig>> {
+    fn crowded(&self, stream: &Stream, but: Option<ConsumerId>, filters: &[Filter]) -> Option<Vec<&ConsumerConfig>> {
         let mut ids: Vec<ConsumerId> = stream.audience.unfiltered()?.collect();
         for filter in filters {
             ids.extend(stream.audience.overlapping(filter)?);

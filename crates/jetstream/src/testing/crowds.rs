@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::{Strategy, any, prop, proptest};
 
-use crate::command::{
-    Ack, Answer, Append, Batch, Command, ConsumerAction, Deliveries, Event, Outcome, Pull, Request,
-};
+use crate::command::{Ack, Answer, Append, Batch, Command, ConsumerAction, Deliveries, Event, Outcome, Pull, Request};
 use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Push, Retention, StreamConfig};
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
 use crate::store::Store;
@@ -227,9 +225,7 @@ impl World {
                 self.age += u64::from(*millis);
                 format!("{:?}", self.turn(&Batch::default()))
             }
-            Step::Delete(number) => {
-                self.shown(Request::ConsumerDelete { stream: "S".into(), name: name(number) })
-            }
+            Step::Delete(number) => self.shown(Request::ConsumerDelete { stream: "S".into(), name: name(number) }),
             Step::Make(number, filters) => {
                 self.make(*number, *filters);
                 String::new()
