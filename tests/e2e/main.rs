@@ -9,6 +9,7 @@ mod backups;
 mod bad_input;
 mod batches;
 mod cluster;
+mod crowd;
 mod domains;
 mod forward;
 mod forward_retention;
