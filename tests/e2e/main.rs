@@ -37,6 +37,7 @@ mod pull_limits;
 mod pulled;
 mod pulling;
 mod pulling_cluster;
+mod reading;
 mod signals;
 mod status;
 mod store;
