@@ -20,4 +20,5 @@ pub mod signal;
 mod slices;
 pub mod status;
 mod store_thread;
+mod syncing;
 pub mod version;

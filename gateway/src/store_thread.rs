@@ -24,6 +24,7 @@ use sqlite_store::{Options, SqliteStore};
 
 use crate::declared;
 use crate::forwarder::record_key;
+use crate::syncing::Syncing;
 
 /// How long to wait before a store that failed is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -124,6 +125,7 @@ impl Worker {
 
     fn run(self, mut opened: Opened) {
         let mut committer = Committer::default();
+        let mut syncing = Syncing::new(self.clock, self.handle.clone());
         let mut inbox = Vec::new();
         self.mailbox.release(Turn { events: std::mem::take(&mut opened.events), ..Turn::default() });
         let mut wake_at: Option<AgeMillis> = Some(AgeMillis(0));
@@ -138,13 +140,18 @@ impl Worker {
                 return self.finish(&mut opened, &mut committer);
             }
             let mut turn = Turn::default();
-            let mut result = opened.turn(self.clock, &mut committer, &mut inbox, &mut turn);
+            let mut commit =
+                |store: &mut dyn Store, jetstream: &mut JetStream| syncing.commit(&self.mailbox, store, jetstream);
+            let mut result = opened.turn_with(self.clock, &mut committer, &mut inbox, &mut turn, &mut commit);
+            syncing.note(&turn);
+            syncing.take_arrived(&mut inbox);
             wake_at = turn.wake_at;
             // House-keeping may take milliseconds: nobody's acknowledgement waits for it.
             self.mailbox.release(turn);
             if result.is_ok() {
                 result = opened.store.maintain().map(|more| busy = more);
             }
+            result = result.and_then(|()| syncing.prepare(&mut opened.store));
             if let Err(error) = result {
                 match self.reopen(opened, &error, std::mem::take(&mut inbox)) {
                     Some(again) => opened = again,
@@ -218,13 +225,24 @@ impl Opened {
         inbox: &mut Vec<Batch>,
         turn: &mut Turn,
     ) -> Result<(), StoreError> {
-        let now = self.now(clock);
-        let mut timed_commit = |store: &mut dyn Store| {
+        let mut timed_commit = |store: &mut dyn Store, _: &mut JetStream| {
             let before = clock.now().micros;
             store.commit()?;
             Ok(clock.now().micros - before)
         };
-        committer.turn(now, inbox, turn, &mut self.jetstream, &mut self.store, &mut timed_commit)
+        self.turn_with(clock, committer, inbox, turn, &mut timed_commit)
+    }
+
+    fn turn_with(
+        &mut self,
+        clock: Clock,
+        committer: &mut Committer,
+        inbox: &mut Vec<Batch>,
+        turn: &mut Turn,
+        commit: committer::Sync<'_>,
+    ) -> Result<(), StoreError> {
+        let now = self.now(clock);
+        committer.turn(now, inbox, turn, &mut self.jetstream, &mut self.store, commit)
     }
 }
 

@@ -17,7 +17,7 @@ use jetstream::api_error;
 use jetstream::batching::BatchAnswer;
 use jetstream::command::{
     Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, Pull, QueueFor, Recipient, Request,
-    Span, Ticket, Turn,
+    Span, Ticket, Turn, subject_hash,
 };
 use jetstream::identity::{ConsumerId, StreamId};
 use jetstream::templates;
@@ -44,6 +44,8 @@ pub(crate) const NO_TICKET: Ticket = Ticket(0, 0);
 pub const SHELL_TICKET: u64 = 1 << 63;
 /// What answers to flow control begin with.
 const FLOW_CONTROL: &[u8] = b"$JS.FC.";
+/// Calls of the API at the store, such as creations of consumers: a publish may have to wait for them all.
+const MOST_CALLS: usize = 128;
 /// What a command counts beside its bytes.
 const COMMAND_BYTES: usize = 64;
 /// Emptied batches kept for their memory.
@@ -68,10 +70,16 @@ pub(crate) struct StoreSide {
     /// What streams capture that are forwarded: it does not cross leaf links live as well.
     forwarded: Vec<Filter>,
     consumers: std::collections::BTreeMap<ConsumerId, ConsumerRow>,
+    /// The same by a hash of both names.
+    consumer_hashes: std::collections::BTreeSet<(u64, ConsumerId)>,
     /// Who asked the requests that are at the store, in their order; answers come in the same.
     asked: std::collections::VecDeque<(Asked, usize)>,
+    /// How many requests were answered: the number of the first of `asked`.
+    answered: u64,
     /// Who asked what the store answers later, by its number. Bounded by the purges that JetStream has at work.
     later: std::collections::BTreeMap<u64, Asked>,
+    /// How many of those are calls of the API, which may take long.
+    calls: usize,
     /// Bytes of pulls and requests at the store that lie in no arena.
     boxed: usize,
     /// Bytes of messages of origins that are at the store.
@@ -137,7 +145,10 @@ impl StoreSide {
 
     /// Is there such a consumer?
     pub(crate) fn has_consumer(&self, stream: &str, consumer: &str) -> bool {
-        self.consumers.values().any(|row| *row.stream == *stream && *row.name == *consumer)
+        let hash = hash_of_names(stream, consumer);
+        let candidates = self.consumer_hashes.range((hash, ConsumerId(0))..=(hash, ConsumerId(u32::MAX)));
+        let mut rows = candidates.filter_map(|(_, id)| self.consumers.get(id));
+        rows.any(|row| *row.stream == *stream && *row.name == *consumer)
     }
 
     /// The names of a consumer's stream and of itself.
@@ -164,14 +175,28 @@ impl StoreSide {
     /// Adds a request and notes who asked. `size`: of its body, which is about what it takes in memory.
     pub(crate) fn ask(&mut self, request: Request, asked: Asked, size: usize) {
         self.boxed += size;
+        self.calls += usize::from(matches!(asked, Asked::Api { .. }));
         self.asked.push_back((asked, size));
         self.batch.commands.push(Command::Request(Box::new(request)));
+    }
+
+    /// The number of the next request.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.answered + self.asked.len() as u64
+    }
+
+    /// Who asked the request with this number, which is answered before its turn.
+    fn answered_early(&mut self, number: u64) -> Option<Asked> {
+        let place = usize::try_from(number.checked_sub(self.answered)?).ok()?;
+        self.asked.get_mut(place).map(|(asked, _)| std::mem::replace(asked, Asked::Shell))
     }
 
     /// Who asked the request that is answered now.
     fn answered(&mut self) -> Option<(Asked, usize)> {
         let (asked, size) = self.asked.pop_front()?;
+        self.answered += 1;
         self.boxed = self.boxed.saturating_sub(size);
+        self.calls -= usize::from(matches!(asked, Asked::Api { .. }));
         Some((asked, size))
     }
 
@@ -213,6 +238,11 @@ impl StoreSide {
             self.spare.push(batch);
         }
     }
+}
+
+/// By what consumers are found; others may have the same.
+fn hash_of_names(stream: &str, consumer: &str) -> u64 {
+    subject_hash(stream.as_bytes()) ^ subject_hash(consumer.as_bytes()).rotate_left(32)
 }
 
 fn size_of_pull(pull: &Pull) -> usize {
@@ -275,6 +305,7 @@ impl Broker {
             match event {
                 Event::Changed(changes) => changed = changes,
                 Event::Answered { number, answer } => answered.push((number, answer)),
+                Event::Early(early) => self.answer_early(now, &early, out),
                 Event::Slice { ticket: Ticket(number, snapshots::TICKET), messages, next } => {
                     self.snapshot_slice(now, number, &messages, next, out);
                 }
@@ -325,6 +356,15 @@ impl Broker {
         }
     }
 
+    /// Requests that did not wait for their turn. What is learned is not older than what is told at the end of the turn that is under way.
+    fn answer_early(&mut self, now: Now, early: &[(u64, Answer)], out: &mut Outbox) {
+        for (number, answer) in early {
+            if let Some(asked @ Asked::Direct { .. }) = self.store.answered_early(*number) {
+                self.jetstream_answer(now, &asked, answer, out);
+            }
+        }
+    }
+
     /// Wakes the clients whose patience ended: their next publish is refused if there is still no room.
     pub(crate) fn tick_store(&mut self, now: Now, out: &mut Outbox) {
         while let Some(waiter) = self.store.waiters.first().copied().filter(|(deadline, _)| *deadline <= now.micros) {
@@ -339,6 +379,7 @@ impl Broker {
         let asks = !plan.acks.is_empty() || plan.services.contains(&Service::JetStreamApi);
         let overloaded = self.store.is_overloaded(&self.settings);
         let full = self.store.queued() > self.settings.store_queue;
+        let crowded = asks && self.store.calls >= MOST_CALLS && is_call(plan.routed_subject());
         let Some(connection) = self.connections.entry_mut(id) else { return false };
         let (patience, wanted) = match connection.kind {
             Kind::Mqtt(_) => (self.settings.mqtt.store_patience, !plan.streams.is_empty() || !plan.sessions.is_empty()),
@@ -347,7 +388,7 @@ impl Broker {
         if !wanted && !asks {
             return false;
         }
-        let waits = overloaded || (wanted && full);
+        let waits = overloaded || crowded || (wanted && full);
         if !waits {
             connection.waiting_since = 0;
             return false;
@@ -624,6 +665,7 @@ impl Broker {
                 for filter in &filters {
                     self.change_row(GLOBAL, filter, Target::Ack(consumer), true);
                 }
+                self.store.consumer_hashes.insert((hash_of_names(&stream, &name), consumer));
                 self.store.consumers.insert(consumer, ConsumerRow { stream, name, filters });
                 if let Some(subject) = deliver_subject {
                     self.watch_audience(consumer, &subject, &deliver_group);
@@ -641,6 +683,7 @@ impl Broker {
             | Event::Advisory(_)
             | Event::Changed(_)
             | Event::Full(_)
+            | Event::Early(_)
             | Event::Answered { .. } => {}
         }
     }
@@ -687,6 +730,7 @@ impl Broker {
         self.forget_audience(consumer);
         self.pullers.down(consumer);
         let Some(row) = self.store.consumers.remove(&consumer) else { return };
+        self.store.consumer_hashes.remove(&(hash_of_names(&row.stream, &row.name), consumer));
         for filter in &row.filters {
             self.change_row(GLOBAL, filter, Target::Ack(consumer), false);
         }
@@ -729,6 +773,11 @@ impl Broker {
             published.last.and_then(|slot| self.connections.at(slot as usize)).map(|connection| connection.id);
         self.owe_credit(recipient, delivery.cost(), connection);
     }
+}
+
+/// Does it ask the API for something else than messages?
+fn is_call(subject: &[u8]) -> bool {
+    !subject.starts_with(b"$JS.API.CONSUMER.MSG.NEXT.") && !subject.starts_with(b"$JS.API.DIRECT.GET.")
 }
 
 /// Headers and payload lie next to each other in the tail.

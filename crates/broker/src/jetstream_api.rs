@@ -193,6 +193,11 @@ impl Broker {
         }
         let name = stream.clone();
         let request = match get {
+            DirectRequest::One(MessageGet::LastBySubject(subject))
+                if newest.is_some_and(|id| self.store.recall.is_settled(id, subject.as_bytes())) =>
+            {
+                Request::Newest { name, subject, number: self.store.next_number() }
+            }
             DirectRequest::One(get) => Request::MessageGet { name, get },
             DirectRequest::Several(mut get) => {
                 if get.max_bytes == 0 {

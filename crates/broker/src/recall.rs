@@ -109,16 +109,20 @@ impl Value {
 impl Recall {
     /// The newest message of a subject, if it is known for certain.
     pub(crate) fn newest(&mut self, stream: StreamId, subject: &[u8]) -> Option<Recalled> {
-        let held = self.streams.get(&stream)?;
-        let hash = subject_hash(subject);
-        let is_settled = self.held.max(*held).max(self.marks[mark_of(hash)]) <= self.back;
-        let value = self.values.get_mut(&key_of(stream, hash)).filter(|_| is_settled)?;
+        let is_settled = self.is_settled(stream, subject);
+        let value = self.values.get_mut(&key_of(stream, subject_hash(subject))).filter(|_| is_settled)?;
         if value.stream != stream || value.subject() != subject {
             return None;
         }
         value.wanted = true;
         let Value { sequence, time, age, lengths, bytes, .. } = value;
         Some(Recalled { sequence: *sequence, time: *time, age: *age, lengths: *lengths, bytes: Rc::clone(bytes) })
+    }
+
+    /// Is nothing on its way to the store that may change what is the newest message of a subject? Of a stream that is not told of that is not known.
+    pub(crate) fn is_settled(&self, stream: StreamId, subject: &[u8]) -> bool {
+        let Some(held) = self.streams.get(&stream) else { return false };
+        self.held.max(*held).max(self.marks[mark_of(subject_hash(subject))]) <= self.back
     }
 
     /// The store answered that this is the newest message of its subject.

@@ -10,7 +10,7 @@
 
 use jetstream::JetStream;
 use jetstream::api_error;
-use jetstream::command::{Answer, Batch, Command, Outcome, Turn};
+use jetstream::command::{Answer, Batch, Command, Event, Outcome, Turn};
 use jetstream::identity::Now;
 use jetstream::store::{Store, StoreError};
 
@@ -19,8 +19,9 @@ pub const MOST_COMMANDS: usize = 4096;
 /// Bytes of one commit at most, unless a single batch has more.
 pub const MOST_BYTES: usize = 4 << 20;
 
-/// Commits the store, and says how long it took, in microseconds: `store.commit()` between two readings of a clock.
-pub type Sync<'a> = &'a mut dyn FnMut(&mut dyn Store) -> Result<u64, StoreError>;
+/// Commits the store, and says how long it took, in microseconds: `store.commit()` between two readings of a clock. Meanwhile JetStream may answer what
+/// does not wait for it: [`JetStream::take_early`], [`JetStream::answer_early`].
+pub type Sync<'a> = &'a mut dyn FnMut(&mut dyn Store, &mut JetStream) -> Result<u64, StoreError>;
 
 /// The turn of a store thread.
 #[derive(Debug, Default)]
@@ -87,8 +88,12 @@ impl Committer {
         jetstream.tick(store, now, deliveries, events)?;
         if jetstream.needs_commit(now) {
             jetstream.before_commit(store, now)?;
-            let micros = sync(store)?;
+            let micros = sync(store, jetstream)?;
             jetstream.committed(micros);
+        }
+        let early = jetstream.take_early();
+        if !early.is_empty() {
+            events.push(Event::Early(early));
         }
         Ok(())
     }
@@ -150,7 +155,7 @@ mod tests {
         Now { wall: Timestamp(age as i64 * 1_000_000), age: AgeMillis(age) }
     }
 
-    fn commit(store: &mut dyn Store) -> Result<u64, StoreError> {
+    fn commit(store: &mut dyn Store, _: &mut JetStream) -> Result<u64, StoreError> {
         store.commit().map(|()| 100)
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Changes {
     /// Ascending.
     watched: Vec<StreamId>,
     noted: Vec<(StreamId, Change)>,
+    /// The first message of each watched stream that is not committed; 0: older ones may be shown that will not be the newest after a crash.
+    open: Vec<(StreamId, Sequence)>,
 }
 
 impl Changes {
@@ -58,8 +60,11 @@ impl Changes {
     }
 
     /// A message was stored.
-    pub(crate) fn stored(&mut self, stream: StreamId, subject: &[u8]) {
+    pub(crate) fn stored(&mut self, stream: StreamId, sequence: Sequence, subject: &[u8]) {
         if self.watched.binary_search(&stream).is_ok() {
+            if self.open.last().is_none_or(|(last, _)| *last != stream) && self.first_open(stream).is_none() {
+                self.open.push((stream, sequence));
+            }
             self.note(stream, Change::Stored(subject_hash(subject)));
         }
     }
@@ -69,6 +74,28 @@ impl Changes {
         if self.watched.binary_search(&stream).is_ok() {
             self.note(stream, Change::Gone(first, last));
         }
+    }
+
+    /// One is about to be removed that may be the newest of its subject.
+    pub(crate) fn chosen(&mut self, stream: StreamId) {
+        if self.watched.binary_search(&stream).is_ok() {
+            self.open.retain(|(open, _)| *open != stream);
+            self.open.push((stream, Sequence(0)));
+        }
+    }
+
+    /// Is the newest message of a subject that is found now committed, and was it the newest then?
+    pub(crate) fn is_committed(&self, stream: StreamId, sequence: Sequence) -> bool {
+        self.watched.binary_search(&stream).is_ok() && self.first_open(stream).is_none_or(|open| sequence < open)
+    }
+
+    /// Everything is committed.
+    pub(crate) fn committed(&mut self) {
+        self.open.clear();
+    }
+
+    fn first_open(&self, stream: StreamId) -> Option<Sequence> {
+        self.open.iter().find(|(open, _)| *open == stream).map(|(_, first)| *first)
     }
 
     /// What was noted since the last time, in order.
@@ -101,14 +128,14 @@ mod tests {
     #[test]
     fn only_what_changes_in_watched_streams_is_told() {
         let mut changes = Changes::default();
-        changes.stored(A, b"a");
+        changes.stored(A, Sequence(1), b"a");
         changes.watch(A);
         changes.watch(A);
-        changes.stored(A, b"a");
-        changes.stored(B, b"a");
+        changes.stored(A, Sequence(1), b"a");
+        changes.stored(B, Sequence(1), b"a");
         changes.gone(A, Sequence(1), Sequence(2));
         changes.unwatch(A);
-        changes.stored(A, b"a");
+        changes.stored(A, Sequence(1), b"a");
         let told = [
             Change::Watched,
             Change::Stored(subject_hash(b"a")),
@@ -124,16 +151,34 @@ mod tests {
         let mut changes = Changes::default();
         changes.watch(B);
         changes.watch(A);
-        (0..MOST).for_each(|_| changes.stored(A, b"a"));
+        (0..MOST).for_each(|_| changes.stored(A, Sequence(1), b"a"));
         assert_eq!(changes.take(), [(A, Change::Unwatched), (B, Change::Unwatched)]);
-        changes.stored(A, b"a");
+        changes.stored(A, Sequence(1), b"a");
         assert!(changes.take().is_empty());
         changes.watch(A);
         assert_eq!(changes.take(), [(A, Change::Watched)], "it can be watched again");
         changes.watch(B);
-        (0..MOST).for_each(|_| changes.stored(A, b"a"));
+        (0..MOST).for_each(|_| changes.stored(A, Sequence(1), b"a"));
         changes.watch(A);
-        (0..MOST).for_each(|_| changes.stored(A, b"a"));
+        (0..MOST).for_each(|_| changes.stored(A, Sequence(1), b"a"));
         assert_eq!(changes.take(), [(A, Change::Unwatched), (B, Change::Unwatched)], "a second time in one turn");
+    }
+
+    #[test]
+    fn what_is_found_is_committed_unless_it_came_or_something_was_removed_since() {
+        let mut changes = Changes::default();
+        assert!(!changes.is_committed(A, Sequence(1)), "of a stream that is not watched nothing is known");
+        changes.watch(A);
+        changes.watch(B);
+        changes.stored(A, Sequence(5), b"a");
+        changes.stored(B, Sequence(3), b"a");
+        changes.stored(A, Sequence(6), b"a");
+        assert_eq!([4, 5, 6].map(|sequence| changes.is_committed(A, Sequence(sequence))), [true, false, false]);
+        changes.chosen(A);
+        assert!(!changes.is_committed(A, Sequence(4)) && changes.is_committed(B, Sequence(2)));
+        changes.stored(A, Sequence(7), b"a");
+        assert!(!changes.is_committed(A, Sequence(4)));
+        changes.committed();
+        assert!(changes.is_committed(A, Sequence(7)));
     }
 }

@@ -316,6 +316,15 @@ pub enum Request {
         name: Box<str>,
         get: MessageGet,
     },
+    /// The newest message of one subject, asked for when nothing was on its way that could change it: what is committed answers it, at any time.
+    Newest {
+        name: Box<str>,
+        subject: Box<str>,
+        /// What [`Event::Early`] calls it.
+        number: u64,
+    },
+    /// A [`Request::Newest`] that was answered before its turn came.
+    AnsweredEarly,
     /// Several messages as they are: a piece of them now, see [`crate::direct_get::DirectEnd::More`].
     DirectGet {
         name: Box<str>,
@@ -715,6 +724,8 @@ pub enum Event {
     },
     /// What changed in streams that are read by subject, in order. It holds from the end of the turn on, whose answers may be older.
     Changed(Vec<(StreamId, Change)>),
+    /// Answers to [`Request::Newest`] by their numbers. What their commands come to in the end is [`Answer::Done`].
+    Early(Vec<(u64, Answer)>),
     /// The answer to a request that was answered with [`Answer::Later`].
     Answered {
         /// The number that [`Answer::Later`] gave.

@@ -19,6 +19,7 @@ pub(crate) mod requests;
 pub(crate) mod resetting;
 pub(crate) mod sources;
 pub(crate) mod telling;
+pub(crate) mod waking;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -217,7 +218,7 @@ impl Consumer {
         if self.config.filters.is_empty() {
             stream.appended
         } else {
-            stream.tally(self.id).map_or(0, |tally| tally.matched)
+            stream.audience.tally(self.id).map_or(0, |tally| tally.matched)
         }
     }
 
@@ -237,14 +238,24 @@ impl Consumer {
     }
 
     /// Counts what is left, if that is uncertain and was not done just now.
-    pub(crate) fn recount(&mut self, store: &mut dyn Store, stream: &Stream, now: Now) -> Result<(), StoreError> {
+    pub(crate) fn recount(&mut self, store: &mut dyn Store, stream: &mut Stream, now: Now) -> Result<(), StoreError> {
         if self.recount.is_some_and(|at| at <= now.age) { self.recount_now(store, stream, now) } else { Ok(()) }
     }
 
     /// Counts what is left, if that is uncertain, for somebody who asked.
-    pub(crate) fn recount_now(&mut self, store: &mut dyn Store, stream: &Stream, now: Now) -> Result<(), StoreError> {
+    pub(crate) fn recount_now(
+        &mut self,
+        store: &mut dyn Store,
+        stream: &mut Stream,
+        now: Now,
+    ) -> Result<(), StoreError> {
         if self.recount.is_none() {
             return Ok(());
+        }
+        if stream.audience.is_parked(self.id) {
+            // It is told of what goes from here on.
+            self.move_to_first(store.state(self.stream).first);
+            stream.audience.place(self.id, self.lowest());
         }
         let left = match &self.selection {
             Some((sequences, end)) => {

@@ -11,7 +11,7 @@ use crate::account_limits::{AccountLimits, RequestLimits};
 use crate::batching::Batches;
 use crate::changes::Changes;
 use crate::clock::StoredClock;
-use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
+use crate::command::{Answer, Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
 use crate::config::{Compression, Storage, StreamConfig};
 use crate::consumer::Consumer;
 use crate::forwarded::owed::Debts;
@@ -138,10 +138,14 @@ pub struct JetStream {
     /// Streams in memory.
     volatile: MemoryStore,
     /// What changes in streams that are read by subject.
-    changes: Changes,
+    pub(crate) changes: Changes,
+    /// A request changed something that is not committed.
+    pub(crate) changes_all: bool,
     /// Streams that are to be watched from the next batch on.
     pub(crate) to_watch: Vec<StreamId>,
     pub(crate) removed: Vec<Removal>,
+    /// Scratch: whom that may concern.
+    pub(crate) concerned: Vec<(Sequence, ConsumerId)>,
     /// What consumers of work queues and interest streams are done with in this turn.
     pub(crate) released: Vec<Released>,
     /// Stretches of interest streams that are to be looked through.
@@ -153,6 +157,8 @@ pub struct JetStream {
     pub(crate) next_template: u32,
     pub(crate) api_total: u64,
     pub(crate) api_errors: u64,
+    /// Answers that need not wait for the commit.
+    pub(crate) early: Vec<(u64, Answer)>,
     /// Bytes of the answers of this turn, about.
     pub(crate) answered: usize,
     pub(crate) commits: u64,
@@ -218,8 +224,10 @@ impl JetStream {
             memory_bytes: 0,
             volatile: MemoryStore::default(),
             changes: Changes::default(),
+            changes_all: false,
             to_watch: Vec::new(),
             removed: Vec::new(),
+            concerned: Vec::new(),
             released: Vec::new(),
             sweeps: BTreeMap::new(),
             reads: Vec::new(),
@@ -228,6 +236,7 @@ impl JetStream {
             next_template: 1,
             api_total: 0,
             api_errors: 0,
+            early: Vec::new(),
             answered: 0,
             commits: 0,
             commit_histogram: [0; 24],
@@ -290,7 +299,7 @@ impl JetStream {
     }
 
     /// Does something with the streams on disk and in memory as one store.
-    fn in_layers<T>(
+    pub(crate) fn in_layers<T>(
         &mut self,
         disk: &mut dyn Store,
         what: impl FnOnce(&mut JetStream, &mut dyn Store) -> Result<T, StoreError>,
@@ -444,6 +453,8 @@ impl JetStream {
     /// The commit succeeded; it took so long.
     pub fn committed(&mut self, micros: u64) {
         self.sync = false;
+        self.changes.committed();
+        self.changes_all = false;
         self.lazy_since = None;
         self.unsynced_bytes = 0;
         self.commits += 1;
@@ -551,74 +562,6 @@ impl JetStream {
             self.account_removed(turn, id)?;
         }
         self.wake_consumers(turn, id);
-        Ok(())
-    }
-
-    /// Its consumers have something to look at: new messages, or a beginning that has moved.
-    pub(crate) fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let shrunk = std::mem::take(&mut stream.shrunk);
-        let state = turn.store.state(id);
-        let (first, end) = (state.first, Some((stream.appended, state.last)));
-        if std::mem::replace(&mut stream.woken_at, end) == end && !shrunk {
-            // Only asked about: there may be thousands of consumers, and nothing for any of them.
-            return;
-        }
-        let stream = &*stream;
-        for id in stream.consumers.values() {
-            let Some(consumer) = self.consumers.get_mut(id) else { continue };
-            if shrunk {
-                consumer.move_to_first(first);
-                if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {
-                    consumer.delivering.listed = true;
-                    self.dirty.push(*id);
-                }
-            }
-            if !consumer.delivering.ready
-                && !consumer.delivering.waiting.is_empty()
-                && !consumer.passes_to(stream, state.last)
-            {
-                consumer.delivering.ready = true;
-                self.ready.push(*id);
-            }
-        }
-    }
-
-    /// Tells the owner, the stream's ledger and its consumers what is gone.
-    pub(crate) fn account_removed(&mut self, turn: &mut Context<'_>, id: StreamId) -> Result<(), StoreError> {
-        self.account_lost(turn, id)?;
-        let stream = self.streams.get_mut(&id);
-        let consumers = stream.map(|stream| {
-            stream.shrunk = true;
-            &stream.consumers
-        });
-        let left = turn.store.state(id).first;
-        for removal in self.removed.drain(..) {
-            let gone = removal.evicted;
-            for consumer in consumers.iter().flat_map(|consumers| consumers.values()) {
-                if let Some(consumer) = self.consumers.get_mut(consumer) {
-                    consumer.account_removed(&removal);
-                    consumer.forget_removed(turn.store, &removal)?;
-                    turn.events.extend(consumer.news.drain(..).map(Event::Advisory));
-                }
-            }
-            match turn.events.last_mut() {
-                Some(Event::Removed { stream, last, messages, oldest, .. })
-                    if *stream == id && last.next() == gone.first =>
-                {
-                    *last = gone.last;
-                    *messages += gone.messages;
-                    *oldest = left;
-                }
-                _ => turn.events.push(Event::Removed {
-                    stream: id,
-                    first: gone.first,
-                    last: gone.last,
-                    messages: gone.messages,
-                    oldest: left,
-                }),
-            }
-        }
         Ok(())
     }
 

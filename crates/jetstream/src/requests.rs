@@ -1,10 +1,10 @@
 //! API requests: one arm each, the work is in `stream_requests` and `consumer_requests`.
 
 use crate::api_error;
-use crate::command::{Answer, Outcome, Request, Statistics};
+use crate::command::{Answer, Batch, Command, MessageGet, Outcome, Request, Statistics};
 use crate::config::Retention;
 use crate::jetstream::{Context, JetStream};
-use crate::store::StoreError;
+use crate::store::{MessageBuffer, Store, StoreError, undamaged};
 use crate::stream::requests::{Answered, describe};
 
 /// Bytes of answers in one turn, about: a few thousand requests for large messages must not be in memory all at once.
@@ -18,7 +18,15 @@ impl JetStream {
         if self.answered >= ANSWERS_PER_TURN && is_read(request) {
             return Ok(Outcome::Again);
         }
-        self.sync |= changes(request) || turn.store.is_dirty();
+        if let Request::Newest { name, subject, number } = request
+            && let Some(answer) = self.newest(turn.store, name, subject)?
+        {
+            self.answered += size_of(&answer);
+            self.early.push((*number, answer));
+            return Ok(Outcome::Answer(Box::new(Answer::Done)));
+        }
+        self.changes_all |= changes(request);
+        self.sync |= changes(request) || (turn.store.is_dirty() && !matches!(request, Request::AnsweredEarly));
         let answer = match self.answer(turn, request)? {
             Ok(answer) => answer,
             Err(error) => {
@@ -30,6 +38,49 @@ impl JetStream {
         self.api_total += u64::from(is_of_api(request));
         self.answered += size_of(&answer);
         Ok(Outcome::Answer(Box::new(answer)))
+    }
+
+    /// Answers those commands of a batch whose turn has not come that may be answered at any time; while a commit is on its way to the disk, say.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn answer_early(
+        &mut self,
+        store: &mut dyn Store,
+        batch: &mut Batch,
+        early: &mut Vec<(u64, Answer)>,
+    ) -> Result<(), StoreError> {
+        for command in &mut batch.commands {
+            let Command::Request(request) = command else { continue };
+            let Request::Newest { name, subject, number } = &**request else { continue };
+            if self.answered >= ANSWERS_PER_TURN {
+                break;
+            }
+            let found = self.in_layers(store, |jetstream, store| jetstream.newest(store, name, subject))?;
+            if let Some(answer) = found {
+                self.answered += size_of(&answer);
+                early.push((*number, answer));
+                **request = Request::AnsweredEarly;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was answered in this turn and need not wait for the commit.
+    pub fn take_early(&mut self) -> Vec<(u64, Answer)> {
+        std::mem::take(&mut self.early)
+    }
+
+    /// The newest message of a subject, if it is certain that it will be after a crash, too.
+    fn newest(&mut self, store: &mut dyn Store, name: &str, subject: &str) -> Result<Option<Answer>, StoreError> {
+        let Some(id) = self.stream_names.get(name).copied().filter(|_| !self.changes_all) else { return Ok(None) };
+        let Some(found) = store.subject_state(id, subject.as_bytes()) else { return Ok(None) };
+        if !store.is_committed(id, found.last) {
+            return Ok(None);
+        }
+        let mut buffer = Box::new(MessageBuffer::default());
+        let is_there = undamaged(store, id, found.last, &mut buffer)?;
+        Ok(is_there.then_some(Answer::Message(buffer)))
     }
 
     fn answer(&mut self, turn: &mut Context<'_>, request: &Request) -> Answered {
@@ -58,6 +109,10 @@ impl JetStream {
             Request::StreamSnapshot { name, consumers } => self.snapshot(turn, name, *consumers),
             Request::StreamRestore { wanted } => self.may_restore(wanted),
             Request::MessageGet { name, get } => self.get_message(turn, name, get),
+            Request::Newest { name, subject, .. } => {
+                self.get_message(turn, name, &MessageGet::LastBySubject(subject.clone()))
+            }
+            Request::AnsweredEarly => Ok(Ok(Answer::Done)),
             Request::DirectGet { name, get } => self.direct_get(turn, name, get),
             Request::MessageDelete { name, sequence, erase } => self.delete_message(turn, name, *sequence, *erase),
             Request::ConsumerCreate { stream, config, action } => self.create_consumer(turn, stream, config, *action),
@@ -97,10 +152,11 @@ impl JetStream {
 impl JetStream {
     fn statistics(&mut self, turn: &mut Context<'_>) -> Answered {
         let mut streams = Vec::with_capacity(self.streams.len());
-        for stream in self.stream_names.values().filter_map(|id| self.streams.get(id)) {
+        for id in self.stream_names.values() {
+            let Some(stream) = self.streams.get_mut(id) else { continue };
             let mut consumers = Vec::with_capacity(stream.consumers.len());
-            for id in stream.consumers.values() {
-                if let Some(consumer) = self.consumers.get_mut(id) {
+            for id in stream.consumers.values().copied().collect::<Vec<_>>() {
+                if let Some(consumer) = self.consumers.get_mut(&id) {
                     consumer.recount_now(turn.store, stream, turn.now)?;
                     consumers.push(consumer.describe(stream, turn.now));
                 }
@@ -124,6 +180,7 @@ fn is_read(request: &Request) -> bool {
     matches!(
         request,
         Request::MessageGet { .. }
+            | Request::Newest { .. }
             | Request::DirectGet { .. }
             | Request::StreamInfo { .. }
             | Request::StreamNames { .. }
@@ -171,7 +228,14 @@ fn changes(request: &Request) -> bool {
 
 /// Counts as a request of the API.
 fn is_of_api(request: &Request) -> bool {
-    !matches!(request, Request::Records { .. } | Request::Statistics | Request::DirectGet { .. })
+    !matches!(
+        request,
+        Request::Records { .. }
+            | Request::Statistics
+            | Request::DirectGet { .. }
+            | Request::Newest { .. }
+            | Request::AnsweredEarly
+    )
 }
 
 /// Records for their owners at start-up. Their number is bounded by whoever writes them.
@@ -186,9 +250,9 @@ fn records(turn: &mut Context<'_>, prefix: &[u8]) -> Answered {
 
 #[cfg(test)]
 mod tests {
-    use super::{ANSWERS_PER_TURN, Answer, JetStream, Outcome, Request};
+    use super::{ANSWERS_PER_TURN, Answer, Batch, Command, JetStream, MessageGet, Outcome, Request};
     use crate::Limits;
-    use crate::command::{Append, Batch, Command, Deliveries, MessageGet};
+    use crate::command::{Append, Deliveries};
     use crate::config::StreamConfig;
     use crate::identity::{Now, Sequence, StreamId};
     use crate::store::memory::MemoryStore;

@@ -354,7 +354,7 @@ impl JetStream {
         position: &ConsumerPosition,
     ) -> Result<(), StoreError> {
         let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(()) };
-        let Some(stream) = self.streams.get(&consumer.stream) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(&consumer.stream) else { return Ok(()) };
         let state = turn.store.state(stream.id);
         consumer.stand_at(position, state.first, state.last, turn.now);
         consumer.recount_soon();

@@ -256,6 +256,9 @@ pub struct RecentId {
     pub age: AgeMillis,
 }
 
+/// Makes a commit durable that was written; see [`Store::begin_commit`].
+pub type SyncJob = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
+
 /// The storage engine. One owner, one thread; see the module for transactions and errors.
 pub trait Store {
     /// All streams, by id, without those being deleted.
@@ -487,6 +490,36 @@ pub trait Store {
     /// # Errors
     /// The transaction is lost and the store poisoned.
     fn commit(&mut self) -> Result<(), StoreError>;
+
+    /// The same in two parts: everything is written when it returns, and durable when what it answers was run (on another thread, say) and
+    /// [`Store::synced`] was told so. In between only reads are allowed. `None`: it is durable already, as always unless [`Store::sync_apart`] was called.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    fn begin_commit(&mut self) -> Result<Option<SyncJob>, StoreError> {
+        self.commit().map(|()| None)
+    }
+
+    /// What [`Store::begin_commit`] answered was run, and came to this.
+    ///
+    /// # Errors
+    /// When it failed: as [`Store::commit`].
+    fn synced(&mut self, _outcome: std::io::Result<()>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Should commits from here on be in two parts, if the store can do so? Not while [`Store::is_dirty`].
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn sync_apart(&mut self, _apart: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Is it certain that this message, which is the newest of its subject, is committed and would be so after a crash?
+    fn is_committed(&self, _stream: StreamId, _sequence: Sequence) -> bool {
+        false
+    }
 
     /// Is there anything since the last commit?
     fn is_dirty(&self) -> bool;

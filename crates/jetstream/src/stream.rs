@@ -6,6 +6,7 @@
 
 pub(crate) mod aging;
 pub(crate) mod appending;
+pub(crate) mod audience;
 mod batched;
 pub(crate) mod config_check;
 pub(crate) mod counters;
@@ -48,6 +49,7 @@ use crate::store::{
     message_size_in, undamaged,
 };
 use crate::stream::aging::Aging;
+use crate::stream::audience::Audience;
 use crate::stream::duplicates::Duplicates;
 use crate::stream::mapping::Mapping;
 use crate::stream::message_id::IdKey;
@@ -140,14 +142,6 @@ pub(crate) enum Among {
     Some,
 }
 
-/// How many messages matching a consumer's filters were ever stored.
-#[derive(Debug)]
-pub(crate) struct Tally {
-    pub(crate) consumer: ConsumerId,
-    pub(crate) filters: Vec<Filter>,
-    pub(crate) matched: u64,
-}
-
 /// A stream.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -169,8 +163,8 @@ pub(crate) struct Stream {
     /// What that was when its limits were last looked at, and the bytes stored since then.
     limited_at: u64,
     bytes_since: u64,
-    /// The same for each filtered consumer, by its number.
-    pub(crate) tallies: Vec<Tally>,
+    /// The same for each filtered consumer; and, where there are many, whom what concerns.
+    pub(crate) audience: Audience,
     /// Its bytes as counted in the account's total.
     pub(crate) counted_bytes: u64,
     /// It is in the list of streams touched in this turn.
@@ -217,7 +211,7 @@ impl Stream {
             appended: 0,
             limited_at: 0,
             bytes_since: 0,
-            tallies: Vec::new(),
+            audience: Audience::default(),
             counted_bytes: 0,
             touched: false,
             scheduled: None,
@@ -234,23 +228,6 @@ impl Stream {
             duplicates: Duplicates::default(),
             last_id: None,
         }
-    }
-
-    /// Counts for a filtered consumer from now on.
-    pub(crate) fn add_tally(&mut self, tally: Tally) {
-        let place = self.tallies.partition_point(|other| other.consumer < tally.consumer);
-        self.tallies.insert(place, tally);
-    }
-
-    pub(crate) fn forget_tally(&mut self, consumer: ConsumerId) {
-        if let Ok(place) = self.tallies.binary_search_by_key(&consumer, |tally| tally.consumer) {
-            self.tallies.remove(place);
-        }
-    }
-
-    pub(crate) fn tally(&self, consumer: ConsumerId) -> Option<&Tally> {
-        let place = self.tallies.binary_search_by_key(&consumer, |tally| tally.consumer).ok()?;
-        self.tallies.get(place)
     }
 
     /// Takes another configuration.
@@ -685,9 +662,7 @@ impl Stream {
     fn count(&mut self, new: &NewMessage<'_>) {
         self.appended += 1;
         self.bytes_since += message_size_in(self.id, new.subject.len(), new.headers.len(), new.payload.len());
-        for tally in &mut self.tallies {
-            tally.matched += u64::from(tally.filters.iter().any(|filter| filter.matches(new.subject)));
-        }
+        self.audience.count(new.sequence, new.subject);
     }
 
     fn remember(

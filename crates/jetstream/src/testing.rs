@@ -1,6 +1,7 @@
 //! Tests of the whole state machine: golden scripts, random stories, damaged descriptions.
 
 mod crowded;
+mod crowds;
 mod properties;
 mod recovery;
 mod script;

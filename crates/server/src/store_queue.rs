@@ -34,6 +34,8 @@ struct Inbox {
     closed: bool,
     /// Somebody asks for a turn although no batch is there.
     nudged: bool,
+    /// What the store thread had done elsewhere is done.
+    finished: bool,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +79,12 @@ impl StoreHandle {
         self.0.arrived.notify_one();
     }
 
+    /// What the store thread had done elsewhere is done: ends [`StoreMailbox::wait_until_finished`].
+    pub fn finish(&self) {
+        lock(&self.0.inbox).finished = true;
+        self.0.arrived.notify_one();
+    }
+
     /// No more batches will come: the store thread finishes what waits and ends.
     pub fn close(&self) {
         lock(&self.0.inbox).closed = true;
@@ -99,6 +107,16 @@ impl StoreMailbox {
         inbox.nudged = false;
         into.append(&mut inbox.batches);
         !(inbox.closed && into.is_empty())
+    }
+
+    /// Waits until batches are there, and moves them into `into`, or until [`StoreHandle::finish`] was called: `true`.
+    pub fn wait_until_finished(&self, into: &mut Vec<Batch>) -> bool {
+        let mut inbox = lock(&self.0.inbox);
+        while inbox.batches.is_empty() && !inbox.finished {
+            inbox = self.0.arrived.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        }
+        into.append(&mut inbox.batches);
+        std::mem::take(&mut inbox.finished)
     }
 
     /// Gives a finished turn to the core.

@@ -248,6 +248,8 @@ impl SqliteStore {
             deleting,
             erasing,
             unsettled: false,
+            syncs_apart: false,
+            may_sync_apart: options.synchronous == Synchronous::Full,
             // A kill may have come between an erasure and the emptying of the log.
             log_holds_erased: lock.unclean,
             told: 0,

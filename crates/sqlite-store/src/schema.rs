@@ -65,12 +65,17 @@ pub(crate) fn connect(path: &Path, cache_kib: u32) -> rusqlite::Result<Connectio
 
 /// Makes a connection the writer: write-ahead log, synced commits.
 pub(crate) fn make_writer(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
-    let synchronous = match synchronous {
-        Synchronous::Full => "FULL",
-        Synchronous::Normal => "NORMAL",
-    };
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    connection.execute_batch(&format!("PRAGMA synchronous = {synchronous}; PRAGMA wal_autocheckpoint = 0;"))
+    set_synchronous(connection, synchronous)?;
+    connection.execute_batch("PRAGMA wal_autocheckpoint = 0;")
+}
+
+/// Whether SQLite syncs each commit itself. Not within a transaction.
+pub(crate) fn set_synchronous(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
+    connection.execute_batch(match synchronous {
+        Synchronous::Full => "PRAGMA synchronous = FULL;",
+        Synchronous::Normal => "PRAGMA synchronous = NORMAL;",
+    })
 }
 
 /// Creates the tables of a fresh file.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jetstream::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
 use jetstream::store::{
     Evicted, FrontLimits, LoadedStream, MessageBuffer, NewMessage, Read, RecentId, Space, Store, StoreError,
-    StreamState, SubjectState,
+    StreamState, SubjectState, SyncJob,
 };
 use subject::Filter;
 
@@ -15,6 +15,7 @@ use crate::lock::FolderLock;
 use crate::open::description_key;
 use crate::reader::{self, Done, Job, Reader};
 use crate::ring::Ring;
+use crate::schema::Synchronous;
 use crate::space::SpaceGuard;
 use crate::stream::{Matcher, Stream, recent};
 use crate::wal::{Due, Wal, WalCut};
@@ -46,6 +47,10 @@ pub struct SqliteStore {
     pub(crate) erasing: Vec<u32>,
     /// The open transaction has a step of an erasure in it.
     pub(crate) unsettled: bool,
+    /// Commits are synced by us, not by SQLite: it writes the log, and whoever has the job syncs it.
+    pub(crate) syncs_apart: bool,
+    /// They are synced at all.
+    pub(crate) may_sync_apart: bool,
     /// Bytes of messages that were erased may still stand in the log.
     pub(crate) log_holds_erased: bool,
     /// Damaged rows that the log was told of.
@@ -516,20 +521,52 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
+        match self.begin_commit()? {
+            Some(sync) => self.synced(sync()),
+            None => Ok(()),
+        }
+    }
+
+    fn begin_commit(&mut self) -> Result<Option<SyncJob>, StoreError> {
         self.db.health.check()?;
-        if self.db.in_transaction() {
-            let committed = self.finish_streams().and_then(|()| self.db.commit());
-            if let Err(error) = committed {
-                self.db.health.poison();
-                if self.db.health.no_space.get() {
-                    self.space.release_ballast();
-                }
-                return Err(error);
+        if !self.db.in_transaction() {
+            return Ok(None);
+        }
+        let committed = self.finish_streams().and_then(|()| self.db.commit());
+        if let Err(error) = committed {
+            self.db.health.poison();
+            if self.db.health.no_space.get() {
+                self.space.release_ballast();
             }
-            self.unsettled = false;
-            self.space.forget();
-            self.poll_reader()?;
-            self.care_for_log()?;
+            return Err(error);
+        }
+        if self.syncs_apart {
+            match self.wal.sync_job() {
+                Ok(job) => return Ok(Some(job)),
+                Err(error) => self.synced(Err(error))?,
+            }
+        } else {
+            self.synced(Ok(()))?;
+        }
+        Ok(None)
+    }
+
+    fn synced(&mut self, outcome: std::io::Result<()>) -> Result<(), StoreError> {
+        if let Err(error) = outcome {
+            self.db.health.poison();
+            return Err(StoreError::Failed(format!("the log can't be synced: {error}")));
+        }
+        self.unsettled = false;
+        self.space.forget();
+        self.poll_reader()?;
+        self.care_for_log()
+    }
+
+    fn sync_apart(&mut self, apart: bool) -> Result<(), StoreError> {
+        if self.may_sync_apart && apart != self.syncs_apart && !self.db.in_transaction() {
+            let synchronous = if apart { Synchronous::Normal } else { Synchronous::Full };
+            schema::set_synchronous(&self.db.connection, synchronous).map_err(|error| self.db.health.failed(&error))?;
+            self.syncs_apart = apart;
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use jetstream::store::SyncJob;
 use rusqlite::Connection;
 
 use crate::database::Health;
@@ -117,6 +118,15 @@ impl Wal {
             self.log = OpenOptions::new().read(true).write(true).open(&self.path).ok();
         }
         salt_of(self.log.as_ref()?)
+    }
+
+    /// Syncs what is in the log, on whatever thread.
+    pub(crate) fn sync_job(&mut self) -> std::io::Result<SyncJob> {
+        if self.log.is_none() {
+            self.log = Some(OpenOptions::new().read(true).write(true).open(&self.path)?);
+        }
+        let log = self.log.as_ref().map_or_else(|| File::open(&self.path), File::try_clone)?;
+        Ok(Box::new(move || log.sync_data()))
     }
 
     /// Call after each commit.

@@ -59,14 +59,28 @@ impl Filter {
     /// Does a literal subject match?
     #[must_use]
     pub fn matches(&self, subject: &[u8]) -> bool {
-        let mut wanted = self.0.as_bytes().split(|byte| *byte == b'.');
-        let mut given = subject.split(|byte| *byte == b'.');
+        let filter = self.0.as_bytes();
+        let (mut wanted, mut given) = (0, 0);
+        // Byte by byte, as tokens are short: a stream may have a million subjects to ask about. Each round begins with a token on both sides.
         loop {
-            match (wanted.next(), given.next()) {
+            match filter[wanted..] {
+                [b'>'] => return true,
+                [b'*'] | [b'*', b'.', ..] => {
+                    wanted += 1;
+                    given += subject[given..].iter().take_while(|byte| **byte != b'.').count();
+                }
+                _ => {
+                    while wanted < filter.len() && filter[wanted] != b'.' {
+                        if subject.get(given) != Some(&filter[wanted]) {
+                            return false;
+                        }
+                        (wanted, given) = (wanted + 1, given + 1);
+                    }
+                }
+            }
+            match (filter.get(wanted), subject.get(given)) {
                 (None, None) => return true,
-                (Some(b">"), Some(_)) => return true,
-                (Some(b"*"), Some(_)) => {}
-                (Some(want), Some(have)) if want == have => {}
+                (Some(_), Some(b'.')) => (wanted, given) = (wanted + 1, given + 1),
                 _ => return false,
             }
         }
@@ -138,4 +152,44 @@ fn check(subject: &[u8], wildcards: bool) -> Result<(), SubjectError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Filter;
+    use proptest::prelude::*;
+
+    /// Token by token.
+    fn naive(filter: &str, subject: &str) -> bool {
+        let (mut wanted, mut given) = (filter.split('.'), subject.split('.'));
+        loop {
+            match (wanted.next(), given.next()) {
+                (None, None) | (Some(">"), Some(_)) => return true,
+                (Some("*"), Some(_)) => {}
+                (Some(want), Some(have)) if want == have => {}
+                _ => return false,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tokens_are_compared_one_by_one(filter in "[ab*>.]{1,8}", subject in "[ab*>.]{0,8}") {
+            if let Ok(parsed) = Filter::parse(&filter) {
+                prop_assert_eq!(parsed.matches(subject.as_bytes()), naive(&filter, &subject));
+            }
+        }
+
+        #[test]
+        fn what_was_made_to_match_does(tokens in prop::collection::vec(("[ab]{1,3}", 0..3u8), 1..6), open in any::<bool>()) {
+            let subject: Vec<&str> = tokens.iter().map(|(token, _)| &**token).collect();
+            let mut filter: Vec<&str> =
+                tokens.iter().map(|(token, wild)| if *wild == 0 { "*" } else { &**token }).collect();
+            if open {
+                filter.pop();
+                filter.push(">");
+            }
+            prop_assert!(Filter::parse(&filter.join(".")).unwrap().matches(subject.join(".").as_bytes()));
+        }
+    }
 }

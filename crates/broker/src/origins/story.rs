@@ -77,7 +77,7 @@ impl World {
         }
         let (mut turn, mut inbox) = (Turn::default(), Vec::from_iter(batch));
         let now = StoreNow { wall: Timestamp(self.now.wall_ns), age: AgeMillis(self.now.micros / 1000) };
-        let mut commit = |store: &mut dyn Store| store.commit().map(|()| 1);
+        let mut commit = |store: &mut dyn Store, _: &mut JetStream| store.commit().map(|()| 1);
         self.committer.turn(now, &mut inbox, &mut turn, &mut self.jetstream, &mut self.store, &mut commit).unwrap();
         self.broker.committed(self.now, &mut turn, &mut self.out);
         true

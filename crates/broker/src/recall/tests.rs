@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use committer::Committer;
-use jetstream::command::{Batch, Turn};
+use jetstream::command::{Batch, Event, Turn};
 use jetstream::identity::{AgeMillis, Now as StoreNow, Timestamp};
 use jetstream::store::Store;
 use jetstream::store::memory::MemoryStore;
@@ -83,6 +83,8 @@ struct World {
     answers: BTreeMap<String, String>,
     /// Commands that the store was given.
     commands: usize,
+    /// Requests that were answered before their turn, or before its commit.
+    early: usize,
 }
 
 impl World {
@@ -98,8 +100,20 @@ impl World {
             broker.open(now, &NewConnection { protocol, transport, peer, tls: TlsFacts::default() }, &mut out).unwrap()
         });
         let (inbox, turns, answers) = (Vec::new(), VecDeque::new(), BTreeMap::new());
-        let mut world =
-            World { broker, out, now, store, jetstream, clients, inbox, turns, number: 0, answers, commands: 0 };
+        let mut world = World {
+            broker,
+            out,
+            now,
+            store,
+            jetstream,
+            clients,
+            inbox,
+            turns,
+            number: 0,
+            answers,
+            commands: 0,
+            early: 0,
+        };
         world.send(0, "CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB r.> 1\r\n");
         world.send(1, "CONNECT {\"verbose\":false,\"headers\":true}\r\n");
         world.ask("STREAM.CREATE.KV_B", CREATE);
@@ -141,9 +155,23 @@ impl World {
     fn turn(&mut self) {
         let mut turn = Turn::default();
         let now = StoreNow { wall: Timestamp(self.now.wall_ns), age: AgeMillis(self.now.micros / 1000) };
-        let mut commit = |store: &mut dyn Store| store.commit().map(|()| 1);
+        let mut early = Vec::new();
+        let mut arrived = self.broker.take_batch(self.now, &self.out);
+        self.commands += arrived.as_ref().map_or(0, |batch| batch.commands.len());
+        // What comes while it commits: some of it is answered meanwhile.
+        let mut commit = |store: &mut dyn Store, jetstream: &mut JetStream| {
+            early.push(jetstream.take_early());
+            let mut answers = Vec::new();
+            arrived.iter_mut().try_for_each(|batch| jetstream.answer_early(store, batch, &mut answers))?;
+            early.push(answers);
+            store.commit().map(|()| 1)
+        };
         let (jetstream, store) = (&mut self.jetstream, &mut self.store);
         Committer::default().turn(now, &mut self.inbox, &mut turn, jetstream, store, &mut commit).unwrap();
+        self.inbox.extend(arrived);
+        self.early += early.iter().map(Vec::len).sum::<usize>();
+        let early = early.into_iter().map(|answers| Turn { events: vec![Event::Early(answers)], ..Turn::default() });
+        self.turns.extend(early);
         self.turns.push_back(turn);
     }
 
@@ -216,6 +244,39 @@ fn what_was_read_twice_is_answered_without_the_store_until_it_changes() {
     world.get(1, 1);
     world.settle();
     assert_eq!(world.commands, before + 2, "it was asked");
+    assert!(world.answers["8"].ends_with("\r\n7\r\n"), "{}", world.answers["8"]);
+}
+
+#[test]
+fn a_get_waits_for_no_commit_unless_it_is_of_what_is_committed() {
+    let mut world = World::new();
+    world.put(0, 1, "");
+    world.put(0, 2, "");
+    world.settle();
+    // The stream is told of from the first on, and it is certain what is on its way when the next has come back.
+    for _ in 0..2 {
+        world.get(0, 1);
+        world.settle();
+    }
+    let answered = |world: &mut World, number: &str| {
+        world.turn();
+        while world.turns.len() > 1 {
+            world.heard();
+        }
+        let is_answered = world.answers.contains_key(number);
+        world.settle();
+        is_answered && world.answers.contains_key(number)
+    };
+    world.put(0, 2, "");
+    world.given();
+    // It arrives while that is committed.
+    world.get(1, 1);
+    assert!(answered(&mut world, "6"), "before the turn was heard of");
+    world.put(0, 2, "");
+    world.given();
+    world.get(1, 2);
+    assert!(!answered(&mut world, "8"), "its value is on its way");
+    assert_eq!(world.early, 1);
     assert!(world.answers["8"].ends_with("\r\n7\r\n"), "{}", world.answers["8"]);
 }
 

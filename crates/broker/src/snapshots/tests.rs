@@ -73,7 +73,8 @@ impl World {
             wall: Timestamp(now.wall_ns),
             age: AgeMillis(1_000_000_000 + self.micros / 1000),
         };
-        let mut sync = |store: &mut dyn Store| -> Result<u64, StoreError> { store.commit().map(|()| 1) };
+        let mut sync =
+            |store: &mut dyn Store, _: &mut JetStream| -> Result<u64, StoreError> { store.commit().map(|()| 1) };
         loop {
             // A restore that has paused goes on at once.
             if self.broker.snapshots.poll_timeout() == Some(0) {

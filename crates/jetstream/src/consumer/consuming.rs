@@ -37,7 +37,7 @@ impl JetStream {
     fn take_pull(&mut self, turn: &mut Context<'_>, id: ConsumerId, pull: &Pull) -> Result<(), StoreError> {
         let has_room = self.may_wait(Waiting::size(&pull.inbox, pull.group.as_deref()));
         let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(()) };
-        let Some(stream) = self.streams.get(&consumer.stream) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(&consumer.stream) else { return Ok(()) };
         if !has_room {
             send_status(turn.deliveries, &pull.inbox, "NATS/1.0 409 Exceeded MaxWaiting\r\n\r\n");
             return Ok(());
@@ -118,6 +118,7 @@ impl JetStream {
     /// Somebody listens on a push consumer's deliver subject now, or nobody does.
     pub(crate) fn deliver_interest(&mut self, turn: &mut Context<'_>, id: ConsumerId, is_there: bool) -> Outcome {
         let now = turn.now;
+        self.pass_unmatched(turn.store, id);
         let Some(consumer) = self.consumers.get_mut(&id) else { return Outcome::Done };
         let Some(push) = &consumer.config.push else { return Outcome::Done };
         if consumer.delivering.waiting.is_empty() == is_there {
@@ -226,12 +227,18 @@ impl JetStream {
         }
         for id in ready {
             let Some(consumer) = self.consumers.get_mut(&id) else { continue };
-            let Some(stream) = self.streams.get(&consumer.stream) else { continue };
+            let Some(stream) = self.streams.get_mut(&consumer.stream) else { continue };
             consumer.delivering.ready = false;
             consumer.recount(turn.store, stream, turn.now)?;
+            if !consumer.config.filters.is_empty() {
+                consumer.passes_to(stream, turn.store.state(stream.id).last);
+            }
             let stop = consumer.deliver(turn.store, stream, &mut self.buffer, turn.now, turn.deliveries)?;
             match stop {
-                Stop::NothingToSend => consumer.end_one_shots(turn.deliveries),
+                Stop::NothingToSend => {
+                    consumer.end_one_shots(turn.deliveries);
+                    consumer.note_end(stream);
+                }
                 // While it is paused there is nothing for who does not wait.
                 Stop::NotYet if consumer.config.pause_until.is_some() => consumer.end_one_shots(turn.deliveries),
                 Stop::NobodyWaits | Stop::NoCredit | Stop::NotYet => {}
@@ -251,6 +258,10 @@ impl JetStream {
 
     /// The consumer's records are written with the next commit.
     pub(crate) fn list_dirty(&mut self, id: ConsumerId, now: Now) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        if consumer.dirty {
+            self.place_consumer_anew(id);
+        }
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         // What a source or mirror is sent leaves when it is on disk that it was: numbers are never given twice.
         self.sync |= consumer.dirty && consumer.is_stored() && consumer.config.is_source();
@@ -286,6 +297,7 @@ impl JetStream {
 
     /// The time that [`JetStream::schedule`] planned has come.
     pub(crate) fn consumer_in_time(&mut self, turn: &mut Context<'_>, id: ConsumerId) -> Result<(), StoreError> {
+        self.pass_unmatched(turn.store, id);
         let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(()) };
         consumer.delivering.scheduled = None;
         // What was waited for is over, also if it can't be served now: it must not be scheduled for the past.

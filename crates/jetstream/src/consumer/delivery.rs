@@ -152,6 +152,8 @@ pub(crate) struct Delivering {
     pub(crate) ready: bool,
     /// It is in the list of consumers to be saved with the next commit.
     pub(crate) listed: bool,
+    /// It is among those of many that wait for the stream's next message.
+    pub(crate) at_end: bool,
     /// The read that the store is fetching: from where, how many, how large.
     fetching: Option<(Sequence, usize, usize)>,
     /// The one entry it has in the timers.
@@ -191,6 +193,7 @@ impl Delivering {
             wants_more: false,
             ready: false,
             listed: false,
+            at_end: false,
             fetching: None,
             scheduled: None,
             last_active: now,

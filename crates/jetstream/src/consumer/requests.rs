@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError};
 use crate::stored_config;
 use crate::stream::requests::{Answered, INFOS_PER_PAGE, NAMES_PER_PAGE};
 use crate::stream::retention_check;
-use crate::stream::{Stream, Tally, limit};
+use crate::stream::{Stream, limit};
 
 impl JetStream {
     pub(crate) fn create_consumer(
@@ -75,7 +75,7 @@ impl JetStream {
         let Some(stream) = self.streams.get_mut(&stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let mut consumer = Consumer::new(id, stream, config, turn.now.wall, turn.now);
         consumer.start(turn.store, stream)?;
-        attach(stream, &consumer);
+        attach(stream, &consumer, self.key.0);
         consumer.recount_now(turn.store, stream, turn.now)?;
         consumer.save_config(turn.store)?;
         turn.events.push(consumer_up(&consumer));
@@ -107,6 +107,7 @@ impl JetStream {
         if let Err(error) = self.may_change(stream, id, &config) {
             return Ok(Err(error));
         }
+        self.pass_unmatched(turn.store, id);
         let Some(consumer) = self.consumers.get_mut(&id) else { return Ok(Err(api_error::CONSUMER_NOT_FOUND)) };
         let Some(stream) = self.streams.get_mut(&consumer.stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let mut other_filters = false;
@@ -127,8 +128,8 @@ impl JetStream {
             }
             // The tally is what "left" is counted by: it begins anew only together with that count.
             if other_filters {
-                stream.forget_tally(id);
-                attach(stream, consumer);
+                stream.audience.forget_tally(id);
+                attach(stream, consumer, self.key.0);
                 if let Some((_, end)) = consumer.selection {
                     consumer.select_last_per_subject(turn.store, end);
                 }
@@ -156,7 +157,7 @@ impl JetStream {
         let (id, stream) = (stream.consumers.get(name).copied(), stream.id);
         self.settle(turn, stream)?;
         let consumer = id.and_then(|id| self.consumers.get_mut(&id));
-        let (Some(consumer), Some(stream)) = (consumer, self.streams.get(&stream)) else {
+        let (Some(consumer), Some(stream)) = (consumer, self.streams.get_mut(&stream)) else {
             return Ok(Err(api_error::CONSUMER_NOT_FOUND));
         };
         consumer.recount_now(turn.store, stream, turn.now)?;
@@ -171,11 +172,12 @@ impl JetStream {
     }
 
     pub(crate) fn consumer_list_page(&mut self, turn: &mut Context<'_>, stream: &str, offset: u64) -> Answered {
-        let Some(stream) = self.stream_names.get(stream).and_then(|id| self.streams.get(id)) else {
+        let Some(stream) = self.stream_names.get(stream).and_then(|id| self.streams.get_mut(id)) else {
             return Ok(Err(api_error::STREAM_NOT_FOUND));
         };
         let mut consumers = Vec::new();
-        for (_, id) in stream.listed().skip(offset as usize).take(INFOS_PER_PAGE) {
+        let page = stream.listed().skip(offset as usize).take(INFOS_PER_PAGE).map(|(_, id)| id);
+        for id in page.collect::<Vec<_>>() {
             if let Some(consumer) = self.consumers.get_mut(&id) {
                 consumer.recount_now(turn.store, stream, turn.now)?;
                 consumers.push(consumer.describe(stream, turn.now));
@@ -221,7 +223,7 @@ impl JetStream {
         if let Some(stream) = self.streams.get_mut(&consumer.stream) {
             stream.consumers.remove(&consumer.config.name);
             stream.hubs.remove(&id);
-            stream.forget_tally(id);
+            stream.audience.remove(id);
         }
         // Who is pushed to sees it by the heartbeats that stop.
         for waiting in consumer.delivering.waiting.iter().filter(|waiting| !waiting.is_push) {
@@ -264,7 +266,7 @@ impl JetStream {
                 continue;
             };
             let consumer = Consumer::new(id, stream, config, created, now);
-            attach(stream, &consumer);
+            attach(stream, &consumer, self.key.0);
             events.push(consumer_up(&consumer));
             self.consumers.insert(id, consumer);
             known.push(id);
@@ -326,14 +328,20 @@ impl Consumer {
 }
 
 /// Makes a stream know its consumer, and count what matches it.
-fn attach(stream: &mut Stream, consumer: &Consumer) {
+fn attach(stream: &mut Stream, consumer: &Consumer, seed: u64) {
     stream.consumers.insert(consumer.config.name.clone(), consumer.id);
     if consumer.config.direct {
         stream.hubs.insert(consumer.id);
     }
-    if !consumer.config.filters.is_empty() {
-        stream.add_tally(Tally { consumer: consumer.id, filters: consumer.config.filters.clone(), matched: 0 });
+    if consumer.config.filters.is_empty() {
+        stream.audience.add_unfiltered(consumer.id);
+    } else {
+        stream.audience.add_tally(consumer.id, consumer.config.filters.clone());
     }
+    if stream.audience.wants_crowd(stream.consumers.len()) {
+        stream.audience.make_crowd(stream.consumers.values().copied(), seed);
+    }
+    stream.audience.place(consumer.id, Sequence(0));
 }
 
 fn consumer_up(consumer: &Consumer) -> Event {

@@ -25,7 +25,7 @@ impl JetStream {
         let (id, stream) = (stream.consumers.get(name).copied(), stream.id);
         self.settle(turn, stream)?;
         let consumer = id.and_then(|id| self.consumers.get_mut(&id));
-        let (Some(id), Some(consumer), Some(described)) = (id, consumer, self.streams.get(&stream)) else {
+        let (Some(id), Some(consumer), Some(described)) = (id, consumer, self.streams.get_mut(&stream)) else {
             return Ok(Err(api_error::CONSUMER_NOT_FOUND));
         };
         let begin = match consumer.begins_at(turn.store, sequence)? {

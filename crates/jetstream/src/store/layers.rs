@@ -67,16 +67,18 @@ impl Store for Layers<'_> {
     }
 
     fn append(&mut self, stream: StreamId, message: &NewMessage<'_>) -> Result<(), StoreError> {
-        self.changes.stored(stream, message.subject);
+        self.changes.stored(stream, message.sequence, message.subject);
         self.of_mut(stream).append(stream, message)
     }
 
     fn remove(&mut self, stream: StreamId, sequence: Sequence, erase: bool) -> Result<bool, StoreError> {
+        self.changes.chosen(stream);
         self.changes.gone(stream, sequence, sequence);
         self.of_mut(stream).remove(stream, sequence, erase)
     }
 
     fn remove_run(&mut self, stream: StreamId, first: Sequence, last: Sequence) -> Result<(), StoreError> {
+        self.changes.chosen(stream);
         self.changes.gone(stream, first, last);
         self.of_mut(stream).remove_run(stream, first, last)
     }
@@ -99,6 +101,7 @@ impl Store for Layers<'_> {
         keep: u64,
         limit: u64,
     ) -> Result<(Evicted, bool), StoreError> {
+        self.changes.chosen(stream);
         let (evicted, more) = self.of_mut(stream).purge(stream, filter, below, keep, limit)?;
         Ok((self.removed(stream, evicted), more))
     }
@@ -210,6 +213,10 @@ impl Store for Layers<'_> {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError> {
         self.disk.scan_records(prefix, from, visit)
+    }
+
+    fn is_committed(&self, stream: StreamId, sequence: Sequence) -> bool {
+        self.changes.is_committed(stream, sequence)
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {

@@ -14,7 +14,6 @@ use crate::jetstream::{Context, JetStream};
 use crate::store::{Store, StoreError, undamaged};
 use crate::stream::Stream;
 use crate::stream::sweep::Sweep;
-use subject::Filter;
 
 /// More than so many at once are left to a sweep.
 const MOST_AT_ONCE: usize = 4096;
@@ -134,9 +133,8 @@ impl Stream {
         if self.config.retention != Retention::Interest {
             return false;
         }
-        let unfiltered = self.consumers.len() > self.tallies.len();
-        let matches = |filter: &Filter| filter.matches(subject);
-        !unfiltered && !self.tallies.iter().any(|tally| tally.filters.iter().any(matches))
+        let unfiltered = self.consumers.len() > self.audience.filtered_count();
+        !unfiltered && !self.audience.has_match(subject)
     }
 }
 
@@ -207,6 +205,15 @@ impl JetStream {
         if stream.config.retention == Retention::Limits || stream.config.sealed {
             return Ok(true);
         }
+        if stream.audience.is_crowd() {
+            self.buffer.clear();
+            let is_there = undamaged(store, id, sequence, &mut self.buffer)?;
+            let buffer = std::mem::take(&mut self.buffer);
+            let message = buffer.get(0).filter(|_| is_there);
+            let needed = message.is_some_and(|message| self.who_needs(id, sequence, message.subject).1);
+            self.buffer = buffer;
+            return Ok(needed);
+        }
         let done = self.consumers.get(&by).map(|consumer| &consumer.config);
         let mut is_read = false;
         for other in stream.consumers.values().filter_map(|other| self.consumers.get(other)) {
@@ -228,6 +235,23 @@ impl JetStream {
             }
         }
         Ok(false)
+    }
+
+    /// Is there a consumer for such a message, and one that needs this one?
+    pub(crate) fn who_needs(&mut self, id: StreamId, sequence: Sequence, subject: &[u8]) -> (bool, bool) {
+        let (consumers, streams) = (&self.consumers, &mut self.streams);
+        let Some(stream) = streams.get_mut(&id) else { return (false, false) };
+        let awaits = |consumer: &ConsumerId| consumers.get(consumer).is_some_and(|one| one.awaits(sequence));
+        if stream.audience.is_crowd() {
+            return stream.audience.who_needs(subject, |consumer| awaits(&consumer));
+        }
+        let (mut matched, mut needed) = (false, false);
+        for (id, consumer) in stream.consumers.values().filter_map(|id| Some((id, consumers.get(id)?))) {
+            let matches = consumer.matches(subject);
+            matched |= matches;
+            needed |= matches && awaits(id);
+        }
+        (matched, needed)
     }
 
     /// The total of all streams follows what one of them holds now.

@@ -6,6 +6,7 @@ use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Push, Retention};
 use crate::identity::ConsumerId;
 use crate::jetstream::JetStream;
 use crate::stream::Stream;
+use subject::Filter;
 
 /// A source's outstanding messages, and how often it is told that the consumer lives.
 const SOURCE_OUTSTANDING: i64 = 1000;
@@ -72,8 +73,21 @@ impl JetStream {
             let overlaps = |filter| other.filters.iter().any(|theirs| theirs.overlaps(filter));
             config.filters.iter().any(|filter| other.filters.is_empty() || overlaps(filter))
         };
-        let shared = self.others(stream, but).any(shares);
+        let shared = match self.crowded(stream, but, &config.filters) {
+            Some(others) => others.into_iter().any(shares),
+            None => self.others(stream, but).any(shares),
+        };
         if shared { Err(api_error::CONSUMER_WQ_CONSUMER_NOT_UNIQUE) } else { Ok(()) }
+    }
+
+    /// Those of the stream's consumers that may share a subject with one of the filters, and are no sources; `None`: there are few, ask each.
+    fn crowded(&self, stream: &Stream, but: Option<ConsumerId>, filters: &[Filter]) -> Option<Vec<&ConsumerConfig>> {
+        let mut ids: Vec<ConsumerId> = stream.audience.unfiltered()?.collect();
+        for filter in filters {
+            ids.extend(stream.audience.overlapping(filter)?);
+        }
+        let others = ids.into_iter().filter(|id| Some(*id) != but).filter_map(|id| self.consumers.get(&id));
+        Some(others.map(|consumer| &consumer.config).filter(|config| !config.is_source()).collect())
     }
 
     /// The stream's consumers that are no sources.

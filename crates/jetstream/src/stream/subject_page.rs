@@ -13,6 +13,8 @@ pub(crate) struct SubjectPage {
     length: usize,
     text: Vec<u8>,
     entries: Vec<Entry>,
+    /// One that comes behind the page, once so many are known: others behind it need not be gathered.
+    bound: Option<Box<[u8]>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +33,14 @@ impl Entry {
 impl SubjectPage {
     pub(crate) fn new(offset: u64, length: usize) -> SubjectPage {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        SubjectPage { offset, length, text: Vec::new(), entries: Vec::new() }
+        SubjectPage { offset, length, text: Vec::new(), entries: Vec::new(), bound: None }
     }
 
     /// One more subject. Each comes once.
     pub(crate) fn add(&mut self, subject: &[u8], messages: u64) {
+        if self.bound.as_deref().is_some_and(|bound| subject > bound) {
+            return;
+        }
         if self.entries.len() >= self.end().saturating_mul(2) {
             self.shrink();
         }
@@ -76,7 +81,8 @@ impl SubjectPage {
             return;
         }
         let text = &self.text;
-        self.entries.select_nth_unstable_by(end, |one, other| compare(text, one, other));
+        let (_, behind, _) = self.entries.select_nth_unstable_by(end, |one, other| compare(text, one, other));
+        self.bound = Some(behind.name(text).into());
         self.entries.truncate(end);
         let mut kept = Vec::with_capacity(self.text.len());
         for entry in &mut self.entries {

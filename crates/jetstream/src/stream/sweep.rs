@@ -150,13 +150,7 @@ impl JetStream {
     ) -> Result<(), StoreError> {
         let mut run: Option<(StreamId, Sequence, Sequence)> = None;
         for message in messages.iter().take_while(|message| message.sequence <= sweep.last) {
-            let Some(stream) = self.streams.get(&id) else { return Ok(()) };
-            let consumers = stream.consumers.values().filter_map(|consumer| self.consumers.get(consumer));
-            let (mut matched, mut needed) = (false, false);
-            for consumer in consumers.filter(|consumer| consumer.matches(message.subject)) {
-                matched = true;
-                needed |= consumer.awaits(message.sequence);
-            }
+            let (matched, needed) = self.who_needs(id, message.sequence, message.subject);
             if needed || (sweep.only_matched && !matched) || self.owe(turn, id, message.sequence) {
                 continue;
             }

@@ -63,6 +63,8 @@ struct Seen {
 }
 
 struct World {
+    /// The stream is made to keep whom what concerns, as if there were many consumers.
+    crowded: bool,
     retention: Retention,
     filters: Filters,
     /// Subjects of everything that was ever given a sequence.
@@ -77,7 +79,7 @@ struct World {
 }
 
 impl World {
-    fn new(retention: Retention) -> World {
+    fn new(retention: Retention, crowded: bool) -> World {
         let filters = match retention {
             Retention::Limits => FILTERS,
             Retention::Interest => INTERESTS,
@@ -86,6 +88,7 @@ impl World {
         let mut store = MemoryStore::with_crashes();
         let (jetstream, _) = JetStream::load(&mut store, Now::default(), Limits::default()).expect("loads");
         let mut world = World {
+            crowded,
             retention,
             filters,
             published: BTreeMap::new(),
@@ -101,6 +104,9 @@ impl World {
         let max_messages = if retention == Retention::Limits { 60 } else { -1 };
         let config = StreamConfig { subjects, max_messages, retention, ..StreamConfig::named("S") };
         world.request(Request::StreamCreate { config: Box::new(config) });
+        if crowded {
+            world.jetstream.make_crowds();
+        }
         for (name, filters) in NAMES.iter().zip(filters) {
             let config = ConsumerConfig {
                 filters: filters.iter().map(|filter| Filter::parse(filter).expect("filter")).collect(),
@@ -233,6 +239,9 @@ impl World {
         }
         let (jetstream, events) = JetStream::load(&mut self.store, now, Limits::default()).expect("loads");
         self.jetstream = jetstream;
+        if self.crowded {
+            self.jetstream.make_crowds();
+        }
         self.commits = self.store.commits();
         self.durable = self.seen.clone();
         self.note_consumers(&events);
@@ -332,8 +341,8 @@ impl World {
 proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(48))]
     #[test]
-    fn consumers_keep_their_promises(steps in prop::collection::vec(step(), 0..80)) {
-        let mut world = World::new(Retention::Limits);
+    fn consumers_keep_their_promises(crowded in any::<bool>(), steps in prop::collection::vec(step(), 0..80)) {
+        let mut world = World::new(Retention::Limits, crowded);
         for step in &steps {
             world.run(step);
             world.check_counts();
@@ -344,9 +353,10 @@ proptest! {
     #[test]
     fn messages_stay_until_everybody_concerned_has_acknowledged_them(
         interest in any::<bool>(),
+        crowded in any::<bool>(),
         steps in prop::collection::vec(step(), 0..80),
     ) {
-        let mut world = World::new(if interest { Retention::Interest } else { Retention::WorkQueue });
+        let mut world = World::new(if interest { Retention::Interest } else { Retention::WorkQueue }, crowded);
         for step in &steps {
             if matches!(step, Step::PurgeSubject(_) | Step::Keep(_) | Step::Erase(_)) {
                 continue;

@@ -251,6 +251,7 @@ impl Runner {
                     }
                 }
                 Event::Reopened { reason } => writeln!(out, "  reopened: {reason}")?,
+                Event::Early(answers) => writeln!(out, "  {} answered early", answers.len())?,
             }
         }
         Ok(())

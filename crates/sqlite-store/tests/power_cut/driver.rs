@@ -3,15 +3,17 @@
 use std::io::Write as _;
 
 use jetstream::identity::{AgeMillis, Now, Sequence, StreamId, Timestamp};
-use jetstream::store::{FrontLimits, NewMessage, Store};
+use jetstream::store::{FrontLimits, MessageBuffer, NewMessage, Store};
 use sqlite_store::{Options, SqliteStore, Synchronous};
+
+const STREAM: StreamId = StreamId(16);
 
 /// Runs it.
 pub(crate) fn drive(folder: &str, mode: &str, messages: &str) -> Result<(), Box<dyn std::error::Error>> {
     let synchronous = if mode == "normal" { Synchronous::Normal } else { Synchronous::Full };
     let options = Options { synchronous, ballast: 0, reserve: 0, wake: Some(Box::new(|| ())), ..Options::default() };
     let (mut store, _) = SqliteStore::open(folder.as_ref(), options)?;
-    let stream = StreamId(16);
+    let stream = STREAM;
     store.create_stream(stream, Sequence(1), b"power cut")?;
     store.commit()?;
     let mut said = std::io::stdout();
@@ -40,7 +42,7 @@ pub(crate) fn drive(folder: &str, mode: &str, messages: &str) -> Result<(), Box<
             store.evict(stream, &limits)?;
         }
         if sequence % 4 == 0 {
-            store.commit()?;
+            commit(&mut store, mode == "apart" && sequence / 200 % 3 < 2)?;
             // One line, one write: standard output flushes at each.
             said.write_all(format!("{sequence}\n").as_bytes())?;
             said.flush()?;
@@ -48,4 +50,16 @@ pub(crate) fn drive(folder: &str, mode: &str, messages: &str) -> Result<(), Box<
         }
     }
     Ok(())
+}
+
+/// Also as the gateway does while values are read: synced on another thread, and read from meanwhile. It changes between the two ways.
+fn commit(store: &mut SqliteStore, apart: bool) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(sync) = store.begin_commit()? {
+        let syncing = std::thread::spawn(sync);
+        let last = store.state(STREAM).last;
+        let mut buffer = MessageBuffer::default();
+        assert!(store.message(STREAM, last, &mut buffer)?, "what is written is read");
+        store.synced(syncing.join().expect("it does not panic"))?;
+    }
+    Ok(store.sync_apart(apart)?)
 }

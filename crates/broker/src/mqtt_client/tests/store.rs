@@ -47,7 +47,7 @@ impl TestStore {
 
     fn turn(&mut self, micros: u64, turn: &mut Turn) {
         let now = Now { wall: Timestamp(micros as i64 * 1000), age: AgeMillis(micros / 1000) };
-        let mut sync = |store: &mut dyn jetstream::store::Store| store.commit().map(|()| 1);
+        let mut sync = |store: &mut dyn jetstream::store::Store, _: &mut JetStream| store.commit().map(|()| 1);
         self.committer
             .turn(now, &mut self.taken, turn, &mut self.jetstream, &mut self.store, &mut sync)
             .expect("the store works");
