@@ -11,6 +11,7 @@ use jetstream::store::StoreError;
 
 use crate::database::{Database, SUSPECT, tells_damage};
 use crate::fetch::Slices;
+use crate::forgetting::Forgetting;
 use crate::load::{self, StreamRow};
 use crate::lock::FolderLock;
 use crate::reader::{Job, Reader};
@@ -249,7 +250,7 @@ impl SqliteStore {
             erasing,
             unsettled: false,
             // A kill may have come between an erasure and the emptying of the log.
-            log_holds_erased: lock.unclean,
+            forgetting: Forgetting::new(lock.unclean),
             told: 0,
             scratch: Vec::new(),
             lock,
