@@ -141,7 +141,11 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 fn remove(wire: &mut Wire, removal: Removal, before: &Value) -> Result<Option<u64>> {
     let (messages, bytes) = (before["messages"].as_u64().unwrap_or(0), before["bytes"].as_u64().unwrap_or(0));
     let last = before["last_seq"].as_u64().unwrap_or(0);
-    let mut purge = |request: Value| wire.request(&format!("$JS.API.STREAM.PURGE.{STREAM}"), &request.to_string());
+    // Its answer comes when all is done, which may take longer than a connection waits for one.
+    let mut purge = |request: Value| {
+        let request = request.to_string();
+        wire.send(format!("PUB $JS.API.STREAM.PURGE.{STREAM} {}\r\n{request}\r\n", request.len()).as_bytes())
+    };
     match removal {
         Removal::Purge => purge(json!({ "filter": "bench.*" })).map(|_| Some(0)),
         Removal::PurgeTenth => {
@@ -167,7 +171,8 @@ fn remove(wire: &mut Wire, removal: Removal, before: &Value) -> Result<Option<u6
         }
         Removal::MaxAgeMarkers => {
             let age = json!(1_000_000_000);
-            let markers = [("allow_rollup_hdrs", json!(true)), ("subject_delete_marker_ttl", json!(60_000_000_000_u64))];
+            let markers =
+                [("allow_rollup_hdrs", json!(true)), ("subject_delete_marker_ttl", json!(60_000_000_000_u64))];
             update(wire, &markers)?;
             update(wire, &[("max_age", age.clone()), ("duplicate_window", age)]).map(|()| Some(SUBJECTS + 1))
         }

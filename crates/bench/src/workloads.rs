@@ -43,7 +43,7 @@ const fn single(name: &'static str, sides: &'static [Side], run: fn(Side, f64) -
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const WORKLOADS: [Workload; 50] = [
+pub(crate) const WORKLOADS: [Workload; 51] = [
     work("publish only, 128 B", NATS, |side, scale| publish::run(side, 128, scale)),
     work("1 → 1, 16 B", NATS, |side, scale| fan_out::run(side, 1, 16, scale)),
     work("1 → 1, 128 B", NATS, |side, scale| fan_out::run(side, 1, 128, scale)),
@@ -60,6 +60,7 @@ pub(crate) const WORKLOADS: [Workload; 50] = [
     work("JetStream push, 256 B, explicit ack", NATS, |side, scale| push::run(side, Acknowledges::Explicitly, scale)),
     work("JetStream ordered, 256 B", NATS, |side, scale| push::run(side, Acknowledges::Nothing, scale)),
     work("bucket, put, 128 B, 10 k keys, history 5", DURABLE, buckets::put),
+    work("bucket, put, 128 B, 10 k keys drawn by lot, history 5", DURABLE, buckets::put_random),
     work("bucket, get, 128 B, 10 k keys, 64 in flight", NATS, |side, scale| buckets::get(side, 64, scale)),
     work("bucket, get, 128 B, 10 k keys, 1 in flight", NATS, |side, scale| buckets::get(side, 1, scale)),
     work("bucket, get beside puts, 1 in flight", NATS, buckets::get_beside_puts),
