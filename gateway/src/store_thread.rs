@@ -384,3 +384,97 @@ pub(crate) fn prepare_folder(folder: &Path) -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(folder).with_context(|| format!("could not create storage directory {}", folder.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Wake, Waker};
+    use std::thread::Thread;
+
+    use jetstream::command::{Append, Ticket};
+
+    use super::*;
+
+    /// Wakes a thread that waits for turns.
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Unpark>) {
+            self.0.unpark();
+        }
+    }
+
+    fn next_turn(handle: &StoreHandle) -> Turn {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        loop {
+            match handle.poll_turn(&mut Context::from_waker(&waker)) {
+                Poll::Ready(turn) => return turn.unwrap(),
+                Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+
+    /// Appends with tickets from `first` on. What has no subject is more than a store can take.
+    fn appends(first: u64, count: u64, subject: &[u8]) -> Batch {
+        let mut batch = Batch::default();
+        let subject = batch.add(subject);
+        for number in first..first + count {
+            let append = Append { stream: StreamId::FIRST, ticket: Ticket(number, 0), subject, ..Append::default() };
+            batch.commands.push(Command::Append(append));
+        }
+        batch
+    }
+
+    /// Which appends came back, in order, and whether each was stored.
+    fn came_back(turn: Turn) -> Vec<(u64, bool)> {
+        let each = |(batch, outcomes): (Batch, Vec<Outcome>)| {
+            let ticket = |command: &Command| match command {
+                Command::Append(append) => append.ticket.0,
+                _ => 0,
+            };
+            let stored = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Appended { .. }));
+            batch.commands.iter().map(ticket).zip(stored).collect::<Vec<_>>()
+        };
+        turn.done.into_iter().flat_map(each).collect()
+    }
+
+    #[test]
+    fn batches_come_back_in_their_order_when_the_store_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let (handle, mailbox) = store_queue();
+        let plan = StorePlan {
+            folder: folder.path().to_owned(),
+            cache_kib: 256,
+            limits: Limits::default(),
+            declared: Vec::new(),
+            forwarded: Vec::new(),
+            gaps: None,
+        };
+        let (clock, rows) = (Clock::start(), Arc::default());
+        let worker = Worker { plan, clock, handle: handle.clone(), rows, mailbox };
+        // A store never leaves its thread.
+        let thread = std::thread::spawn(move || {
+            let mut opened = open(&worker.plan, clock, &worker.handle, &worker.rows).unwrap();
+            opened.ask(clock, Request::StreamCreate { config: Box::new(StreamConfig::named("S")) }).unwrap();
+            // The first turn takes two batches and fails; three are left then.
+            worker.handle.submit(appends(0, 100, b"S"));
+            worker.handle.submit(appends(100, 3_000, b""));
+            (0..3).for_each(|batch| worker.handle.submit(appends(3_100 + batch * 1_000, 1_000, b"S")));
+            worker.run(opened);
+        });
+        let mut refused = Vec::new();
+        loop {
+            let turn = next_turn(&handle);
+            let is_opened = turn.events.iter().any(|event| matches!(event, Event::Reopened { .. }));
+            refused.extend(came_back(turn));
+            if is_opened {
+                break;
+            }
+        }
+        assert_eq!(refused, (0..6_100).map(|ticket| (ticket, false)).collect::<Vec<_>>());
+        handle.submit(appends(6_100, 1, b"S"));
+        while came_back(next_turn(&handle)) != [(6_100, true)] {}
+        handle.close();
+        thread.join().unwrap();
+    }
+}

@@ -23,6 +23,8 @@ const PAYLOAD: usize = 128;
 const IN_FLIGHT: u64 = 64;
 /// Puts unanswered at a time beside gets.
 const BESIDE: u64 = 16;
+/// Keys drawn by lot before the same ones come again: many more than the bucket holds values.
+const DRAWN: usize = 30 * KEYS;
 /// Watches, one after the other, at scale 1.
 const WATCHES: f64 = 20.0;
 /// Operations and seconds at scale 1.
@@ -32,7 +34,7 @@ const INBOX: &str = "_INBOX.bench.acks";
 /// Not that of the publisher, which would have to take every value as well.
 const VALUES: &str = "_INBOX.bench.values";
 
-/// Puts, over all keys in turn, with the history full after five rounds.
+/// Puts, over all keys in turn, with the history full after five rounds: what goes lies side by side.
 pub(crate) fn put(side: Side, scale: f64) -> Result<Outcome> {
     let server = side.start()?;
     let mut publisher = bucket(&server)?;
@@ -41,6 +43,23 @@ pub(crate) fn put(side: Side, scale: f64) -> Result<Outcome> {
     let sent = ring.pump(&mut publisher, IN_FLIGHT, Limit::new(OPERATIONS, SECONDS, scale), &meter)?;
     let outcome = meter.stop(sent)?;
     expect(&server, sent)?;
+    Ok(outcome)
+}
+
+/// Puts of keys drawn by lot, with the history full: what goes lies anywhere.
+pub(crate) fn put_random(side: Side, scale: f64) -> Result<Outcome> {
+    let server = side.start()?;
+    let mut publisher = filled(&server)?;
+    let mut drawn = 1_u64;
+    let mut ring = Ring::new(DRAWN, |_| {
+        // Knuth's MMIX generator; its upper bits are good enough to draw from.
+        drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        publish_frame(&subject((drawn >> 33) as usize % KEYS), INBOX, PAYLOAD)
+    });
+    let meter = Meter::start(&server)?;
+    let sent = ring.pump(&mut publisher, IN_FLIGHT, Limit::new(OPERATIONS, SECONDS, scale), &meter)?;
+    let outcome = meter.stop(sent)?;
+    expect(&server, HISTORY * KEYS as u64 + sent)?;
     Ok(outcome)
 }
 

@@ -42,7 +42,7 @@ impl Limit {
 
 impl Ring {
     /// `count` frames; all must be as long as the first.
-    pub(crate) fn new(count: usize, frame: impl Fn(usize) -> Vec<u8>) -> Ring {
+    pub(crate) fn new(count: usize, mut frame: impl FnMut(usize) -> Vec<u8>) -> Ring {
         let length = frame(0).len();
         let mut bytes = Vec::with_capacity(count * length);
         for number in 0..count {

@@ -43,7 +43,7 @@ const fn single(name: &'static str, sides: &'static [Side], run: fn(Side, f64) -
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const WORKLOADS: [Workload; 41] = [
+pub(crate) const WORKLOADS: [Workload; 51] = [
     work("publish only, 128 B", NATS, |side, scale| publish::run(side, 128, scale)),
     work("1 → 1, 16 B", NATS, |side, scale| fan_out::run(side, 1, 16, scale)),
     work("1 → 1, 128 B", NATS, |side, scale| fan_out::run(side, 1, 128, scale)),
@@ -60,6 +60,7 @@ pub(crate) const WORKLOADS: [Workload; 41] = [
     work("JetStream push, 256 B, explicit ack", NATS, |side, scale| push::run(side, Acknowledges::Explicitly, scale)),
     work("JetStream ordered, 256 B", NATS, |side, scale| push::run(side, Acknowledges::Nothing, scale)),
     work("bucket, put, 128 B, 10 k keys, history 5", DURABLE, buckets::put),
+    work("bucket, put, 128 B, 10 k keys drawn by lot, history 5", DURABLE, buckets::put_random),
     work("bucket, get, 128 B, 10 k keys, 64 in flight", NATS, |side, scale| buckets::get(side, 64, scale)),
     work("bucket, get, 128 B, 10 k keys, 1 in flight", NATS, |side, scale| buckets::get(side, 1, scale)),
     work("bucket, get beside puts, 1 in flight", NATS, buckets::get_beside_puts),
@@ -87,8 +88,23 @@ pub(crate) const WORKLOADS: [Workload; 41] = [
     single("start with 1 M messages after kill -9", NATS, |side, scale| stored::start_up(side, End::Killed, scale)),
     single("1,000 streams, 10,000 consumers", NATS, fleet::run),
     single("purge of 1 M messages by a filter", NATS, |side, scale| stall::run(side, Removal::Purge, scale)),
+    single("purge of 100 of 1,000 subjects, 1 M", NATS, |side, scale| stall::run(side, Removal::PurgeTenth, scale)),
+    single("purge of 1 M messages that keeps 10,000", NATS, |side, scale| stall::run(side, Removal::PurgeKeep, scale)),
+    single("purge of 1 M messages up to a sequence", NATS, |side, scale| stall::run(side, Removal::PurgeUpTo, scale)),
     single("delete of a stream with 1 M messages", NATS, |side, scale| stall::run(side, Removal::Delete, scale)),
     single("1 of 1,000 messages a subject left by a lowered limit, 1 M", NATS, |side, scale| {
         stall::run(side, Removal::PerSubject, scale)
     }),
+    single("10,000 of 1 M messages left by a lowered max_msgs", NATS, |side, scale| {
+        stall::run(side, Removal::MaxMessages, scale)
+    }),
+    single("10,000 of 1 M messages left by a lowered max_bytes", NATS, |side, scale| {
+        stall::run(side, Removal::MaxBytes, scale)
+    }),
+    single("none of 1 M messages left by a lowered max_age", NATS, |side, scale| {
+        stall::run(side, Removal::MaxAge, scale)
+    }),
+    single("the same with delete markers, 1 M", NATS, |side, scale| stall::run(side, Removal::MaxAgeMarkers, scale)),
+    single("roll-up of 1 M messages", NATS, |side, scale| stall::run(side, Removal::RollUp, scale)),
+    single("roll-up of 1 of 1,000 subjects, 1 M", NATS, |side, scale| stall::run(side, Removal::RollUpSubject, scale)),
 ];

@@ -175,6 +175,8 @@ pub struct JetStream {
     pub(crate) purges: VecDeque<Purging>,
     /// Number of the newest of them.
     pub(crate) purge_number: u64,
+    /// Messages that purges have removed in this turn.
+    pub(crate) purged: u64,
     /// Roll-ups and lowered limits that take more than one turn.
     pub(crate) trims: VecDeque<(StreamId, Excess)>,
     /// Streams that are gone, some records of which are still there.
@@ -246,6 +248,7 @@ impl JetStream {
             again: false,
             purges: VecDeque::new(),
             purge_number: 0,
+            purged: 0,
             trims: VecDeque::new(),
             forgotten: Vec::new(),
             gaps: None,
@@ -414,8 +417,12 @@ impl JetStream {
         self.forget(turn)?;
         self.sweep(turn)?;
         self.remove_confirmed(turn)?;
-        for stream in std::mem::take(&mut self.touched) {
-            self.settle(turn, stream)?;
+        for id in std::mem::take(&mut self.touched) {
+            // Only here: one that is settled in between, while it is listed, would be listed twice, and have as many steps in each turn from then on.
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.touched = false;
+            }
+            self.settle(turn, id)?;
         }
         self.keep_books(turn)?;
         self.serve(turn)?;
@@ -528,11 +535,12 @@ impl JetStream {
     /// Brings a stream within its limits, and plans when its next message expires.
     pub(crate) fn settle(&mut self, turn: &mut Context<'_>, id: StreamId) -> Result<(), StoreError> {
         let mut more = self.act_in_time(turn, id)?;
+        // Before a limit costs anything that is not confirmed.
+        let releases = self.release_for(turn, id, (0, 0))?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        stream.touched = false;
         let owes = stream.owed.is_changed();
         let unfinished = std::mem::take(&mut stream.unfinished);
-        more |= stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
+        more |= releases || stream.enforce_limits(turn.store, turn.now, &mut self.removed)?;
         more |= stream.end_messages(turn.store, turn.now, &mut self.removed)?;
         let next_end = stream.next_end.into_iter().chain(stream.next_schedule(turn.now)).min();
         let next_end = next_end.filter(|_| !stream.config.sealed);

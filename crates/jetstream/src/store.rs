@@ -329,7 +329,7 @@ pub trait Store {
     fn clear(&mut self, stream: StreamId) -> Result<Evicted, StoreError>;
 
     /// Removes the oldest messages of the subjects that match, all but the newest `keep` of the whole selection, those below `below` only (if
-    /// given), at most `limit` a call. Returns how many, and whether more remain.
+    /// given), at most `limit` a call and fewer where they lie far apart. Returns how many, and whether more may remain.
     ///
     /// # Errors
     /// When the engine fails.

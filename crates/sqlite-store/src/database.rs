@@ -285,6 +285,11 @@ impl Database {
         self.health.suspect(format!("summary {last} of stream {stream} is not what was written"))
     }
 
+    /// Forgets a decoded summary: it was rewritten.
+    pub(crate) fn forget_block(&mut self, stream: u32, last: u64) {
+        self.blocks.remove(&(stream, last));
+    }
+
     /// Forgets decoded summaries of a stream: they were rewritten.
     pub(crate) fn forget_blocks(&mut self, stream: u32) {
         self.blocks.retain(|(id, _), _| *id != stream);

@@ -24,6 +24,17 @@ type Oldest = SmallVec<[(u64, u64); 2]>;
 /// Rows that go together at most: they are asked for one by one whether a message is still there.
 const DOOMED: usize = 1024;
 
+/// Summaries looked through at once by a purge.
+const COLLECTED_BLOCKS: usize = 16;
+/// Most effort of one step: of as many messages that lie side by side; some milliseconds.
+const MOST_EFFORT: u64 = 1024;
+/// Messages so near to each other are likely to share a page.
+const NEAR: u64 = 16;
+/// The effort of one that lies apart.
+const APART: u64 = 8;
+/// Looking through the summaries of so many messages is as much as removing one.
+const PASSED: u64 = 256;
+
 /// What must be known of a message to remove it.
 struct Victim {
     sequence: u64,
@@ -40,7 +51,7 @@ impl SqliteStore {
         let Some(victim) = find_victim(&mut self.db, &self.ring, stream, sequence)? else { return Ok(false) };
         if erase {
             self.db.set_erase(schema::WHOLE_ERASE)?;
-            self.log_holds_erased = true;
+            self.forgetting.erased();
         }
         let done = remove_victim(&mut self.db, &mut self.ring, stream, &victim, erase);
         if erase {
@@ -112,32 +123,50 @@ impl SqliteStore {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok((evicted, false)) };
         let matcher = stream.matcher(filters);
         let selected = search::count(&mut self.db, stream, 0, &matcher)?;
-        let mut due = selected.saturating_sub(keep);
-        if let Some(below) = below {
-            due = due.min(selected - search::count(&mut self.db, stream, below.0, &matcher)?);
-        }
-        if due == 0 || limit == 0 {
+        let due = selected.saturating_sub(keep);
+        let below = below.map_or(u64::MAX, |below| below.0);
+        if due == 0 || limit == 0 || below <= stream.state.first.0 {
             return Ok((evicted, false));
         }
         if matcher == Matcher::All {
             // Everything is selected: what goes is simply the front.
-            let left = self.streams.get(&id).map_or(0, |stream| stream.state.messages);
-            let front = FrontLimits {
-                max_messages: left - due.min(limit),
-                max_bytes: u64::MAX,
-                stored_before: None,
-                below: Sequence(0),
-                limit,
-            };
-            return Ok((self.evict_front(id, &front)?, due > limit));
+            let max_messages = stream.state.messages - due.min(limit);
+            let front =
+                FrontLimits { max_messages, max_bytes: u64::MAX, stored_before: None, below: Sequence(0), limit };
+            return self.purge_front(id, &front, below, due);
         }
-        let known = self.streams.get(&id).and_then(|stream| stream.purged.as_ref());
-        let from = known.filter(|(purged, _)| **purged == *filters).map_or(0, |(_, from)| *from);
-        let next = self.purge_selected(id, &matcher, from, due.min(limit), &mut evicted)?;
-        if let Some(stream) = self.streams.get_mut(&id) {
+        let known = stream.purged.as_ref().filter(|(purged, _)| **purged == *filters);
+        let from = known.map_or(0, |(_, from)| *from);
+        let mut effort = Effort::default();
+        let next = self.purge_selected(id, &matcher, (from, below), due.min(limit), &mut effort, &mut evicted)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok((evicted, false)) };
+        // Of one subject it is known without that.
+        if !matches!(&matcher, Matcher::Ids(ids) if ids.len() == 1) {
             stream.purged = Some((filters.into(), next));
         }
-        Ok((evicted, due > limit))
+        let more = due > evicted.messages && next < below && next <= stream.state.last.0;
+        Ok((evicted, more))
+    }
+
+    /// Removes what is due of the front, and nothing from `below` on.
+    fn purge_front(
+        &mut self,
+        id: u32,
+        front: &FrontLimits,
+        below: u64,
+        due: u64,
+    ) -> Result<(Evicted, bool), StoreError> {
+        if below == u64::MAX {
+            return Ok((self.evict_front(id, front)?, due > front.limit));
+        }
+        let behind = match self.streams.get_mut(&id) {
+            Some(stream) => search::count(&mut self.db, stream, below, &Matcher::All)?,
+            None => 0,
+        };
+        let left = self.streams.get(&id).map_or(0, |stream| stream.state.messages);
+        let due = due.min(left - behind);
+        let front = FrontLimits { max_messages: left - due.min(front.limit), ..*front };
+        Ok((self.evict_front(id, &front)?, due > front.limit))
     }
 
     /// Removes the oldest messages of one subject: where they are known, without a look at the summaries.
@@ -150,7 +179,8 @@ impl SqliteStore {
             return Ok(evicted);
         }
         let Some(victims) = self.oldest_of(id, subject, due as usize)? else {
-            self.purge_selected(id, &Matcher::Ids(vec![subject]), 0, due, &mut evicted)?;
+            let only = Matcher::Ids(vec![subject]);
+            self.purge_selected(id, &only, (0, u64::MAX), due, &mut Effort::unbounded(), &mut evicted)?;
             return Ok(evicted);
         };
         self.touch(id)?;
@@ -193,10 +223,16 @@ impl SqliteStore {
         let looked = usize::try_from(limit.saturating_mul(4)).unwrap_or(usize::MAX);
         let found = search::collect(&mut self.db, stream, from.0, &Matcher::All, looked, TRIMMED_BLOCKS)?;
         let mut next = found.next;
+        let mut effort = Effort::default();
         for (sequence, subject) in found.messages {
             if stream.subjects.get(subject).0 <= keep {
                 continue;
             }
+            if effort.is_spent() {
+                next = sequence;
+                break;
+            }
+            effort.remove(sequence);
             let Some(victim) = find_victim(&mut self.db, &self.ring, stream, sequence)? else { continue };
             remove_row(&mut self.db, &mut self.ring, stream, &victim, false)?;
             // Something newer is kept of the subject, unless nothing is to be kept at all.
@@ -229,33 +265,42 @@ impl SqliteStore {
         Ok(listed.filter(|listed| listed.len() == count))
     }
 
-    /// Removes the oldest `due` messages that match, none of which lies below `from`; answers the sequence below which none is left.
+    /// Removes the oldest `due` messages that match, none of which lies below `bounds.0`, as far as the effort allows and not from `bounds.1` on; answers the
+    /// sequence below which none is left.
     fn purge_selected(
         &mut self,
         id: u32,
         matcher: &Matcher,
-        from: u64,
+        bounds: (u64, u64),
         due: u64,
+        effort: &mut Effort,
         evicted: &mut Evicted,
     ) -> Result<u64, StoreError> {
         self.touch(id)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(0) };
         let mut at = match matcher {
-            Matcher::Ids(ids) => ids.iter().map(|id| stream.subjects.hint(*id)).min().unwrap_or(0).max(from),
-            _ => from,
+            Matcher::Ids(ids) => ids.iter().map(|id| stream.subjects.hint(*id)).min().unwrap_or(0).max(bounds.0),
+            _ => bounds.0,
         };
         let mut left = due as usize;
-        while left > 0 && at <= stream.state.last.0 {
-            let found = search::collect(&mut self.db, stream, at, matcher, left, 64)?;
+        let end = bounds.1.min(stream.state.last.0.saturating_add(1));
+        while left > 0 && at < end && !effort.is_spent() {
+            let found = search::collect(&mut self.db, stream, at, matcher, left, COLLECTED_BLOCKS)?;
+            effort.pass(at.max(stream.state.first.0), found.next);
+            at = found.next;
             for (sequence, subject) in &found.messages {
+                if effort.is_spent() || *sequence >= end {
+                    at = *sequence;
+                    break;
+                }
+                left -= 1;
                 let Some(victim) = find_victim(&mut self.db, &self.ring, stream, *sequence)? else { continue };
                 debug_assert_eq!(victim.subject, *subject);
                 remove_row(&mut self.db, &mut self.ring, stream, &victim, false)?;
                 take_out(stream, &victim, None, evicted);
                 self.slices.forget(id, *sequence);
+                effort.remove(*sequence);
             }
-            left -= found.messages.len();
-            at = found.next;
         }
         if let Matcher::Ids(ids) = matcher
             && let [only] = ids[..]
@@ -264,6 +309,37 @@ impl SqliteStore {
         }
         refresh_first(&self.db, &self.ring, stream)?;
         Ok(at)
+    }
+}
+
+/// What one step of a removal has cost. A message beside the one before costs little: they share their page. One that lies apart has a page of its own read,
+/// logged and written back.
+#[derive(Debug, Default)]
+struct Effort {
+    spent: u64,
+    before: u64,
+    is_unbounded: bool,
+}
+
+impl Effort {
+    /// As much as it takes.
+    fn unbounded() -> Effort {
+        Effort { is_unbounded: true, ..Effort::default() }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.spent >= MOST_EFFORT && !self.is_unbounded
+    }
+
+    /// A message is removed.
+    fn remove(&mut self, sequence: u64) {
+        self.spent += if sequence - self.before.min(sequence) <= NEAR { 1 } else { APART };
+        self.before = sequence;
+    }
+
+    /// Summaries were looked through.
+    fn pass(&mut self, from: u64, to: u64) {
+        self.spent += to.saturating_sub(from) / PASSED;
     }
 }
 

@@ -13,8 +13,8 @@
 //!
 //! **Format.** `schema` lists the tables, `row`, `block`, `subjects` and `removal` their blobs. Every blob carries a CRC32C.
 //!
-//! **Invariants.** A stream's messages up to `closed_through` are in summaries, those behind it (fewer than 1,024) in the open block. A summary on disk is
-//! exact as of the stream's checkpoint; what was removed since is in the removal log and in memory. Every message from the first entry of a stream's
+//! **Invariants.** A stream's messages up to `closed_through` are in summaries, those behind it (fewer than 1,024) in the open block. What a summary on
+//! disk names and is gone is in the removal log and in memory. Every message from the first entry of a stream's
 //! tail on is in the ring. A message is in the ring, or in its table, or both; the newest `pending` ones of a tail are in the ring only, and nothing
 //! is committed while there are any.
 //!
@@ -33,6 +33,7 @@ mod clear;
 mod database;
 mod erase;
 mod fetch;
+mod forgetting;
 mod history;
 mod inspect;
 mod load;

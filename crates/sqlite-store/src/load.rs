@@ -76,6 +76,7 @@ fn replay(db: &mut Database, stream: &mut Stream, saved: Saved) -> Result<Option
     stream.state.messages = saved.messages;
     stream.state.bytes = saved.bytes;
     stream.closed_through = saved.through;
+    stream.checkpointed = saved.through;
     stream.state.last = Sequence(saved.through);
     let sql = format!("SELECT last, data FROM b{id} WHERE last > ? ORDER BY last");
     db.query(&sql, [saved.through as i64], |row| {
@@ -93,10 +94,20 @@ fn replay(db: &mut Database, stream: &mut Stream, saved: Saved) -> Result<Option
             if number < stream.removal_rows {
                 return Err(out_of_order());
             }
-            stream.removal_rows = number.saturating_add(1);
+            let is_counted = number < checkpoint::NOTED;
+            if is_counted {
+                stream.removal_rows = number + 1;
+            }
+            // Its summary may have been corrected since.
+            stream.is_uncertain = true;
             let removed = removal::decode(row.get_ref(1)?.as_blob()?);
             whole &= removed.is_some();
             for one in removed.unwrap_or_default() {
+                if !is_counted {
+                    stream.note_removed(one.sequence, one.subject);
+                    continue;
+                }
+                stream.removals_logged += 1;
                 stream.state.messages = stream.state.messages.saturating_sub(1);
                 stream.state.bytes = stream.state.bytes.saturating_sub(one.size);
                 stream.subtract_subject(one.subject, one.sequence, one.newest);
@@ -105,6 +116,7 @@ fn replay(db: &mut Database, stream: &mut Stream, saved: Saved) -> Result<Option
             Ok(whole)
         },
     )?;
+    stream.correcting = stream.is_uncertain.then_some(0);
     stream.subjects.collect_free();
     stream.state.last = Sequence(stream.closed_through);
     Ok(whole.then_some(()))

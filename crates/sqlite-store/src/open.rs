@@ -11,6 +11,7 @@ use jetstream::store::StoreError;
 
 use crate::database::{Database, SUSPECT, tells_damage};
 use crate::fetch::Slices;
+use crate::forgetting::Forgetting;
 use crate::load::{self, StreamRow};
 use crate::lock::FolderLock;
 use crate::reader::{Job, Reader};
@@ -251,7 +252,7 @@ impl SqliteStore {
             syncs_apart: false,
             may_sync_apart: options.synchronous == Synchronous::Full,
             // A kill may have come between an erasure and the emptying of the log.
-            log_holds_erased: lock.unclean,
+            forgetting: Forgetting::new(lock.unclean),
             told: 0,
             scratch: Vec::new(),
             lock,

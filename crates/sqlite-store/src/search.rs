@@ -194,7 +194,9 @@ fn count_between(
         count += found.len() as u64;
         at = block.last + 1;
         // The blocks that are meant as a whole.
-        if let Some((last, whole)) = count_whole(db, stream, at, to, matcher)? {
+        if !stream.is_uncertain
+            && let Some((last, whole)) = count_whole(db, stream, at, to, matcher)?
+        {
             count += whole;
             at = last + 1;
         }
@@ -217,7 +219,7 @@ fn count_whole(
     let Some((last, named)) = db.count_in_blocks(stream.id, (at, to), up_to, &|id| stream.wants(matcher, id))? else {
         return Ok(None);
     };
-    // They still name what was removed since the checkpoint.
+    // They still name what was removed and is not corrected.
     let gone =
         stream.removed.iter().filter(|(sequence, id)| (at..=last).contains(sequence) && stream.wants(matcher, *id));
     Ok(Some((last, named.saturating_sub(gone.count() as u64))))

@@ -11,6 +11,7 @@ use subject::Filter;
 
 use crate::database::Database;
 use crate::fetch::Slices;
+use crate::forgetting::Forgetting;
 use crate::lock::FolderLock;
 use crate::open::description_key;
 use crate::reader::{self, Done, Job, Reader};
@@ -21,7 +22,7 @@ use crate::stream::{Matcher, Stream, recent};
 use crate::wal::{Due, Wal, WalCut};
 use crate::{checkpoint, erase, load, records, removal, schema, search};
 
-/// Removals remembered over all streams (16 bytes each): beyond, the stream with most of them has its checkpoint early.
+/// Removals remembered over all streams (16 bytes each): beyond, the stream with most of them has its checkpoint, and its summaries corrected, early.
 const REMOVALS_IN_ALL: usize = 2 * checkpoint::REMOVALS;
 
 /// The store; see the crate.
@@ -51,8 +52,8 @@ pub struct SqliteStore {
     pub(crate) syncs_apart: bool,
     /// They are synced at all.
     pub(crate) may_sync_apart: bool,
-    /// Bytes of messages that were erased may still stand in the log.
-    pub(crate) log_holds_erased: bool,
+    /// What may still stand in the log.
+    pub(crate) forgetting: Forgetting,
     /// Damaged rows that the log was told of.
     pub(crate) told: u64,
     pub(crate) scratch: Vec<u8>,
@@ -142,8 +143,11 @@ impl SqliteStore {
         for id in std::mem::take(&mut self.touched) {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             erase::delete_doomed(&self.db, stream)?;
-            if checkpoint::is_due(stream) || crowded && most == Some(id) {
+            let is_crowded = crowded && most == Some(id);
+            if checkpoint::is_due(stream, is_crowded) {
                 checkpoint::write(&mut self.db, &self.ring, stream)?;
+            } else {
+                checkpoint::correct_if_due(&mut self.db, stream, is_crowded)?;
             }
             if !stream.removal_log.is_empty() {
                 let key = (i64::from(id) << 32) + i64::from(stream.removal_rows);
@@ -176,23 +180,22 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// What was erased was written to the log when it was stored: it is written back and emptied; `true`: not yet, somebody reads from
-    /// it just then.
+    /// What was erased was written to the log when it was stored: it is written back and emptied; `true`: not yet, it is too early, or somebody reads
+    /// from it just then.
     fn forget_erased(&mut self) -> Result<bool, StoreError> {
-        if self.db.in_transaction() || !self.log_holds_erased {
-            return Ok(false);
+        if self.db.in_transaction() || !self.forgetting.is_due() {
+            return Ok(self.forgetting.waits());
         }
         self.wait_for_reader()?;
         match reader::try_empty_log(&self.db.connection) {
-            Ok(is_empty) => {
-                self.log_holds_erased = !is_empty;
-                if is_empty {
-                    self.wal.emptied();
-                }
-                Ok(!is_empty)
+            Ok(true) => {
+                self.forgetting.emptied();
+                self.wal.emptied();
             }
-            Err(error) => self.log_not_written(&error).map(|()| false),
+            Ok(false) => return Ok(true),
+            Err(error) => self.log_not_written(&error)?,
         }
+        Ok(false)
     }
 
     fn run_log_ahead(&mut self) {
@@ -557,6 +560,7 @@ impl Store for SqliteStore {
             return Err(StoreError::Failed(format!("the log can't be synced: {error}")));
         }
         self.unsettled = false;
+        self.forgetting.committed();
         self.space.forget();
         self.poll_reader()?;
         self.care_for_log()

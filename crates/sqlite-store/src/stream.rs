@@ -36,12 +36,22 @@ pub(crate) struct Stream {
     /// Messages up to here are in closed blocks.
     pub(crate) closed_through: u64,
     pub(crate) blocks_since_checkpoint: u32,
-    /// Removed from closed blocks since the checkpoint. Summaries on disk still name them.
+    /// The last checkpoint is one of the messages up to here.
+    pub(crate) checkpointed: u64,
+    /// Removed from closed blocks, whose summaries still name them.
     pub(crate) removed: Vec<(u64, u32)>,
+    /// Some of them may not be named any more: which, is known to no file.
+    pub(crate) is_uncertain: bool,
+    /// Summaries are being corrected, and next the one of this sequence.
+    pub(crate) correcting: Option<u64>,
+    /// How many of `removed` were left the last time all were corrected that could be.
+    pub(crate) corrected_left: usize,
     /// So many of `removed` are sorted; the few behind them are not.
     removed_sorted: usize,
     /// Removed from closed blocks since the last commit.
     pub(crate) removal_log: Vec<Removed>,
+    /// Removals in the log since the checkpoint.
+    pub(crate) removals_logged: usize,
     /// Number of the next row of the removal log.
     pub(crate) removal_rows: u32,
     /// Newest rows in the ring; every message from the first one on is here.
@@ -160,6 +170,7 @@ impl Stream {
         } else {
             self.note_removed(removed.sequence, removed.subject);
             self.removal_log.push(removed);
+            self.removals_logged += 1;
         }
         if removed.sequence == self.state.last.0 {
             self.position_dirty = true;
@@ -190,12 +201,10 @@ impl Stream {
         self.removed.push((sequence, subject));
     }
 
-    /// Was that message of a closed block removed since the checkpoint?
+    /// Was that message of a closed block removed, though its summary still names it?
     pub(crate) fn is_removed(&mut self, sequence: u64) -> bool {
         if self.removed.len() > self.removed_sorted + UNSORTED {
-            // A long sorted run and a short one behind it: the stable sort merges them.
-            self.removed.sort();
-            self.removed_sorted = self.removed.len();
+            self.sort_removed();
         }
         let (sorted, recent) = self.removed.split_at(self.removed_sorted);
         sequence < self.state.first.0
@@ -203,10 +212,17 @@ impl Stream {
             || sorted.binary_search_by_key(&sequence, |(removed, _)| *removed).is_ok()
     }
 
-    /// A checkpoint was written: the summaries say everything again.
-    pub(crate) fn forget_removed(&mut self) {
+    pub(crate) fn sort_removed(&mut self) {
+        // A long sorted run and a short one behind it: the stable sort merges them.
+        self.removed.sort();
+        self.removed_sorted = self.removed.len();
+    }
+
+    /// Nothing is named any more.
+    fn forget_removed(&mut self) {
         self.removed = Vec::new();
         self.removed_sorted = 0;
+        (self.correcting, self.corrected_left, self.is_uncertain) = (None, 0, false);
     }
 
     /// Which subjects the filters want.

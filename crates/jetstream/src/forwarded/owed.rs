@@ -30,7 +30,9 @@ use crate::stream::{Stream, limit};
 const CHUNK: u64 = 256;
 const WORDS: usize = (CHUNK / 64) as usize;
 /// Messages that go in one turn.
-const STEP: usize = 4096;
+const STEP: usize = 1024;
+/// Steps of [`HELD_STEP`] for one publish that needs room on the disk; one that needs more finds it when it comes again.
+const MOST_HELD_STEPS: u32 = 256;
 /// Messages that are held for a hub's disk only, and go at once where room is needed: some more than one publish needs.
 const HELD_STEP: usize = 64;
 const VERSION: u8 = 1;
@@ -285,26 +287,31 @@ impl JetStream {
         Ok(is_done)
     }
 
-    /// So much is to be stored: where a limit of the stream leaves no room for it, what is only held for the hub's disk goes first.
+    /// So much is to be stored: where a limit of the stream leaves no room for it, what is only held for the hub's disk goes first, in steps. `true`: more
+    /// of it is to go, in turns to come.
     pub(crate) fn release_for(
         &mut self,
         turn: &mut Context<'_>,
         id: StreamId,
         (messages, bytes): (u64, u64),
-    ) -> Result<(), StoreError> {
-        if self.debts.forwards.is_empty() {
-            return Ok(());
-        }
-        while let Some(stream) = self.streams.get(&id).filter(|stream| stream.holds_confirmed()) {
+    ) -> Result<bool, StoreError> {
+        let mut left = STEP;
+        while !self.debts.forwards.is_empty()
+            && let Some(stream) = self.streams.get(&id).filter(|stream| stream.holds_confirmed())
+        {
             let (state, confirmed) = (turn.store.state(id), stream.forwarded.confirmed);
             let over = (state.messages + messages).saturating_sub(limit(stream.config.max_messages));
             if over == 0 && state.bytes + bytes <= limit(stream.config.max_bytes) {
-                break;
+                return Ok(false);
             }
-            let most = usize::try_from(over).unwrap_or(STEP).clamp(HELD_STEP, STEP);
+            if left == 0 {
+                return Ok(true);
+            }
+            let most = usize::try_from(over).unwrap_or(STEP).max(HELD_STEP).min(left);
             self.remove_owed(turn, id, confirmed, most)?;
+            left -= most;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Room is needed for others: what is only held for the hub's disk goes, stream by stream, until there is enough; how many bytes.
@@ -312,12 +319,15 @@ impl JetStream {
         let before = self.stored_bytes;
         let holds = |id: &&StreamId| self.streams.get(id).is_some_and(Stream::holds_confirmed);
         let held: Vec<StreamId> = self.stream_names.values().filter(holds).copied().collect();
+        let mut left = MOST_HELD_STEPS;
         for id in held {
-            while before.saturating_sub(self.stored_bytes) < needed
+            while left > 0
+                && before.saturating_sub(self.stored_bytes) < needed
                 && let Some(stream) = self.streams.get(&id).filter(|stream| stream.holds_confirmed())
             {
                 let confirmed = stream.forwarded.confirmed;
                 self.remove_owed(turn, id, confirmed, HELD_STEP)?;
+                left -= 1;
             }
         }
         Ok(before.saturating_sub(self.stored_bytes))

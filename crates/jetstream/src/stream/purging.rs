@@ -16,6 +16,8 @@ use crate::stream::{Among, Removal};
 
 /// Messages removed in a turn: some milliseconds.
 const STEP: u64 = 1024;
+/// A turn that has removed so many does not go on with the next purge. They may lie apart from each other, which costs as much as a step of neighbours.
+const TURN: u64 = 128;
 /// Purges at work at the same time; more are refused.
 const AT_WORK: usize = 256;
 
@@ -66,21 +68,24 @@ impl Purging {
             };
             removed.push(Removal { evicted, among, cause: Cause::Purge });
         }
-        Ok(!more || self.left == 0 || evicted.messages == 0)
+        Ok(!more || self.left == 0)
     }
 }
 
 impl JetStream {
-    /// Does the first step of a purge; what remains is for the turns to come.
+    /// Does the first step of a purge; what remains is for the turns to come, and so is all of it behind others.
     pub(crate) fn begin_purge(&mut self, turn: &mut Context<'_>, mut purging: Purging) -> Answered {
         if self.purges.len() >= AT_WORK {
             return Ok(Err(api_error::STREAM_TOO_MANY_REQUESTS));
         }
-        let done = purging.step(turn.store, &mut self.removed)?;
-        self.account_removed(turn, purging.stream)?;
-        self.settle(turn, purging.stream)?;
-        if done {
-            return Ok(Ok(Answer::Purged { count: purging.count }));
+        if self.purges.is_empty() && self.purged < TURN {
+            let done = purging.step(turn.store, &mut self.removed)?;
+            self.purged += purging.count;
+            self.account_removed(turn, purging.stream)?;
+            self.settle(turn, purging.stream)?;
+            if done {
+                return Ok(Ok(Answer::Purged { count: purging.count }));
+            }
         }
         self.purge_number += 1;
         purging.number = self.purge_number;
@@ -88,23 +93,32 @@ impl JetStream {
         Ok(Ok(Answer::Later { number: self.purge_number }))
     }
 
-    /// A step of the oldest purge at work.
+    /// Goes on with the purges at work: a step of the oldest one, or several that have little to do.
     pub(crate) fn continue_purge(&mut self, turn: &mut Context<'_>) -> Result<(), StoreError> {
-        let Some(mut purging) = self.purges.pop_front() else { return Ok(()) };
-        // The step is durable with this turn, so that no transaction grows long.
-        self.sync = true;
-        let answer = if self.streams.contains_key(&purging.stream) {
-            let done = purging.step(turn.store, &mut self.removed)?;
-            self.account_removed(turn, purging.stream)?;
-            self.touch(purging.stream);
-            done.then_some(Answer::Purged { count: purging.count })
-        } else {
-            Some(Answer::Error(api_error::STREAM_NOT_FOUND))
-        };
-        match answer {
-            Some(answer) => turn.events.push(Event::Answered { number: purging.number, answer: Box::new(answer) }),
-            None => self.purges.push_front(purging),
+        while self.purged < TURN
+            && let Some(mut purging) = self.purges.pop_front()
+        {
+            // The step is durable with this turn, so that no transaction grows long.
+            self.sync = true;
+            let before = purging.count;
+            let answer = if self.streams.contains_key(&purging.stream) {
+                let done = purging.step(turn.store, &mut self.removed)?;
+                self.account_removed(turn, purging.stream)?;
+                self.touch(purging.stream);
+                done.then_some(Answer::Purged { count: purging.count })
+            } else {
+                Some(Answer::Error(api_error::STREAM_NOT_FOUND))
+            };
+            self.purged += purging.count - before;
+            match answer {
+                Some(answer) => turn.events.push(Event::Answered { number: purging.number, answer: Box::new(answer) }),
+                None => {
+                    self.purges.push_front(purging);
+                    break;
+                }
+            }
         }
+        self.purged = 0;
         self.again |= !self.purges.is_empty();
         Ok(())
     }
