@@ -46,6 +46,9 @@ pub const SHELL_TICKET: u64 = 1 << 63;
 const FLOW_CONTROL: &[u8] = b"$JS.FC.";
 /// What a command counts beside its bytes.
 const COMMAND_BYTES: usize = 64;
+/// API calls at the store, beside gets and pulls. What everybody else publishes waits behind them, and one may take half a millisecond: a client that
+/// sends more is not read until some are answered.
+const MOST_REQUESTS: usize = 64;
 /// Emptied batches kept for their memory.
 const MAX_SPARE: usize = 4;
 /// A batch that grew beyond this is not kept.
@@ -70,6 +73,8 @@ pub(crate) struct StoreSide {
     consumers: std::collections::BTreeMap<ConsumerId, ConsumerRow>,
     /// Who asked the requests that are at the store, in their order; answers come in the same.
     asked: std::collections::VecDeque<(Asked, usize)>,
+    /// How many of them are more than gets.
+    requests: usize,
     /// Who asked what the store answers later, by its number. Bounded by the purges that JetStream has at work.
     later: std::collections::BTreeMap<u64, Asked>,
     /// Bytes of pulls and requests at the store that lie in no arena.
@@ -106,6 +111,12 @@ pub(crate) enum Asked {
     Restore { reply: Box<[u8]>, client: Box<Client> },
     /// The shell, which has seen the answer.
     Shell,
+}
+
+impl Asked {
+    fn is_request(&self) -> bool {
+        !matches!(self, Asked::Direct { .. })
+    }
 }
 
 #[derive(Debug)]
@@ -159,6 +170,7 @@ impl StoreSide {
     /// Adds a request and notes who asked. `size`: of its body, which is about what it takes in memory.
     pub(crate) fn ask(&mut self, request: Request, asked: Asked, size: usize) {
         self.boxed += size;
+        self.requests += usize::from(asked.is_request());
         self.asked.push_back((asked, size));
         self.batch.commands.push(Command::Request(Box::new(request)));
     }
@@ -167,6 +179,7 @@ impl StoreSide {
     fn answered(&mut self) -> Option<(Asked, usize)> {
         let (asked, size) = self.asked.pop_front()?;
         self.boxed = self.boxed.saturating_sub(size);
+        self.requests -= usize::from(asked.is_request());
         Some((asked, size))
     }
 
@@ -217,6 +230,14 @@ fn size_of_pull(pull: &Pull) -> usize {
 /// What a message of an origin counts at the store.
 pub(crate) fn weight_of_take(bytes: usize) -> usize {
     bytes + COMMAND_BYTES
+}
+
+/// An API call that is neither a get nor a pull, of which there are many and each is cheap?
+fn is_request(plan: &Plan) -> bool {
+    let subject = plan.routed_subject();
+    plan.services.contains(&Service::JetStreamApi)
+        && !subject.starts_with(b"$JS.API.DIRECT.GET.")
+        && !subject.starts_with(b"$JS.API.CONSUMER.MSG.NEXT.")
 }
 
 fn weight(batch: &Batch) -> usize {
@@ -341,6 +362,10 @@ impl Broker {
         };
         if !wanted && !asks {
             return false;
+        }
+        if self.store.requests >= MOST_REQUESTS && is_request(plan) {
+            self.store.waiters.insert((now.micros.saturating_add(patience.as_micros() as u64), id));
+            return true;
         }
         let waits = overloaded || (wanted && full);
         if !waits {
