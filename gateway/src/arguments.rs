@@ -143,8 +143,8 @@ pub struct Options {
     /// Address that is told to clients, host:port
     #[arg(long = "client_advertise", value_name = "ADDRESS")]
     pub client_advertise: Option<String>,
-    /// Configuration file (also -c)
-    #[arg(long, value_name = "FILE")]
+    /// Configuration file; also behind a subcommand
+    #[arg(short = 'c', long, value_name = "FILE", global = true)]
     pub config: Option<String>,
     /// Test the configuration and exit (-t)
     #[arg(long = "t", value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use jetstream::command::{ConsumerAction, Request};
+use jetstream::api_error::ApiError;
+use jetstream::command::{Answer, ConsumerAction, Request};
 use jetstream::config::{
     AckPolicy, Compression, ConsumerConfig, DeliverPolicy, Discard, Priority, PriorityPolicy, Push, Republish,
     Retention, Storage, StreamConfig, SubjectTransform,
@@ -43,6 +44,35 @@ impl Declaration {
             }],
         }
     }
+}
+
+/// Asks for each in turn, and tells what is refused, and why.
+///
+/// # Errors
+/// When asking fails.
+pub(crate) fn bring_about(
+    declared: &[(String, Declaration)],
+    ask: &mut dyn FnMut(Request) -> anyhow::Result<Answer>,
+    told: &mut dyn FnMut(String, String),
+) -> anyhow::Result<()> {
+    for (place, declaration) in declared {
+        let mut refused: Option<ApiError> = None;
+        for request in declaration.requests() {
+            match ask(request)? {
+                // There is nothing to update: it is the refused creation that tells why.
+                Answer::Error(error) if error.code == 404 && refused.is_some() => {}
+                Answer::Error(error) => refused = Some(error),
+                _ => {
+                    refused = None;
+                    break;
+                }
+            }
+        }
+        if let Some(error) = refused {
+            told(format!("{place}: {}", declaration.what()), format!("{} ({})", error.description, error.err_code));
+        }
+    }
+    Ok(())
 }
 
 /// All declarations of the configuration, with their places.

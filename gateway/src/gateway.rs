@@ -26,7 +26,7 @@ use crate::notices::Notices;
 use crate::operations::StoreOperations;
 use crate::queue_drops::QueueDrops;
 use crate::reload;
-use crate::settings::{Identity, account_limits, request_limits, settings};
+use crate::settings::{Identity, request_limits, settings, store_limits};
 use crate::slices::Slices;
 use crate::store_thread::{StorePlan, StoreThread, prepare_folder};
 use crate::{declared, memory, version};
@@ -125,17 +125,7 @@ fn start_store(config: &Config, clock: Clock) -> anyhow::Result<StoreThread> {
     let plan = StorePlan {
         folder: jetstream.store_dir.clone(),
         cache_kib: u32::try_from(config.memory.store_cache / 1024).unwrap_or(u32::MAX),
-        limits: Limits {
-            max_streams: u32::try_from(config.memory.max_streams).unwrap_or(u32::MAX),
-            max_file_store: jetstream.max_file,
-            max_memory_store: Some(jetstream.max_memory),
-            max_queued_messages: config.mqtt_limits.max_queued_messages,
-            max_queued_bytes: config.mqtt_limits.max_queued_bytes,
-            account: account_limits(&jetstream.account),
-            requests: request_limits(&jetstream.limits),
-            seed: (getrandom::u64()?, getrandom::u64()?),
-            ..Limits::default()
-        },
+        limits: Limits { seed: (getrandom::u64()?, getrandom::u64()?), ..store_limits(config, jetstream) },
         declared: declared::of(&config.streams),
         forwarded: config.all_forwards().map(|forward| forward.stream.clone()).collect(),
         gaps: config.gaps.as_ref().map(|gaps| gap_stream(&gaps.name, gaps.max_bytes)),

@@ -14,6 +14,7 @@ pub mod notices;
 mod operations;
 pub mod own_commands;
 mod queue_drops;
+pub mod rehearsal;
 mod reload;
 mod settings;
 pub mod signal;

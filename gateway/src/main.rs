@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use edge_gateway::arguments::{Exit, Invocation, Options, Task};
 use edge_gateway::config::{self, Loaded};
 use edge_gateway::own_commands::{self, Verdict};
-use edge_gateway::{gateway, signal, status, version};
+use edge_gateway::{gateway, rehearsal, signal, status, version};
 
 fn main() -> ExitCode {
     let invocation = match Invocation::parse(std::env::args().skip(1)) {
@@ -74,6 +74,11 @@ fn check(invocation: &Invocation) -> ExitCode {
     if !loaded.report.warnings.is_empty() {
         let lines: Vec<String> = loaded.report.warnings.iter().map(ToString::to_string).collect();
         return fail(&lines.join("\n"));
+    }
+    match rehearsal::problems(&loaded.config) {
+        Ok(problems) if problems.is_empty() => {}
+        Ok(problems) => return fail(&problems.join("\n")),
+        Err(error) => return fail(&format_args!("{error:#}")),
     }
     eprintln!("nats-server: configuration file {file} is valid ({})", loaded.config.digest);
     ExitCode::SUCCESS

@@ -6,7 +6,7 @@ use broker::{
     Authorization, JetStreamSettings, LeafSettings, MqttSettings, Permissions, Protocol, Responses, Rule, Secret,
     ServerIdentity, Settings, Subscribable, Transport, User, Way,
 };
-use jetstream::{AccountLimits, BatchLimits, RequestLimits};
+use jetstream::{AccountLimits, BatchLimits, Limits, RequestLimits};
 use subject::Filter;
 
 use crate::config::{self, Config, ConnectionType, Credentials};
@@ -153,8 +153,22 @@ fn secret(password: &config::Password) -> Secret {
     }
 }
 
+/// The store's limits, without a seed.
+pub(crate) fn store_limits(config: &Config, jetstream: &config::JetStream) -> Limits {
+    Limits {
+        max_streams: u32::try_from(config.memory.max_streams).unwrap_or(u32::MAX),
+        max_file_store: jetstream.max_file,
+        max_memory_store: Some(jetstream.max_memory),
+        max_queued_messages: config.mqtt_limits.max_queued_messages,
+        max_queued_bytes: config.mqtt_limits.max_queued_bytes,
+        account: account_limits(&jetstream.account),
+        requests: request_limits(&jetstream.limits),
+        ..Limits::default()
+    }
+}
+
 /// What the account may have.
-pub(crate) fn account_limits(limits: &config::AccountLimits) -> AccountLimits {
+fn account_limits(limits: &config::AccountLimits) -> AccountLimits {
     AccountLimits {
         max_memory: limits.max_memory,
         max_storage: limits.max_store,

@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::Context;
 use committer::Committer;
 use forward::{Incarnation, IncarnationId, Incarnations, Record};
-use jetstream::api_error::ApiError;
 use jetstream::clock::AgeClock;
 use jetstream::command::{Answer, Batch, Command, Event, Forwarded, Outcome, Request, Turn};
 use jetstream::config::StreamConfig;
@@ -294,28 +293,9 @@ impl Opened {
     /// Streams and consumers of the configuration: created, or brought to what it says. What can't be is told and left as it is: a box whose streams
     /// were changed over the API still serves, after a restart as well.
     fn declare(&mut self, plan: &StorePlan, clock: Clock) -> anyhow::Result<()> {
-        for (place, declaration) in &plan.declared {
-            let mut refused: Option<ApiError> = None;
-            for request in declaration.requests() {
-                match self.ask(clock, request)? {
-                    // There is nothing to update: it is the refused creation that tells why.
-                    Answer::Error(error) if error.code == 404 && refused.is_some() => {}
-                    Answer::Error(error) => refused = Some(error),
-                    _ => {
-                        refused = None;
-                        break;
-                    }
-                }
-            }
-            if let Some(error) = refused {
-                let (what, code) = (declaration.what(), error.err_code);
-                tracing::error!(
-                    "{place}: {what} is not as declared: {} ({code}); change the file, or what is in its way",
-                    error.description
-                );
-            }
-        }
-        Ok(())
+        declared::bring_about(&plan.declared, &mut |request| self.ask(clock, request), &mut |what, why| {
+            tracing::error!("{what} is not as declared: {why}; change the file, or what is in its way");
+        })
     }
 
     /// One request, answered at once.

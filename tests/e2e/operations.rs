@@ -39,6 +39,24 @@ fn a_configuration_is_tested_and_told() -> Result<()> {
     ensure!(bad.status.code() == Some(1), "{bad:?}");
     ensure!(bad.stderr.contains(&format!("{name}:2:1: unknown field \"bogus\"")), "{bad:?}");
 
+    // What only the store can judge is judged as well: a start would refuse it.
+    let streams = "A { subjects: [\"a.>\"], max_age: \"10ms\" }\n  B { subjects: [\"b.>\"], consumers { c { deliver_subject: \"b.c\" } } }";
+    fs::write(
+        &file,
+        format!("listen: \"127.0.0.1:-1\"\njetstream {{ store_dir: \"{name}.store\" }}\nstreams {{\n  {streams}\n}}\n"),
+    )?;
+    let refused = run(&["-t", "-c", name])?;
+    ensure!(refused.status.code() == Some(1), "{refused:?}");
+    ensure!(
+        refused.stderr.contains(&format!("{name}:4:3: stream \"A\": max age needs to be >= 100ms (10052)")),
+        "{refused:?}"
+    );
+    ensure!(
+        refused.stderr.contains("consumer \"c\" of stream \"B\": consumer deliver subject forms a cycle (10081)"),
+        "{refused:?}"
+    );
+    ensure!(!folder.path().join("a.conf.store").exists(), "a test of the file must leave nothing");
+
     fs::write(&file, "listen: {\n")?;
     let torn = run(&["-c", name])?;
     ensure!(torn.status.code() == Some(1) && torn.stderr.contains("arse error"), "{torn:?}");

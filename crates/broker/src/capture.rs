@@ -44,10 +44,11 @@ pub(crate) const NO_TICKET: Ticket = Ticket(0, 0);
 pub const SHELL_TICKET: u64 = 1 << 63;
 /// What answers to flow control begin with.
 const FLOW_CONTROL: &[u8] = b"$JS.FC.";
-/// Calls of the API at the store, such as creations of consumers: a publish may have to wait for them all.
-const MOST_CALLS: usize = 128;
 /// What a command counts beside its bytes.
 const COMMAND_BYTES: usize = 64;
+/// API calls at the store, beside gets and pulls. What everybody else publishes waits behind them, and one may take half a millisecond: a client that
+/// sends more is not read until some are answered.
+const MOST_REQUESTS: usize = 64;
 /// Emptied batches kept for their memory.
 const MAX_SPARE: usize = 4;
 /// A batch that grew beyond this is not kept.
@@ -76,10 +77,10 @@ pub(crate) struct StoreSide {
     asked: std::collections::VecDeque<(Asked, usize)>,
     /// How many requests were answered: the number of the first of `asked`.
     answered: u64,
+    /// How many of those in `asked` are more than gets.
+    requests: usize,
     /// Who asked what the store answers later, by its number. Bounded by the purges that JetStream has at work.
     later: std::collections::BTreeMap<u64, Asked>,
-    /// How many of those are calls of the API, which may take long.
-    calls: usize,
     /// Bytes of pulls and requests at the store that lie in no arena.
     boxed: usize,
     /// Bytes of messages of origins that are at the store.
@@ -119,6 +120,12 @@ pub(crate) enum Asked {
     Restore { reply: Box<[u8]>, client: Box<Client>, audited: Option<Box<Audited>> },
     /// The shell, which has seen the answer.
     Shell,
+}
+
+impl Asked {
+    fn is_request(&self) -> bool {
+        matches!(self, Asked::Api { .. } | Asked::Snapshot { .. } | Asked::Restore { .. })
+    }
 }
 
 #[derive(Debug)]
@@ -175,7 +182,7 @@ impl StoreSide {
     /// Adds a request and notes who asked. `size`: of its body, which is about what it takes in memory.
     pub(crate) fn ask(&mut self, request: Request, asked: Asked, size: usize) {
         self.boxed += size;
-        self.calls += usize::from(matches!(asked, Asked::Api { .. }));
+        self.requests += usize::from(asked.is_request());
         self.asked.push_back((asked, size));
         self.batch.commands.push(Command::Request(Box::new(request)));
     }
@@ -196,7 +203,7 @@ impl StoreSide {
         let (asked, size) = self.asked.pop_front()?;
         self.answered += 1;
         self.boxed = self.boxed.saturating_sub(size);
-        self.calls -= usize::from(matches!(asked, Asked::Api { .. }));
+        self.requests -= usize::from(asked.is_request());
         Some((asked, size))
     }
 
@@ -252,6 +259,14 @@ fn size_of_pull(pull: &Pull) -> usize {
 /// What a message of an origin counts at the store.
 pub(crate) fn weight_of_take(bytes: usize) -> usize {
     bytes + COMMAND_BYTES
+}
+
+/// An API call that is neither a get nor a pull, of which there are many and each is cheap?
+fn is_request(plan: &Plan) -> bool {
+    let subject = plan.routed_subject();
+    plan.services.contains(&Service::JetStreamApi)
+        && !subject.starts_with(b"$JS.API.DIRECT.GET.")
+        && !subject.starts_with(b"$JS.API.CONSUMER.MSG.NEXT.")
 }
 
 fn weight(batch: &Batch) -> usize {
@@ -379,7 +394,6 @@ impl Broker {
         let asks = !plan.acks.is_empty() || plan.services.contains(&Service::JetStreamApi);
         let overloaded = self.store.is_overloaded(&self.settings);
         let full = self.store.queued() > self.settings.store_queue;
-        let crowded = asks && self.store.calls >= MOST_CALLS && is_call(plan.routed_subject());
         let Some(connection) = self.connections.entry_mut(id) else { return false };
         let (patience, wanted) = match connection.kind {
             Kind::Mqtt(_) => (self.settings.mqtt.store_patience, !plan.streams.is_empty() || !plan.sessions.is_empty()),
@@ -388,7 +402,11 @@ impl Broker {
         if !wanted && !asks {
             return false;
         }
-        let waits = overloaded || crowded || (wanted && full);
+        if self.store.requests >= MOST_REQUESTS && is_request(plan) {
+            self.store.waiters.insert((now.micros.saturating_add(patience.as_micros() as u64), id));
+            return true;
+        }
+        let waits = overloaded || (wanted && full);
         if !waits {
             connection.waiting_since = 0;
             return false;
@@ -774,12 +792,6 @@ impl Broker {
         self.owe_credit(recipient, delivery.cost(), connection);
     }
 }
-
-/// Does it ask the API for something else than messages?
-fn is_call(subject: &[u8]) -> bool {
-    !subject.starts_with(b"$JS.API.CONSUMER.MSG.NEXT.") && !subject.starts_with(b"$JS.API.DIRECT.GET.")
-}
-
 /// Headers and payload lie next to each other in the tail.
 fn body_of(delivery: &Delivery) -> Span {
     if delivery.headers.is_empty() {

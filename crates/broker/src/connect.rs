@@ -4,6 +4,7 @@ use nats_proto::handshake::{ConnectOptions, Handshake, ServerInfo};
 
 use crate::authorization::Credentials;
 use crate::broker::NewConnection;
+use crate::connection::Connection;
 use crate::settings::Settings;
 
 /// The credentials of a CONNECT.
@@ -28,14 +29,23 @@ pub(crate) fn info(settings: &Settings, number: u64, new: &NewConnection) -> Vec
     line(settings, &fields)
 }
 
-/// The INFO that follows the first PONG.
-pub(crate) fn second_info(settings: &Settings, number: u64, account: &str) -> Vec<u8> {
-    line(settings, &ServerInfo { connect_info: true, remote_account: account.into(), ..general(settings, number) })
+/// The INFO that follows the first PONG. Clients forget the first one for it, so it says everything again.
+pub(crate) fn second_info(settings: &Settings, connection: &Connection, account: &str) -> Vec<u8> {
+    let remote_account = account.into();
+    line(settings, &ServerInfo { connect_info: true, remote_account, ..again(settings, connection) })
 }
 
 /// The INFO of a server that is about to leave.
-pub(crate) fn lame_duck_info(settings: &Settings, number: u64) -> Vec<u8> {
-    line(settings, &ServerInfo { ldm: true, ..general(settings, number) })
+pub(crate) fn lame_duck_info(settings: &Settings, connection: &Connection) -> Vec<u8> {
+    line(settings, &ServerInfo { ldm: true, ..again(settings, connection) })
+}
+
+fn again(settings: &Settings, connection: &Connection) -> ServerInfo {
+    ServerInfo {
+        client_ip: connection.peer.ip().to_string(),
+        auth_required: settings.authorization.is_required(),
+        ..general(settings, connection.number)
+    }
 }
 
 fn general(settings: &Settings, number: u64) -> ServerInfo {

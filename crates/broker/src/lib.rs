@@ -36,6 +36,7 @@ mod subscription;
 #[cfg(test)]
 mod testscripts;
 mod timers;
+mod trace;
 mod user_info;
 
 pub use account::ServiceId;

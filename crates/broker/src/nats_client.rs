@@ -28,6 +28,7 @@ use crate::outbox::{Frame, Outbox, Traffic};
 use crate::plan::Plan;
 use crate::routing::{Message, Origin};
 use crate::subscription::{Interest, NewSubscription, Subscription, SubscriptionId};
+use crate::trace;
 
 /// A client is pinged for the first time so long after it connected, to learn its round trip.
 const FIRST_PING_MICROS: u64 = 2_000_000;
@@ -271,7 +272,11 @@ impl Broker {
             reply_error(id, &Refusal::InvalidPublishSubject, out);
         }
         let origin = Origin { connection: Some(id), account, skip_own: !options.echo, from_leaf: false };
-        let reached = self.route(now, origin, plan, &message, out).reached;
+        let reached = if trace::is_asked(message.headers()) {
+            self.route_traced(now, origin, plan, &message, out)
+        } else {
+            self.route(now, origin, plan, &message, out).reached
+        };
         if reached == 0 && options.no_responders && publish.reply.is_some() {
             self.answer_no_responders(id, account, &message, out);
         }
@@ -404,8 +409,8 @@ impl Broker {
             return;
         }
         client.told = true;
-        let number = self.connections.entry(id).map_or(0, |connection| connection.number);
-        let info = connect::second_info(&self.settings, number, &self.accounts[account as usize].name);
+        let Some(connection) = self.connections.entry(id) else { return };
+        let info = connect::second_info(&self.settings, connection, &self.accounts[account as usize].name);
         out.append(id, &info);
     }
 
@@ -516,7 +521,7 @@ impl Broker {
         if let Kind::Nats(client) = &connection.kind
             && client.options.protocol > 0
         {
-            out.append(id, &connect::lame_duck_info(&self.settings, connection.number));
+            out.append(id, &connect::lame_duck_info(&self.settings, connection));
         }
     }
 
@@ -533,7 +538,7 @@ impl Broker {
     }
 }
 
-fn reply_error(id: ConnectionId, refusal: &Refusal<'_>, out: &mut Outbox) {
+pub(crate) fn reply_error(id: ConnectionId, refusal: &Refusal<'_>, out: &mut Outbox) {
     let mut bytes = Vec::with_capacity(64);
     refusal.encode(&mut bytes);
     out.append(id, &bytes);

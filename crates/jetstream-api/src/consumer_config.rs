@@ -1,7 +1,7 @@
 //! A consumer's configuration: JSON to [`ConsumerConfig`] and back, complete as stock prints it.
 
 use crate::json::Object;
-use crate::stream_check::{MAX_DESCRIPTION, MAX_METADATA, MAX_NAME, is_token, metadata_size};
+use crate::stream_check::{MAX_DESCRIPTION, MAX_METADATA, MAX_NAME, MAX_SUBJECTS, is_token, metadata_size};
 use crate::stream_config::{OF_THE_SERVER, metadata, without_servers_own};
 use crate::wire::{Time, is_zero};
 use jetstream::api_error::{self, ApiError};
@@ -342,6 +342,10 @@ impl Draft {
                 return Err(api_error::CONSUMER_DUPLICATE_FILTER_SUBJECTS);
             }
             return Ok(vec![parse(&self.filter_subject)?]);
+        }
+        if self.filter_subjects.len() > MAX_SUBJECTS {
+            let text = format_args!("consumer has too many subject filters, maximum allowed is {MAX_SUBJECTS}");
+            return Err(api_error::stream_invalid_config(text));
         }
         let mut filters: Vec<Filter> = Vec::new();
         for text in &self.filter_subjects {

@@ -12,6 +12,9 @@ pub(crate) const MAX_DESCRIPTION: usize = 4096;
 /// Largest metadata, keys and values together, bytes.
 pub(crate) const MAX_METADATA: usize = 128 * 1024;
 
+/// Most subjects of a stream, and filters of a consumer: each is compared with each, on the thread that everybody waits for.
+pub(crate) const MAX_SUBJECTS: usize = jetstream::config::MOST_SUBJECTS;
+
 /// Shortest age and duplicate window, nanoseconds.
 const SHORTEST: i64 = 100_000_000;
 /// Shortest life of a marker, nanoseconds.
@@ -145,6 +148,9 @@ fn marker(lives: i64) -> Result<(), ApiError> {
 
 /// Valid, apart from each other, and apart from what the server itself speaks on?
 pub(crate) fn subjects(texts: &[String], no_ack: bool) -> Result<Vec<Filter>, ApiError> {
+    if texts.len() > MAX_SUBJECTS {
+        return Err(invalid(format_args!("stream has too many subjects, maximum allowed is {MAX_SUBJECTS}")));
+    }
     let mut filters: Vec<Filter> = Vec::with_capacity(texts.len());
     for text in texts {
         let filter = Filter::parse(text).map_err(|_| invalid("invalid subject"))?;

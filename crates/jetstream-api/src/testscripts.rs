@@ -150,6 +150,28 @@ fn printed(kind: Kind, answer: &Answer) -> String {
     value["config"].to_string()
 }
 
+/// Each is compared with each on the thread that all clients wait for: a request of 200 KB could hold it for minutes.
+#[test]
+fn more_subjects_than_are_compared_are_refused_at_once() {
+    let texts = |count: usize| (0..count).map(|number| format!("\"s.{number}\"")).collect::<Vec<_>>().join(",");
+    let stream =
+        |count| parse(b"STREAM.CREATE.S", format!(r#"{{"name":"S","subjects":[{}]}}"#, texts(count)).as_bytes());
+    let consumer = |count| {
+        let config = format!(r#"{{"name":"c","ack_policy":"none","filter_subjects":[{}]}}"#, texts(count));
+        parse(b"CONSUMER.CREATE.S.c", format!(r#"{{"stream_name":"S","config":{config}}}"#).as_bytes())
+    };
+    let refusal = |asked| match asked {
+        Parsed::Refused(_, error) | Parsed::Request(_, Request::Impossible { error, .. }) => Some(error),
+        _ => None,
+    };
+    assert_eq!((refusal(stream(1024)), refusal(consumer(1024))), (None, None));
+    for (asked, text) in [(stream(1025), "stream has too many subjects"), (consumer(1025), "too many subject filters")]
+    {
+        let error = refusal(asked).unwrap();
+        assert!(error.err_code == 10052 && error.description.contains(text), "{error:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 

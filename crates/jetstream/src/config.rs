@@ -4,6 +4,9 @@ use crate::identity::{Sequence, Timestamp};
 use std::collections::BTreeMap;
 use subject::Filter;
 
+/// Most subjects of a stream, and most filters of a consumer: each is compared with each for overlaps.
+pub const MOST_SUBJECTS: usize = 1024;
+
 /// What to do with a publish that a limit forbids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Discard {

@@ -25,6 +25,16 @@ fn every_spelling_of_go_is_one_flag() {
 }
 
 #[test]
+fn the_file_may_be_named_on_either_side_of_a_subcommand() {
+    for line in
+        ["-c f.conf store check", "store check -c f.conf", "store check --config=f.conf", "store -c f.conf check"]
+    {
+        assert_eq!(options(line).config.as_deref(), Some("f.conf"), "{line}");
+        assert_eq!(parse(line).unwrap().task, Task::StoreCheck { json: false, store_dir: None }, "{line}");
+    }
+}
+
+#[test]
 fn version_is_exactly_the_compatible_one() {
     for line in ["-v", "--version", "-version", "-p 1 -v"] {
         assert_eq!(parse(line), Err(Exit { code: 0, text: "nats-server: v2.15.1".to_owned() }), "{line}");

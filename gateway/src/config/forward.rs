@@ -96,7 +96,7 @@ fn read_forward(field: &Field<'_>, declared: &[streams::Stream], report: &mut Re
     let mut block = field.block(report)?;
     let destination = destination(&mut block, field, stream, report);
     let filter = destination.as_ref().and_then(|destination| filter_of(destination, field, report));
-    let to = block.field(&["to"]).and_then(|field| field.string(report)).unwrap_or(field.name).to_owned();
+    let to = block.field(&["to"]).and_then(|to| Some(streams::checked_name(&to, to.string(report)?, "stream", report)));
     let domain = block.field(&["domain"]).and_then(|field| read_domain(&field, report));
     let create = block.field(&["create"]).and_then(|create| {
         let sent = sent(destination.as_ref(), filter.as_deref(), stream);
@@ -107,7 +107,7 @@ fn read_forward(field: &Field<'_>, declared: &[streams::Stream], report: &mut Re
     let mut forward = Forward {
         stream: field.name.to_owned(),
         position: field.position.clone(),
-        to,
+        to: to.unwrap_or_else(|| field.name.to_owned()),
         destination: destination.unwrap_or(Destination::Prefix(String::new())),
         filter: filter.unwrap_or_default(),
         domain,

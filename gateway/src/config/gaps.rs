@@ -43,7 +43,7 @@ pub(super) fn read(
         if let Some(size) = block.field(&["max_bytes"]) {
             gaps.max_bytes = size.size(64 * 1024..=u64::MAX, report).unwrap_or(MAX_BYTES);
         }
-        to = block.field(&["to"]).and_then(|field| field.text(report));
+        to = block.field(&["to"]).and_then(|to| Some(streams::checked_name(&to, &to.text(report)?, "stream", report)));
         if let Some(field) = block.field(&["subject"]) {
             subject = field.string(report).map(str::to_owned);
             let filter = subject.as_deref().map(Filter::parse);

@@ -418,6 +418,9 @@ fn forwards() {
     assert_eq!(config.forwards[0].rate, Some(64_000));
     let refused = |forward: &str, expected: &str| check_refused(&format!("{LINK}forward {{\n{forward}\n}}"), expected);
     refused("S { prefix: p }\nT { prefix: p }", "F:5:1: forwards \"S\" and \"T\" overlap at the hub: p.> and p.>");
+    let name = "stream name \"X Y\" is not valid: expected up to 255 characters without blanks, . * > / or \\";
+    refused("S { prefix: p, to: \"X Y\" }", &format!("F:4:16: {name}"));
+    refused("S { prefix: p }\n}\ngaps { to: \"X Y\"", &format!("F:6:8: {name}"));
     refused("S { }", "F:4:1: a forward needs \"prefix\" or \"subject\": where its messages go");
     refused("T { subject: x }", "F:4:5: field \"subject\" needs \"source\" unless the stream has one subject");
     refused(

@@ -1,11 +1,11 @@
 //! Is a consumer's configuration possible, and what may an update change? The rules and texts are nats-server's.
 
 use crate::api_error::{self, ApiError};
-use crate::config::{AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy};
+use crate::config::{AckPolicy, ConsumerConfig, ConsumerLimits, DeliverPolicy, MOST_SUBJECTS};
 use crate::consumer::consuming::duration;
 use crate::consumer::priority;
 use crate::consumer::telling;
-use crate::stream::config_check::{MOST_SUBJECTS, is_name};
+use crate::stream::config_check::is_name;
 
 const LONGEST_NAME: usize = 255;
 const LONGEST_DESCRIPTION: usize = 4096;

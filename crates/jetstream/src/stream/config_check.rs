@@ -1,7 +1,7 @@
 //! Is a stream's configuration possible? The rules and texts are nats-server's.
 
 use crate::api_error::{self, ApiError};
-use crate::config::{Discard, Retention, Storage, StreamConfig};
+use crate::config::{Discard, MOST_SUBJECTS, Retention, Storage, StreamConfig};
 use crate::identity::HIGHEST_SEQUENCE;
 use crate::origin::{self, has_origins};
 use crate::stream::mapping;
@@ -10,8 +10,6 @@ use subject::Filter;
 const LONGEST_NAME: usize = 255;
 const LONGEST_DESCRIPTION: usize = 4096;
 const MOST_METADATA: usize = 128 * 1024;
-/// Each is compared with each for overlaps.
-pub(crate) const MOST_SUBJECTS: usize = 1024;
 const SHORTEST_TIME_NS: u64 = 100_000_000;
 const SHORTEST_MARKER_NS: u64 = 1_000_000_000;
 const COUNTER_WITH_TTL: &str = "counter stream cannot use message TTLs";

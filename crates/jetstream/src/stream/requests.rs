@@ -1,6 +1,6 @@
 //! The API's requests about streams and their messages.
 
-use subject::Filter;
+use subject::{Filter, Index};
 
 use crate::advisory::{Action, Advisory};
 use crate::api_error::{self, ApiError};
@@ -85,8 +85,17 @@ impl JetStream {
         let others = self.stream_names.values().filter_map(|id| self.streams.get(id));
         let mut taken =
             others.filter(|other| other.config.name != config.name).flat_map(|other| &other.config.subjects);
-        let overlap = taken.any(|theirs| config.subjects.iter().any(|ours| ours.overlaps(theirs)));
-        if overlap { Err(api_error::STREAM_SUBJECT_OVERLAP) } else { Ok(()) }
+        // An index, as streams may have a thousand subjects each, and a gateway a thousand streams.
+        let mut ours = Index::new(self.key.0);
+        for subject in &config.subjects {
+            ours.insert(subject, ());
+        }
+        let overlaps = |theirs: &Filter| {
+            let mut found = false;
+            ours.overlapping(theirs, |_, ()| found = true);
+            found
+        };
+        if taken.any(overlaps) { Err(api_error::STREAM_SUBJECT_OVERLAP) } else { Ok(()) }
     }
 
     /// Do the consumers that are there fit into limits that are new?
