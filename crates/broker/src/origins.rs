@@ -478,10 +478,9 @@ impl Broker {
         self.origins.plan(number);
     }
 
-    /// Bytes that may wait for the store, as an even share of one origin, and those that do, of all.
+    /// Bytes that may wait for the store, and those that do.
     fn room_for_parcels(&self) -> (u64, u64) {
-        let most = self.settings.memory_budget / PART_OF_BUDGET / self.origins.pullers.len().max(1);
-        (most as u64, self.origins.waiting_bytes as u64)
+        ((self.settings.memory_budget / PART_OF_BUDGET) as u64, self.origins.waiting_bytes as u64)
     }
 
     /// To the store, or behind those that wait for it; or there is no room for it.

@@ -187,7 +187,7 @@ pub struct Puller {
     window: u64,
     /// An answer to flow control that was not given: the window would be more than there is room for, and the store is slower than the link.
     withheld: Option<Confirmation>,
-    /// Bytes that may wait for the store, and those that do.
+    /// Bytes that may wait for the store, and those that do, of all origins.
     room: u64,
     waiting: u64,
     steps: VecDeque<Step>,
@@ -422,7 +422,7 @@ impl Puller {
         }
     }
 
-    /// So many bytes may wait for the store, of this origin, and so many do, of all.
+    /// So many bytes may wait for the store, and so many do, of all origins.
     pub fn handle_room(&mut self, room: u64, waiting: u64) {
         (self.room, self.waiting) = (room, waiting);
     }
@@ -470,7 +470,8 @@ impl Puller {
 
     /// Answers flow control, unless that lets come what there is no room for: it would be thrown away, and asked for again.
     fn confirm(&mut self, request: Confirmation) {
-        if self.doubled() > self.room && self.waiting > self.room / 4 {
+        // What waits says that the store is slower than the links; others may have as much on their way.
+        if self.waiting > self.room / 4 && self.doubled() > self.room.saturating_sub(self.waiting) / 2 {
             self.withheld = Some(request);
         } else {
             self.give(request.subject, Some(request.last));
