@@ -99,6 +99,18 @@ impl Side {
         Ok(())
     }
 
+    /// An archive of the stream S, which is one piece.
+    pub(crate) fn small_archive(&mut self) -> Result<Vec<u8>> {
+        self.client.send("SUB archive 7\r\n")?;
+        self.client.flush()?;
+        self.done("STREAM.SNAPSHOT.S", r#"{"deliver_subject":"archive"}"#)?;
+        let piece = self.client.message()?.payload;
+        ensure!(self.client.message()?.payload.is_empty(), "more than one piece");
+        self.client.send("UNSUB 7\r\n")?;
+        self.client.flush()?;
+        Ok(piece)
+    }
+
     /// Everything that is to be the same after a restore.
     fn everything(&mut self) -> Result<Vec<Value>> {
         let mut info = self.done("STREAM.INFO.S", r#"{"deleted_details":true,"subjects_filter":">"}"#)?;
@@ -197,5 +209,47 @@ fn a_backup_comes_back_to_where_it_was_made() -> Result<()> {
         side.cli.run(&["stream", "restore", &path, "--no-progress"])?.success()?;
         equal(&before, &side.everything()?, which)?;
     }
+    Ok(())
+}
+
+/// What is said to others who want the name or the subjects of a stream whose restore has begun, and then to the restore. Here nothing is seen of it
+/// before its end, with stock from its first piece on; so nothing is asked in between.
+fn beside_a_restore(side: &mut Side) -> Result<Vec<String>> {
+    side.done("STREAM.CREATE.S", r#"{"name":"S","subjects":["s"]}"#)?;
+    for _ in 0..3 {
+        side.client.request("s", b"x")?;
+    }
+    let archive = side.small_archive()?;
+    let mut said = Vec::new();
+    let mut hear = |answer: &Value| {
+        let (messages, error) = (&answer["state"]["messages"], &answer["error"]);
+        said.push(format!("{messages} {error} {}", answer["deliver_subject"].is_string()));
+    };
+    hear(&side.api("STREAM.RESTORE.S", r#"{"config":{"name":"S","subjects":["s"]},"state":{}}"#)?);
+    // Each has a stream of its own: what stock deletes is in the way of the next of that name for a moment.
+    for (number, other) in ["CREATE.S", "CREATE.T", "RESTORE.S", "INFO.S", "DELETE.S", "PURGE.S"].iter().enumerate() {
+        let config = |letter: &str| format!(r#"{{"name":"{letter}{number}","subjects":["s{number}"]}}"#);
+        let restore = format!(r#"{{"config":{},"state":{{}}}}"#, config("S"));
+        let begun = side.done(&format!("STREAM.RESTORE.S{number}"), &restore)?;
+        let subject = begun["deliver_subject"].as_str().context("a subject")?.to_owned();
+        let body = match *other {
+            "CREATE.S" => config("S"),
+            "CREATE.T" => config("T"),
+            "RESTORE.S" => restore,
+            _ => String::new(),
+        };
+        hear(&side.api(&format!("STREAM.{other}{number}"), &body)?);
+        side.client.request(&subject, &archive)?;
+        hear(&serde_json::from_slice(&side.client.request(&subject, b"")?.payload)?);
+        hear(&side.api(&format!("STREAM.INFO.S{number}"), "")?);
+    }
+    Ok(said)
+}
+
+#[test]
+fn others_want_the_name_or_the_subjects_meanwhile() -> Result<()> {
+    let Some((mut ours, mut stock)) = sides()? else { return Ok(()) };
+    let (said, expected) = (beside_a_restore(&mut ours)?, beside_a_restore(&mut stock)?);
+    ensure!(said == expected, "ours:  {said:#?}\nstock: {expected:#?}");
     Ok(())
 }

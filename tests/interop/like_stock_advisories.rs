@@ -42,13 +42,7 @@ fn shape(key: &str, value: &Value) -> Value {
 
 /// A restore of what a snapshot gave.
 fn move_by_snapshot(side: &mut Side) -> Result<()> {
-    side.client.send("SUB archive 7\r\n")?;
-    side.client.flush()?;
-    side.done("STREAM.SNAPSHOT.S", r#"{"deliver_subject":"archive"}"#)?;
-    let piece = side.client.message()?.payload;
-    ensure!(side.client.message()?.payload.is_empty(), "an archive of one piece");
-    side.client.send("UNSUB 7\r\n")?;
-    side.client.flush()?;
+    let piece = side.small_archive()?;
     side.done("STREAM.DELETE.S", "")?;
     let begun = side.done("STREAM.RESTORE.S", r#"{"config":{"name":"S","subjects":["s"]},"state":{}}"#)?;
     let subject = begun["deliver_subject"].as_str().context("a subject")?.to_owned();

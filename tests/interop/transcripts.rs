@@ -155,7 +155,7 @@ pub(crate) fn line_without_moments(line: &str) -> String {
         let is_clock = bare.len() >= 8
             && bare.matches(':').count() == 2
             && bare.starts_with(|letter: char| letter.is_ascii_digit());
-        if bare == "ago"
+        if (bare == "ago" || bare == "remaining")
             && let Some(last) = kept.last_mut()
         {
             "WHEN".clone_into(last);

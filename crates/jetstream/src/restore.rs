@@ -120,6 +120,16 @@ impl JetStream {
         self.may_create(config)
     }
 
+    /// The same later on: others may have been made meanwhile, which is told as nats-server does.
+    fn check_again(&self, config: &StreamConfig) -> Result<(), ApiError> {
+        self.check_restore(config).map_err(|error| match error {
+            ApiError { err_code, description, .. } if err_code == api_error::STREAM_SUBJECT_OVERLAP.err_code => {
+                failed(format_args!("error adding stream: {description} ({err_code})"))
+            }
+            error => error,
+        })
+    }
+
     pub(crate) fn restore(
         &mut self,
         turn: &mut Context<'_>,
@@ -153,7 +163,7 @@ impl JetStream {
         first: Sequence,
         bytes: u64,
     ) -> Result<Result<(), ApiError>, StoreError> {
-        if let Err(error) = self.check_restore(config) {
+        if let Err(error) = self.check_again(config) {
             return Ok(Err(error));
         }
         if first > HIGHEST_SEQUENCE {
@@ -287,7 +297,7 @@ impl JetStream {
         consumers: &[ConsumerSnapshot],
     ) -> Answered {
         let Some(mut restoring) = self.restores.remove(&number) else { return Ok(Err(api_error::CLUSTER_NOT_AVAIL)) };
-        if let Err(error) = self.check_restore(&restoring.stream.config) {
+        if let Err(error) = self.check_again(&restoring.stream.config) {
             self.restores.insert(number, restoring);
             return Ok(Err(error));
         }
