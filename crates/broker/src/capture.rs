@@ -17,7 +17,7 @@ use jetstream::api_error;
 use jetstream::batching::BatchAnswer;
 use jetstream::command::{
     Ack, Answer, Append, Batch, Command, Deliveries, Delivery, Event, Outcome, Pull, QueueFor, Recipient, Request,
-    Span, Ticket, Turn, subject_hash,
+    Span, Ticket, Turn,
 };
 use jetstream::identity::{ConsumerId, StreamId};
 use jetstream::templates;
@@ -27,6 +27,7 @@ use crate::account::{GLOBAL, Service, Target};
 use crate::advisories::Audited;
 use crate::broker::Broker;
 use crate::connection::Kind;
+use crate::consumers::{Consumers, ack_filters, flow_filters};
 use crate::credit::{Owed, Promises};
 use crate::effect::Effect;
 use crate::identity::{ConnectionId, Now};
@@ -70,9 +71,7 @@ pub(crate) struct StoreSide {
     templates: std::collections::BTreeMap<StreamId, Vec<Filter>>,
     /// What streams capture that are forwarded: it does not cross leaf links live as well.
     forwarded: Vec<Filter>,
-    consumers: std::collections::BTreeMap<ConsumerId, ConsumerRow>,
-    /// The same by a hash of both names.
-    consumer_hashes: std::collections::BTreeSet<(u64, ConsumerId)>,
+    consumers: Consumers,
     /// Who asked the requests that are at the store, in their order; answers come in the same.
     asked: std::collections::VecDeque<(Asked, usize)>,
     /// How many requests were answered: the number of the first of `asked`.
@@ -136,14 +135,6 @@ struct StreamRow {
     no_ack: bool,
 }
 
-/// Names of stream and consumer, and the subjects of its acknowledgements.
-#[derive(Debug)]
-struct ConsumerRow {
-    stream: Box<str>,
-    name: Box<str>,
-    filters: Vec<Filter>,
-}
-
 impl StoreSide {
     /// A stream's name.
     pub(crate) fn stream_name(&self, stream: StreamId) -> Option<&str> {
@@ -152,15 +143,12 @@ impl StoreSide {
 
     /// Is there such a consumer?
     pub(crate) fn has_consumer(&self, stream: &str, consumer: &str) -> bool {
-        let hash = hash_of_names(stream, consumer);
-        let candidates = self.consumer_hashes.range((hash, ConsumerId(0))..=(hash, ConsumerId(u32::MAX)));
-        let mut rows = candidates.filter_map(|(_, id)| self.consumers.get(id));
-        rows.any(|row| *row.stream == *stream && *row.name == *consumer)
+        self.consumers.has(stream, consumer)
     }
 
     /// The names of a consumer's stream and of itself.
     pub(crate) fn consumer_names(&self, consumer: ConsumerId) -> Option<(&str, &str)> {
-        self.consumers.get(&consumer).map(|row| (&*row.stream, &*row.name))
+        self.consumers.names(consumer)
     }
 
     /// Bytes at the store or on their way, without what was taken from origins: they have a bound of their own, and publishers do not wait for them.
@@ -245,11 +233,6 @@ impl StoreSide {
             self.spare.push(batch);
         }
     }
-}
-
-/// By what consumers are found; others may have the same.
-fn hash_of_names(stream: &str, consumer: &str) -> u64 {
-    subject_hash(stream.as_bytes()) ^ subject_hash(consumer.as_bytes()).rotate_left(32)
 }
 
 fn size_of_pull(pull: &Pull) -> usize {
@@ -683,8 +666,7 @@ impl Broker {
                 for filter in &filters {
                     self.change_row(GLOBAL, filter, Target::Ack(consumer), true);
                 }
-                self.store.consumer_hashes.insert((hash_of_names(&stream, &name), consumer));
-                self.store.consumers.insert(consumer, ConsumerRow { stream, name, filters });
+                self.store.consumers.insert(consumer, stream, name, filters);
                 if let Some(subject) = deliver_subject {
                     self.watch_audience(consumer, &subject, &deliver_group);
                 }
@@ -747,10 +729,8 @@ impl Broker {
     fn consumer_down(&mut self, consumer: ConsumerId) {
         self.forget_audience(consumer);
         self.pullers.down(consumer);
-        let Some(row) = self.store.consumers.remove(&consumer) else { return };
-        self.store.consumer_hashes.remove(&(hash_of_names(&row.stream, &row.name), consumer));
-        for filter in &row.filters {
-            self.change_row(GLOBAL, filter, Target::Ack(consumer), false);
+        for filter in self.store.consumers.remove(consumer).unwrap_or_default() {
+            self.change_row(GLOBAL, &filter, Target::Ack(consumer), false);
         }
     }
 
@@ -798,24 +778,4 @@ fn body_of(delivery: &Delivery) -> Span {
         return delivery.payload;
     }
     Span { start: delivery.headers.start, len: delivery.headers.len + delivery.payload.len }
-}
-
-/// Answers to a push consumer's requests for flow control: `$JS.FC.<stream>.<consumer>.<token>`, and the form with domain and account.
-fn flow_filters(stream: &str, consumer: &str) -> Vec<Filter> {
-    [format!("$JS.FC.{stream}.{consumer}.*"), format!("$JS.FC.*.*.{stream}.{consumer}.*")]
-        .iter()
-        .filter_map(|text| Filter::parse(text).ok())
-        .collect()
-}
-
-/// `$JS.ACK.<stream>.<consumer>.…` (9 tokens) and, with domain and account, the form of 11 or 12.
-fn ack_filters(stream: &str, consumer: &str) -> Vec<Filter> {
-    [
-        format!("$JS.ACK.{stream}.{consumer}.*.*.*.*.*"),
-        format!("$JS.ACK.*.*.{stream}.{consumer}.*.*.*.*.*"),
-        format!("$JS.ACK.*.*.{stream}.{consumer}.*.*.*.*.*.*"),
-    ]
-    .iter()
-    .filter_map(|text| Filter::parse(text).ok())
-    .collect()
 }

@@ -11,6 +11,7 @@ pub mod broker;
 mod capture;
 mod connect;
 mod connection;
+mod consumers;
 mod credit;
 mod effect;
 mod identity;
