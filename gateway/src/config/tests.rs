@@ -445,7 +445,7 @@ fn gap_records() {
     assert_eq!((&*forward.stream, &*forward.to, &*forward.filter), ("GAPS", "S", "edge.p7.$gap.*"));
     assert_eq!(forward.create, plain.forwards[0].create);
     let mut subject = Vec::new();
-    assert!(forward.destination.transform().unwrap().apply(b"$TRIBUTARY.GAPS.S", &mut subject));
+    assert!(forward.destination.transform().unwrap().apply(b"$TRIBUTARY.GAPS.S", 0, &mut subject));
     assert_eq!(subject, b"edge.p7.$gap.S");
     assert_eq!(plain.all_forwards().count(), 3);
 

@@ -9,6 +9,7 @@ use crate::command::{Append, Batch, Outcome, QueueFor};
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
 use crate::store::StoreError;
+use crate::stream::mapping::draw_of;
 use crate::stream::publish_header::{PublishHeaders, with_header, without_header};
 use crate::stream::{Fit, Incoming, SoFar, Unfit};
 
@@ -284,7 +285,7 @@ impl JetStream {
         for append in appends {
             let published = turn.message(append);
             subject.clear();
-            let renamed = match self.rename(id, published.subject, &mut subject) {
+            let renamed = match self.rename(id, published.subject, draw_of(turn, append), &mut subject) {
                 Ok(true) => &subject[..],
                 Ok(false) => published.subject,
                 Err(refusal) => return Ok(Err(refusal)),
