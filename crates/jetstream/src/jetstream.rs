@@ -14,6 +14,7 @@ use crate::clock::StoredClock;
 use crate::command::{Append, Batch, Command, Deliveries, Event, Outcome, Recipient, Ticket};
 use crate::config::{Compression, Storage, StreamConfig};
 use crate::consumer::Consumer;
+use crate::forwarded::ledger::Cause;
 use crate::forwarded::owed::Debts;
 use crate::identity::{AgeMillis, ConsumerId, HIGHEST_SEQUENCE, Now, Sequence, StreamId};
 use crate::queue::Queues;
@@ -553,7 +554,7 @@ impl JetStream {
     /// Its consumers have something to look at: new messages, or a beginning that has moved.
     pub(crate) fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let shrunk = std::mem::take(&mut stream.shrunk);
+        let (shrunk, purged) = (std::mem::take(&mut stream.shrunk), std::mem::take(&mut stream.purged));
         let state = turn.store.state(id);
         let (first, end) = (state.first, Some((stream.appended, state.last)));
         if std::mem::replace(&mut stream.woken_at, end) == end && !shrunk {
@@ -564,7 +565,7 @@ impl JetStream {
         for id in stream.consumers.values() {
             let Some(consumer) = self.consumers.get_mut(id) else { continue };
             if shrunk {
-                consumer.move_to_first(first);
+                consumer.move_to_first(first, purged);
                 if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {
                     consumer.delivering.listed = true;
                     self.dirty.push(*id);
@@ -586,6 +587,7 @@ impl JetStream {
         let stream = self.streams.get_mut(&id);
         let consumers = stream.map(|stream| {
             stream.shrunk = true;
+            stream.purged |= self.removed.iter().any(|removal| removal.cause == Cause::Purge);
             &stream.consumers
         });
         let left = turn.store.state(id).first;

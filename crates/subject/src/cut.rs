@@ -64,7 +64,10 @@ impl Cut {
             }
             Cut::SliceFromLeft(size) if within(*size) => join(token.chunks(*size), into),
             Cut::SliceFromRight(size) if within(*size) => join(token.rchunks(*size).rev(), into),
-            Cut::Split(text) if text.is_empty() => join(token.utf8_chunks().flat_map(characters), into),
+            Cut::Split(text) if text.is_empty() => {
+                let chunks = token.utf8_chunks().map(|chunk| (chunk.valid(), chunk.invalid()));
+                join(chunks.flat_map(characters), into);
+            }
             Cut::Split(text) if token.windows(text.len()).any(|at| at == text.as_bytes()) => split(token, text, into),
             _ => into.extend_from_slice(token),
         }
@@ -72,8 +75,7 @@ impl Cut {
 }
 
 /// One by one; what is no UTF-8 is taken byte by byte.
-fn characters(chunk: std::str::Utf8Chunk<'_>) -> impl Iterator<Item = &[u8]> {
-    let (valid, invalid) = (chunk.valid(), chunk.invalid());
+fn characters<'a>((valid, invalid): (&'a str, &'a [u8])) -> impl Iterator<Item = &'a [u8]> {
     let character = |(at, character): (usize, char)| &valid.as_bytes()[at..at + character.len_utf8()];
     valid.char_indices().map(character).chain(invalid.chunks(1))
 }

@@ -101,9 +101,9 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Messages of the batch up to here.
+    /// Messages of the batch up to here. An end that has no number is too far, as in nats-server.
     fn size(&self) -> u64 {
-        self.sequence - u64::from(self.commit == Commit::End && self.sequence > 0)
+        self.sequence.wrapping_sub(u64::from(self.commit == Commit::End))
     }
 }
 
