@@ -68,6 +68,7 @@ mod consumers;
 mod differential;
 mod like_stock;
 mod like_stock_batches;
+mod like_stock_details;
 mod like_stock_headers;
 mod like_stock_origins;
 mod like_stock_pedantic;
