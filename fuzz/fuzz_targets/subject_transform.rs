@@ -9,7 +9,7 @@ fuzz_target!(|text: &str| {
     let (Some(source), Some(destination), Some(subject)) = (lines.next(), lines.next(), lines.next()) else { return };
     let Ok(transform) = Transform::parse(source, destination) else { return };
     let mut into = Vec::new();
-    if subject::is_literal(subject.as_bytes()) && transform.apply(subject.as_bytes(), &mut into) {
+    if subject::is_literal(subject.as_bytes()) && transform.apply(subject.as_bytes(), 1, &mut into) {
         assert!(transform.destination_filter().matches(&into));
     }
 });

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jetstream::api_error::ApiError;
 use jetstream::command::{Answer, ConsumerAction, Request};
 use jetstream::config::{
-    AckPolicy, Compression, ConsumerConfig, DeliverPolicy, Discard, Priority, PriorityPolicy, Push, Republish,
-    Retention, Storage, StreamConfig, SubjectTransform,
+    AckPolicy, Compression, ConsumerConfig, ConsumerLimits, DeliverPolicy, Discard, Placement, Priority,
+    PriorityPolicy, Push, Republish, Retention, Storage, StreamConfig, SubjectTransform,
 };
 use jetstream::identity::{Sequence, Timestamp};
 use subject::Filter;
@@ -132,6 +132,15 @@ fn stream_config(stream: &config::Stream) -> StreamConfig {
         allow_schedules: stream.allow_schedules,
         subject_delete_marker_ttl_ns: stream.delete_marker.map_or(0, nanoseconds),
         max_consumers: limit(stream.max_consumers),
+        consumer_limits: ConsumerLimits {
+            inactive_threshold_ns: stream.consumer_limits.inactive_threshold.map_or(0, nanoseconds),
+            max_ack_pending: stream.consumer_limits.max_ack_pending.map_or(0, |most| limit(Some(most))),
+        },
+        placement: stream.placement.as_ref().map(|placement| Placement {
+            cluster: placement.cluster.as_str().into(),
+            tags: placement.tags.iter().map(|tag| tag.as_str().into()).collect(),
+        }),
+        sealed: stream.sealed,
         first_sequence: stream.first_sequence,
         mirror: stream.origins.mirror.clone().map(Box::new),
         sources: stream.origins.sources.clone(),

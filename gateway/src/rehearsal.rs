@@ -36,7 +36,7 @@ pub fn problems(config: &Config) -> anyhow::Result<Vec<String>> {
 fn answer(jetstream: &mut JetStream, store: &mut MemoryStore, now: Now, request: Request) -> anyhow::Result<Answer> {
     let batch = Batch { commands: vec![Command::Request(Box::new(request))], ..Batch::default() };
     let mut turn = Turn::default();
-    let mut commit = |store: &mut dyn Store| store.commit().map(|()| 0);
+    let mut commit = |store: &mut dyn Store, _: &mut JetStream| store.commit().map(|()| 0);
     Committer::default().turn(now, &mut vec![batch], &mut turn, jetstream, store, &mut commit)?;
     match turn.done.into_iter().flat_map(|(_, outcomes)| outcomes).next() {
         Some(Outcome::Answer(answer)) => Ok(*answer),

@@ -70,6 +70,7 @@ mod differential;
 mod like_stock;
 mod like_stock_advisories;
 mod like_stock_batches;
+mod like_stock_details;
 mod like_stock_headers;
 mod like_stock_loops;
 mod like_stock_origins;

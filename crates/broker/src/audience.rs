@@ -83,7 +83,8 @@ impl Broker {
     fn listeners(&self, subject: &[u8]) -> (bool, BTreeSet<&[u8]>) {
         let (mut anybody, mut groups) = (false, BTreeSet::new());
         self.accounts[GLOBAL as usize].index.for_each_match(subject, |target| {
-            anybody |= target.listens();
+            // As in nats-server: two streams with push consumers on each other's subjects would fill the disk.
+            anybody |= target.listens() && !matches!(target, Target::Stream(_));
             if let Target::Subscription(id) = target {
                 groups.extend(self.subscriptions.entry(*id).and_then(|subscription| subscription.queue.as_deref()));
             }

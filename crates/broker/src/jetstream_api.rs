@@ -198,7 +198,7 @@ impl Broker {
             {
                 Request::Newest { name, subject, number: self.store.next_number() }
             }
-            DirectRequest::One(get) => Request::MessageGet { name, get },
+            DirectRequest::One(get) => Request::DirectMessageGet { name, get },
             DirectRequest::Several(mut get) => {
                 if get.max_bytes == 0 {
                     get.max_bytes = self.settings.max_pending as u64;
@@ -336,7 +336,7 @@ impl Broker {
         let mut json = Vec::with_capacity(256);
         encode_error(kind, error, &mut json);
         self.publish(now, Origin::server(GLOBAL), &Message::new(request.reply, &json), out);
-        if !self.store.is_overloaded(&self.settings) {
+        if kind != Kind::ConsumerReset && !self.store.is_overloaded(&self.settings) {
             self.store.ask(Request::Refused, Asked::Shell, 0);
         }
         if kind != Kind::ConsumerReset

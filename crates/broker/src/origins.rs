@@ -131,7 +131,7 @@ impl Hosted {
     /// What is to be stored of a message.
     fn pack(&self, number: u32, taking: Taking, subject: &[u8], message: &Message<'_>) -> Parcel {
         let mut bytes = Vec::with_capacity(message.body.len() + subject.len() + 128);
-        self.shape.subject(subject, &mut bytes);
+        self.shape.subject(subject, taking.sequence.0, &mut bytes);
         let subject_len = bytes.len();
         self.shape.headers(message.headers(), taking.sequence.0, subject, self.puller.identity(), &mut bytes);
         let headers = bytes.len() - subject_len;

@@ -13,8 +13,6 @@ use subject::Filter;
 
 /// How often a consumer that a source acknowledges by flow control tells that it lives, nanoseconds.
 const SOURCE_HEARTBEAT: u64 = 1_000_000_000;
-/// Go's zero time, year 1, and everything before 1970: no time at all.
-const ZERO_TIME: Timestamp = Timestamp(0);
 
 /// The word for a deliver policy, before its start is known.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -187,8 +185,15 @@ impl Draft {
         !adjusted && self.replicas >= 0 && self.push.subject.is_empty() && self.config.ack_policy == AckPolicy::None
     }
 
-    /// Judges what needs no state, in stock's order, and fills in the defaults. Its name has been settled by the request.
-    pub(crate) fn finish(mut self) -> Result<ConsumerConfig, ApiError> {
+    /// Judges what needs no state, in stock's order, and fills in the defaults. Its name has been settled by the request. With what is said only
+    /// after a deliver subject was compared with the stream's comes that subject.
+    pub(crate) fn finish(mut self) -> Result<ConsumerConfig, (ApiError, Box<str>)> {
+        self.finish_identity().map_err(|error| (error, Box::default()))?;
+        let delivers_to = self.push.subject.clone();
+        self.finish_delivery().map_err(|error| (error, delivers_to))
+    }
+
+    fn finish_identity(&mut self) -> Result<(), ApiError> {
         if self.pedantic {
             self.check_adjusted()?;
         }
@@ -203,6 +208,13 @@ impl Draft {
         if self.config.description.len() > MAX_DESCRIPTION {
             return Err(api_error::consumer_description_too_long(MAX_DESCRIPTION));
         }
+        if self.push.subject.split('.').any(|token| matches!(token, "*" | ">")) {
+            return Err(api_error::CONSUMER_DELIVER_TO_WILDCARDS);
+        }
+        Ok(())
+    }
+
+    fn finish_delivery(mut self) -> Result<ConsumerConfig, ApiError> {
         self.finish_push()?;
         self.finish_requests()?;
         self.config.filters = self.filters()?;
@@ -258,9 +270,6 @@ impl Draft {
 
     fn check_push(&self, push: &Push) -> Result<(), ApiError> {
         let config = &self.config;
-        if push.subject.split('.').any(|token| matches!(token, "*" | ">")) {
-            return Err(api_error::CONSUMER_DELIVER_TO_WILDCARDS);
-        }
         let acknowledged = config.max_ack_pending <= 0 || config.ack_policy != AckPolicy::None;
         let rules = [
             (Filter::parse(&push.subject).is_err(), api_error::CONSUMER_INVALID_DELIVER_SUBJECT),
@@ -395,9 +404,9 @@ impl Draft {
     }
 }
 
-/// The end of a pause; the zero time stands for none.
+/// The end of a pause. Years that no time stamp reaches back to are Go's zero time, which is kept and pauses nothing.
 pub(crate) fn pause_until(time: Option<Timestamp>) -> Option<Timestamp> {
-    time.filter(|until| *until > ZERO_TIME)
+    time.map(|until| if until.0 == i64::MIN { Timestamp(0) } else { until })
 }
 
 /// A configuration as it stands in an answer, in stock's order of keys.
@@ -405,7 +414,8 @@ pub(crate) fn pause_until(time: Option<Timestamp>) -> Option<Timestamp> {
 pub(crate) struct WireConsumerConfig<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     durable_name: Option<&'a str>,
-    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
     deliver_policy: &'static str,
@@ -486,7 +496,7 @@ impl<'a> WireConsumerConfig<'a> {
         let push = config.push.as_ref();
         WireConsumerConfig {
             durable_name: config.durable.then_some(&*config.name),
-            name: &config.name,
+            name: (!config.is_unnamed).then_some(&*config.name),
             description: &config.description,
             deliver_policy,
             opt_start_seq,

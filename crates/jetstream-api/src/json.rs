@@ -51,13 +51,17 @@ pub(crate) fn parse_lenient(payload: &[u8], go_type: &str) -> Result<Object, Str
     }
     let value: Value = serde_json::from_slice(payload).map_err(|error| {
         let text = if error.is_eof() { "unexpected end of JSON input".to_owned() } else { syntax(payload, &error) };
+        // It reads one value and no more.
+        let is_behind = error.to_string().starts_with("trailing characters");
+        let text =
+            if is_behind { text.replace("looking for beginning of value", "after top-level value") } else { text };
         text.split_once(" at offset ").map_or(text.clone(), |(text, _)| text.to_owned())
     })?;
     match value {
         Value::Null | Value::Object(_) => {
             Ok(Object { path: go_type.to_owned(), fields: into_map(value), behind: None })
         }
-        _ => Err("json: not an object".to_owned()),
+        other => Err(format!("json: cannot unmarshal {} into Go value of type server.{go_type}", kind_of(&other))),
     }
 }
 
@@ -107,17 +111,21 @@ fn literal_at(payload: &[u8], at: usize) -> Option<(&'static str, char)> {
     literals.iter().find_map(|literal| (1..literal.len()).rev().find_map(|length| broken(literal, length)))
 }
 
-/// `json: cannot unmarshal …` of Go. Numbers are only shown when it is their value that does not fit.
-fn mismatch(value: &Value, target: &str) -> ApiError {
-    let kind = match value {
+/// What Go calls a value.
+fn kind_of(value: &Value) -> &'static str {
+    match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
         Value::Number(_) => "number",
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
-    };
-    api_error::invalid_json(format_args!("json: cannot unmarshal {kind} into {target}"))
+    }
+}
+
+/// `json: cannot unmarshal …` of Go. Numbers are only shown when it is their value that does not fit.
+fn mismatch(value: &Value, target: &str) -> ApiError {
+    api_error::invalid_json(format_args!("json: cannot unmarshal {} into {target}", kind_of(value)))
 }
 
 impl Object {

@@ -30,7 +30,9 @@ pub(crate) fn pull(stream: &str, consumer: &str, payload: &[u8]) -> Result<Pull,
 fn read_pull(body: &mut Object, pull: &mut Pull) -> Result<(), ApiError> {
     (pull.batch, pull.odd_batch) = batch(body.count("batch")?);
     pull.no_wait = body.flag("no_wait")?;
-    pull.max_bytes = u64::try_from(body.count("max_bytes")?).ok().filter(|bytes| *bytes > 0);
+    let max_bytes = body.count("max_bytes")?;
+    pull.max_bytes = u64::try_from(max_bytes).ok().filter(|bytes| *bytes > 0);
+    pull.odd_bytes = max_bytes.min(0);
     pull.expires_ms = match body.duration("expires")? {
         0 => None,
         // Over before it began.
@@ -49,10 +51,10 @@ fn read_pull(body: &mut Object, pull: &mut Pull) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// At least one, and what is shown instead of less; nobody waits for more than this type holds.
-fn batch(number: i64) -> (u32, Option<i32>) {
-    let odd = (number < 1).then(|| i32::try_from(number).unwrap_or(i32::MIN));
-    (u32::try_from(number.max(1)).unwrap_or(u32::MAX), odd)
+/// At least one and at most what this type holds, which nobody waits for; and what was said when that is another number.
+fn batch(number: i64) -> (u32, Option<i64>) {
+    let batch = u32::try_from(number.max(1)).unwrap_or(u32::MAX);
+    (batch, Some(number).filter(|number| *number != i64::from(batch)))
 }
 
 /// Rounded up: what is asked for must not become "none".

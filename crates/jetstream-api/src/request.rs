@@ -189,7 +189,8 @@ fn stream_request(name: &str, payload: &[u8], purpose: Purpose) -> Result<Reques
         Ok(pedantically(pedantic, Request::StreamCreate { config }))
     } else if replicated {
         let error = api_error::STREAM_REPLICAS_NOT_SUPPORTED;
-        Ok(Request::Impossible { stream: name.into(), error, unacknowledged: false })
+        let (unacknowledged, delivers_to) = (false, Box::default());
+        Ok(Request::Impossible { stream: name.into(), error, unacknowledged, delivers_to })
     } else {
         Ok(pedantically(pedantic, Request::StreamUpdate { config }))
     }
@@ -322,7 +323,7 @@ fn pause(payload: &[u8]) -> Result<Option<Timestamp>, ApiError> {
     let mut body = optional(payload, "JSApiConsumerPauseRequest")?;
     let until = body.time("pause_until")?;
     body.finish()?;
-    Ok(consumer_config::pause_until(until))
+    Ok(consumer_config::pause_until(until).filter(|until| until.0 != 0))
 }
 
 /// Where to begin; 0, and an empty body: at the ack floor.
@@ -410,7 +411,7 @@ fn consumer_request(
     let (stream, unacknowledged) = (stream.into(), draft.pulls_unacknowledged());
     Ok(match draft.finish() {
         Ok(config) => pedantically(pedantic, Request::ConsumerCreate { stream, config: Box::new(config), action }),
-        Err(error) => Request::Impossible { stream, error, unacknowledged },
+        Err((error, delivers_to)) => Request::Impossible { stream, error, unacknowledged, delivers_to },
     })
 }
 

@@ -378,12 +378,9 @@ fn stream(kind: Kind, info: &StreamInfo, server: &Server<'_>, into: &mut Vec<u8>
 
 /// All zero when no subjects were asked for or found.
 fn subjects_page(info: &StreamInfo, offset: u64) -> Page {
-    let found = info.subjects.as_ref().map_or(0, |subjects| subjects.len() as u64);
-    match found {
+    match info.matching_subjects {
         0 => Page { total: 0, offset: 0, limit: 0 },
-        // A full page: there may be more, at most as many as the stream has.
-        SUBJECTS_LIMIT.. => Page { total: info.state.subjects.max(offset + found), offset, limit: SUBJECTS_LIMIT },
-        _ => Page { total: offset + found, offset, limit: SUBJECTS_LIMIT },
+        total => Page { total, offset, limit: SUBJECTS_LIMIT },
     }
 }
 

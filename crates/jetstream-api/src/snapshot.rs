@@ -242,7 +242,7 @@ fn consumer_config(name: &str, config: Value) -> Result<ConsumerConfig, String> 
     let object = Object::inside(config, "SnapshotConsumerState.config").map_err(wrong)?;
     let mut draft = consumer_config::read(object).map_err(wrong)?;
     draft.name = name.to_owned();
-    draft.finish().map_err(wrong)
+    draft.finish().map_err(|(error, _)| wrong(error))
 }
 
 /// Reads the name in the `meta.inf` of a stream, which archives of servers before 2.15 begin with.

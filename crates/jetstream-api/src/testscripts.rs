@@ -84,6 +84,7 @@ pub(crate) fn empty_stream(config: StreamConfig) -> StreamInfo {
         deleted: 0,
         deleted_list: None,
         subjects: None,
+        matching_subjects: 0,
         now: Timestamp(0),
         did_create: true,
     }

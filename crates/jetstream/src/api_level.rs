@@ -24,7 +24,7 @@ pub fn of_consumer(config: &ConsumerConfig) -> u32 {
     if config.ack_policy == AckPolicy::FlowControl {
         4
     } else {
-        u32::from(config.pause_until.is_some() || config.priority != Priority::default())
+        u32::from(config.pause_until.is_some_and(|until| until.0 != 0) || config.priority != Priority::default())
     }
 }
 

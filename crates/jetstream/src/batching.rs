@@ -25,6 +25,7 @@ use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream, Timer};
 use crate::store::StoreError;
 use crate::stream::duplicates;
+use crate::stream::mapping::draw_of;
 use crate::stream::publish_header::PublishHeaders;
 use crate::stream::room::room_needed;
 use crate::stream::{Fit, Incoming, Stream, Verdict};
@@ -223,7 +224,7 @@ impl JetStream {
     ) -> Result<Outcome, StoreError> {
         let mut subject = std::mem::take(&mut self.subject);
         subject.clear();
-        let outcome = match self.rename(append.stream, published.subject, &mut subject) {
+        let outcome = match self.rename(append.stream, published.subject, draw_of(turn, append), &mut subject) {
             Ok(false) => self.put_as(turn, append, published, fit),
             Ok(true) => {
                 // Sessions asked for the subject that it was published on.

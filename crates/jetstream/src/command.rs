@@ -316,6 +316,11 @@ pub enum Request {
         name: Box<str>,
         get: MessageGet,
     },
+    /// The same, asked for without the API.
+    DirectMessageGet {
+        name: Box<str>,
+        get: MessageGet,
+    },
     /// The newest message of one subject, asked for when nothing was on its way that could change it: what is committed answers it, at any time.
     Newest {
         name: Box<str>,
@@ -355,6 +360,8 @@ pub enum Request {
         error: ApiError,
         /// It would be a consumer that is pulled from and acknowledges nothing: of a work queue, that is said first.
         unacknowledged: bool,
+        /// Where it would send, if a stream of that subject is said first; empty: nowhere.
+        delivers_to: Box<str>,
     },
     ConsumerInfo {
         stream: Box<str>,
@@ -550,6 +557,8 @@ pub struct StreamInfo {
     pub deleted_list: Option<Vec<Sequence>>,
     /// Subjects with their counts, when asked for (a page).
     pub subjects: Option<Vec<(Box<str>, u64)>>,
+    /// How many subjects there are of those that were asked for, on this page or not.
+    pub matching_subjects: u64,
     /// Now, for the answer's `ts`.
     pub now: Timestamp,
     /// True when this request made it.

@@ -304,6 +304,8 @@ pub struct Push {
 pub struct ConsumerConfig {
     /// Its name; empty when the server is to choose one (ephemeral).
     pub name: Box<str>,
+    /// The server chose the name: what is shown of the configuration has none.
+    pub is_unnamed: bool,
     /// Durable: kept without anybody using it (unless `inactive_threshold_ns`).
     pub durable: bool,
     /// Free text.
@@ -406,6 +408,7 @@ impl ConsumerConfig {
             max_waiting: 512,
             filters: Vec::new(),
             lists_filter: false,
+            is_unnamed: false,
             headers_only: false,
             max_request_batch: 0,
             max_request_expires_ns: 0,

@@ -39,6 +39,8 @@ use crate::stream::{Among, Removal, Stream, limit};
 
 /// A count of pending messages that can only be had by looking through the stream is renewed at most so often.
 const RECOUNTED_EVERY_MILLIS: u64 = 1000;
+/// A stream of so few messages is counted whenever it is asked for: they lie in memory.
+const COUNTED_AT_ONCE: u64 = 64;
 /// Messages outstanding where the configuration sets no limit: some 24 MB.
 const MOST_OUTSTANDING: u64 = 1 << 20;
 /// Entries of the redelivery queue that may be out of date before they are looked for, or as many as are not.
@@ -87,6 +89,8 @@ pub(crate) struct Consumer {
     counted: u64,
     /// `counted` is not certain; since when it may be renewed.
     recount: Option<AgeMillis>,
+    /// Purges of the stream when it was parked.
+    parked_at: u64,
     /// Per cent of acknowledgements that are told.
     pub(crate) sampled: u8,
     /// What is to be told, until [`crate::jetstream::JetStream::announce`] does.
@@ -128,6 +132,7 @@ impl Consumer {
             dirty: true,
             counted: 0,
             recount: Some(AgeMillis(0)),
+            parked_at: 0,
             sampled,
             news: Vec::new(),
             delivering,
@@ -237,9 +242,11 @@ impl Consumer {
         self.recount.get_or_insert(AgeMillis(self.delivering.recounted.0 + RECOUNTED_EVERY_MILLIS));
     }
 
-    /// Counts what is left, if that is uncertain and was not done just now.
+    /// Counts what is left, if that is uncertain and was not done just now, or is done in no time.
     pub(crate) fn recount(&mut self, store: &mut dyn Store, stream: &mut Stream, now: Now) -> Result<(), StoreError> {
-        if self.recount.is_some_and(|at| at <= now.age) { self.recount_now(store, stream, now) } else { Ok(()) }
+        let Some(at) = self.recount else { return Ok(()) };
+        let is_due = at <= now.age || store.state(self.stream).messages <= COUNTED_AT_ONCE;
+        if is_due { self.recount_now(store, stream, now) } else { Ok(()) }
     }
 
     /// Counts what is left, if that is uncertain, for somebody who asked.
@@ -254,7 +261,7 @@ impl Consumer {
         }
         if stream.audience.is_parked(self.id) {
             // It is told of what goes from here on.
-            self.move_to_first(store.state(self.stream).first);
+            self.move_to_first(store.state(self.stream).first, self.parked_at != stream.purges);
             stream.audience.place(self.id, self.lowest());
         }
         let left = match &self.selection {
@@ -265,8 +272,9 @@ impl Consumer {
             None => store.count_matching(self.stream, self.next, &self.config.filters)?,
         };
         self.counted = self.matched(stream).wrapping_sub(left);
-        // Exact from here on, until messages vanish of which nobody knows whether they match.
-        self.recount = None;
+        // Exact from here on, until messages vanish of which nobody knows whether they match. While it begins behind the end, what comes is not for it.
+        let is_ahead = self.next > store.state(self.stream).last.next();
+        self.recount = is_ahead.then_some(AgeMillis(0));
         self.delivering.recounted = now.age;
         Ok(())
     }
@@ -330,11 +338,12 @@ impl Consumer {
         (self.next, self.reached) = (next, before(next));
     }
 
-    /// The stream begins later now: what lies below can't be delivered any more.
-    pub(crate) fn move_to_first(&mut self, first: Sequence) {
-        if self.next < first {
-            self.stand_before(first);
-            self.dirty = true;
+    /// The stream begins later now: what lies below can't be delivered any more. After a purge it stands as if it had been sent that, as in nats-server.
+    pub(crate) fn move_to_first(&mut self, first: Sequence, is_purged: bool) {
+        self.dirty |= self.next < first || (is_purged && self.reached < before(first));
+        self.next = self.next.max(first);
+        if is_purged {
+            self.reached = self.reached.max(before(first));
         }
         for outstanding in [&mut self.pending, &mut self.held] {
             if outstanding.first().is_some_and(|(sequence, _)| sequence < first) {

@@ -1,6 +1,6 @@
 //! API requests: one arm each, the work is in `stream_requests` and `consumer_requests`.
 
-use crate::api_error;
+use crate::api_error::{self, ApiError};
 use crate::command::{Answer, Batch, Command, MessageGet, Outcome, Request, Statistics};
 use crate::config::Retention;
 use crate::jetstream::{Context, JetStream};
@@ -30,7 +30,7 @@ impl JetStream {
         let answer = match self.answer(turn, request)? {
             Ok(answer) => answer,
             Err(error) => {
-                self.api_errors += 1;
+                self.api_errors += u64::from(counts_as_error(request, &error));
                 Answer::Error(error)
             }
         };
@@ -108,7 +108,9 @@ impl JetStream {
             }
             Request::StreamSnapshot { name, consumers } => self.snapshot(turn, name, *consumers),
             Request::StreamRestore { wanted } => self.may_restore(wanted),
-            Request::MessageGet { name, get } => self.get_message(turn, name, get),
+            Request::MessageGet { name, get } | Request::DirectMessageGet { name, get } => {
+                self.get_message(turn, name, get)
+            }
             Request::Newest { name, subject, .. } => {
                 self.get_message(turn, name, &MessageGet::LastBySubject(subject.clone()))
             }
@@ -123,13 +125,16 @@ impl JetStream {
                 Some(error) => Ok(Err(error)),
                 None => self.answer(turn, request),
             },
-            Request::Impossible { stream, error, unacknowledged } => Ok(Err(match self.stream_named(stream) {
-                None => api_error::STREAM_NOT_FOUND,
-                Some(stream) if *unacknowledged && stream.config.retention == Retention::WorkQueue => {
-                    api_error::CONSUMER_PULL_REQUIRES_ACK
-                }
-                Some(_) => error.clone(),
-            })),
+            Request::Impossible { stream, error, unacknowledged, delivers_to } => {
+                Ok(Err(match self.stream_named(stream) {
+                    None => api_error::STREAM_NOT_FOUND,
+                    Some(stream) if stream.captures(delivers_to) => api_error::CONSUMER_DELIVER_CYCLE,
+                    Some(stream) if *unacknowledged && stream.config.retention == Retention::WorkQueue => {
+                        api_error::CONSUMER_PULL_REQUIRES_ACK
+                    }
+                    Some(_) => error.clone(),
+                }))
+            }
             Request::ConsumerInfo { stream, name } => self.consumer_info(turn, stream, name),
             Request::ConsumerNames { stream, offset } => self.consumer_names_page(stream, *offset),
             Request::ConsumerList { stream, offset } => self.consumer_list_page(turn, stream, *offset),
@@ -180,6 +185,7 @@ fn is_read(request: &Request) -> bool {
     matches!(
         request,
         Request::MessageGet { .. }
+            | Request::DirectMessageGet { .. }
             | Request::Newest { .. }
             | Request::DirectGet { .. }
             | Request::StreamInfo { .. }
@@ -226,16 +232,22 @@ fn changes(request: &Request) -> bool {
     )
 }
 
-/// Counts as a request of the API.
+/// Counts as a request of the API. In nats-server a consumer itself takes its resets, and streams take direct gets.
 fn is_of_api(request: &Request) -> bool {
-    !matches!(
-        request,
-        Request::Records { .. }
-            | Request::Statistics
-            | Request::DirectGet { .. }
-            | Request::Newest { .. }
-            | Request::AnsweredEarly
-    )
+    use Request::{AnsweredEarly, ConsumerReset, DirectGet, DirectMessageGet, Newest, Records, Statistics};
+    let is_direct = matches!(request, DirectGet { .. } | DirectMessageGet { .. } | Newest { .. } | AnsweredEarly);
+    !is_direct && !matches!(request, Records { .. } | Statistics | ConsumerReset { .. })
+}
+
+/// Counts as one that failed. That a message is not there to be deleted is an answer like others.
+fn counts_as_error(request: &Request, error: &ApiError) -> bool {
+    let forbidden = [
+        api_error::STREAM_NOT_FOUND,
+        api_error::STREAM_SEALED,
+        api_error::stream_msg_delete_failed("message delete not permitted"),
+    ];
+    let is_absent = !forbidden.contains(error);
+    is_of_api(request) && !(matches!(request, Request::MessageDelete { .. }) && is_absent)
 }
 
 /// Records for their owners at start-up. Their number is bounded by whoever writes them.

@@ -327,8 +327,10 @@ fn put_priority(out: &mut Vec<u8>, config: &ConsumerConfig) {
     });
     put(out, config.priority.pinned_ttl_ns);
     // What was written before they were known ends here.
-    if config.lists_filter || config.replicas > 0 {
-        out.extend([u8::from(config.lists_filter), config.replicas]);
+    let zero_pause = config.pause_until == Some(Timestamp(0));
+    if config.lists_filter || config.replicas > 0 || config.is_unnamed || zero_pause {
+        let is_unnamed = u8::from(config.is_unnamed);
+        out.extend([u8::from(config.lists_filter), config.replicas, is_unnamed, u8::from(zero_pause)]);
     }
 }
 
@@ -349,6 +351,10 @@ fn read_priority(from: &mut Reader<'_>, config: &mut ConsumerConfig) -> Result<(
     };
     config.lists_filter = !from.is_at_end() && from.flag()?;
     config.replicas = if from.is_at_end() { 0 } else { from.byte()? };
+    config.is_unnamed = !from.is_at_end() && from.flag()?;
+    if !from.is_at_end() && from.flag()? {
+        config.pause_until = Some(Timestamp(0));
+    }
     Ok(())
 }
 
@@ -494,8 +500,11 @@ mod tests {
             },
             ..ConsumerConfig::named("C")
         };
-        let bytes = encode_consumer(&config, StreamId(16), Timestamp(9));
-        assert_eq!(decode_consumer(&bytes).expect("readable"), (config, StreamId(16), Timestamp(9)));
+        let chosen = ConsumerConfig { is_unnamed: true, pause_until: Some(Timestamp(0)), ..config.clone() };
+        for config in [config, chosen] {
+            let bytes = encode_consumer(&config, StreamId(16), Timestamp(9));
+            assert_eq!(decode_consumer(&bytes).expect("readable"), (config, StreamId(16), Timestamp(9)));
+        }
     }
 
     #[test]

@@ -156,6 +156,10 @@ pub(crate) struct Stream {
     pub(crate) hubs: BTreeSet<ConsumerId>,
     /// Messages left it in this turn: consumers may stand below its beginning.
     pub(crate) shrunk: bool,
+    /// Some of them by a purge.
+    pub(crate) purged: bool,
+    /// Purges since it was loaded; a step counts as one.
+    pub(crate) purges: u64,
     /// Its end when its consumers were told of something new.
     pub(crate) woken_at: Option<(u64, Sequence)>,
     /// Messages stored since it was loaded; what an unfiltered consumer counts by.
@@ -207,6 +211,8 @@ impl Stream {
             consumers: BTreeMap::new(),
             hubs: BTreeSet::new(),
             shrunk: false,
+            purged: false,
+            purges: 0,
             woken_at: None,
             appended: 0,
             limited_at: 0,
@@ -228,6 +234,17 @@ impl Stream {
             duplicates: Duplicates::default(),
             last_id: None,
         }
+    }
+
+    /// Messages leave it, or would have, by a purge.
+    pub(crate) fn note_purge(&mut self) {
+        self.purged = true;
+        self.purges += 1;
+    }
+
+    /// Would it store what is sent there?
+    pub(crate) fn captures(&self, subject: &str) -> bool {
+        !subject.is_empty() && self.config.subjects.iter().any(|filter| filter.matches(subject.as_bytes()))
     }
 
     /// Takes another configuration.
@@ -382,6 +399,8 @@ impl Stream {
         }
         self.trim_subject(store, message, on_subject, removed)?;
         if let Some(rollup) = headers.rollup {
+            // What goes first decides what is left. More of it than goes at once is for the turns to come.
+            let _ = self.enforce_limits(store, now, removed)?;
             self.roll_up(store, rollup, message.subject, new.sequence, 1, removed)?;
         }
         if headers.is_scheduling {

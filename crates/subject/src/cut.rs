@@ -17,7 +17,7 @@ pub(crate) enum Cut {
     SliceFromLeft(usize),
     /// Pieces of this size; the first may be smaller.
     SliceFromRight(usize),
-    /// What stands between these texts.
+    /// What stands between these texts; every character, when the text is empty.
     Split(Box<str>),
 }
 
@@ -30,7 +30,7 @@ impl Cut {
     pub(crate) fn parse(name: &str, argument: &str, token: &str) -> Result<Cut, TransformError> {
         let wrong = || TransformError::Argument(token.to_owned());
         if name == "split" {
-            let is_text = !argument.is_empty() && !argument.contains([' ', '.', '*', '>']);
+            let is_text = !argument.contains([' ', '.']);
             return if is_text { Ok(Cut::Split(argument.into())) } else { Err(wrong()) };
         }
         let size: i32 = argument.trim_matches(' ').parse().map_err(|_| wrong())?;
@@ -42,7 +42,7 @@ impl Cut {
             "splitFromRight" => Cut::SplitFromRight(size),
             "sliceFromLeft" => Cut::SliceFromLeft(size),
             "sliceFromRight" => Cut::SliceFromRight(size),
-            _ => return Err(TransformError::Unsupported(token.to_owned())),
+            _ => return Err(wrong()),
         })
     }
 
@@ -64,10 +64,20 @@ impl Cut {
             }
             Cut::SliceFromLeft(size) if within(*size) => join(token.chunks(*size), into),
             Cut::SliceFromRight(size) if within(*size) => join(token.rchunks(*size).rev(), into),
+            Cut::Split(text) if text.is_empty() => {
+                let chunks = token.utf8_chunks().map(|chunk| (chunk.valid(), chunk.invalid()));
+                join(chunks.flat_map(characters), into);
+            }
             Cut::Split(text) if token.windows(text.len()).any(|at| at == text.as_bytes()) => split(token, text, into),
             _ => into.extend_from_slice(token),
         }
     }
+}
+
+/// One by one; what is no UTF-8 is taken byte by byte.
+fn characters<'a>((valid, invalid): (&'a str, &'a [u8])) -> impl Iterator<Item = &'a [u8]> {
+    let character = |(at, character): (usize, char)| &valid.as_bytes()[at..at + character.len_utf8()];
+    valid.char_indices().map(character).chain(invalid.chunks(1))
 }
 
 /// Empty pieces are left out; a token of nothing else stays as it is.

@@ -58,7 +58,7 @@ fn transform(source: &str, destination: &str, subjects: &[String]) -> String {
     for subject in subjects {
         let mut into = Vec::new();
         let result =
-            if transform.apply(subject.as_bytes(), &mut into) { String::from_utf8_lossy(&into) } else { "-".into() };
+            if transform.apply(subject.as_bytes(), 1, &mut into) { String::from_utf8_lossy(&into) } else { "-".into() };
         output.push_str(&format!("{subject} -> {result}\n"));
     }
     output

@@ -1,8 +1,11 @@
 //! Subject transforms, as NATS mappings write them: `sensors.*.>` → `site.{{wildcard(1)}}.>`.
 //!
 //! A destination is a list of tokens; each is literal, `$n` or `{{wildcard(n)}}` (the n-th `*` of the source), `{{partition(p,n,…)}}` (a
-//! number below p from the named wildcards, or from the whole subject), a function that cuts a token (`{{left(n,size)}}`, `right`, `split`,
-//! `splitFrom…`, `sliceFrom…`), or a final `>` that stands for what the source's `>` took. `random` is refused by name: what it gives follows from nothing.
+//! number below p from the named wildcards, or from the whole subject), `{{random(p)}}` (a number below p), a function that cuts a token
+//! (`{{left(n,size)}}`, `right`, `split`, `splitFrom…`, `sliceFrom…`), or a final `>` that stands for what the source's `>` took.
+//!
+//! As in nats-server a wildcard below the first is the subject's first token, `p` may be 0 (which gives 0) and is taken modulo 2³², and whoever
+//! applies a transform says what its random numbers follow from: the same draw gives the same subject.
 
 use crate::cut::Cut;
 use crate::filter::{Filter, SubjectError};
@@ -23,9 +26,6 @@ pub enum TransformError {
     /// `>` in one of the two only.
     #[error("source and destination of a transform must both end in `>`, or neither")]
     Tail,
-    /// A function NATS knows and we don't apply here.
-    #[error("transform function `{0}` is not supported here")]
-    Unsupported(String),
     /// A function nobody knows.
     #[error("invalid mapping destination: unknown function in {0}")]
     Unknown(String),
@@ -67,7 +67,6 @@ fn place(token: &str) -> String {
     if token.is_empty() { String::new() } else { format!(" in {token}") }
 }
 
-/// A function of NATS that is refused here.
 const RANDOM: &str = "random";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +79,8 @@ enum Part {
         count: u32,
         positions: Box<[usize]>,
     },
+    /// A number below this one that follows from the draw; 0 below 0.
+    Random(u32),
     /// What is made of the subject's token at this position.
     Cut(usize, Cut),
     /// Everything from the position of the source's `>`.
@@ -139,8 +140,8 @@ impl Transform {
         &self.source
     }
 
-    /// Appends the new subject; false, and nothing appended, when the source does not match.
-    pub fn apply(&self, subject: &[u8], into: &mut Vec<u8>) -> bool {
+    /// Appends the new subject; false, and nothing appended, when the source does not match. `draw` is what its random numbers follow from.
+    pub fn apply(&self, subject: &[u8], draw: u64, into: &mut Vec<u8>) -> bool {
         if !self.source.matches(subject) {
             return false;
         }
@@ -154,7 +155,11 @@ impl Transform {
                 Part::Literal(text) => into.extend_from_slice(text.as_bytes()),
                 Part::Token(position) => into.extend_from_slice(tokens[*position]),
                 Part::Partition { count, positions } => {
-                    let number = partition(subject, &tokens, positions) % count;
+                    let number = partition(subject, &tokens, positions).checked_rem(*count).unwrap_or(0);
+                    into.extend_from_slice(number.to_string().as_bytes());
+                }
+                Part::Random(below) => {
+                    let number = random(draw, at).checked_rem(*below).unwrap_or(0);
                     into.extend_from_slice(number.to_string().as_bytes());
                 }
                 Part::Cut(position, cut) => cut.apply(tokens[*position], into),
@@ -173,6 +178,12 @@ impl Transform {
         self.parts.iter().any(Part::multiplies)
     }
 
+    /// Does it give a subject that does not follow from the message's own?
+    #[must_use]
+    pub fn is_random(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Random(_)))
+    }
+
     /// A filter that every result matches: the destination with each function as `*`, up to the first that can give several tokens.
     ///
     /// # Panics
@@ -183,7 +194,7 @@ impl Transform {
         let mut tokens: Vec<&str> = known
             .map(|part| match part {
                 Part::Literal(text) => text,
-                Part::Token(_) | Part::Partition { .. } | Part::Cut(..) => "*",
+                Part::Token(_) | Part::Partition { .. } | Part::Random(_) | Part::Cut(..) => "*",
                 Part::Tail => ">",
             })
             .collect();
@@ -250,10 +261,10 @@ impl Wildcards {
         self.positions.is_empty() && !self.is_open
     }
 
-    /// The position of the one with this number.
+    /// The position of the one with this number. What is below the first is the subject's first token, wildcard or not.
     fn position(&self, number: i64, token: &str) -> Result<usize, TransformError> {
         let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
-        let position = at.and_then(|at| self.positions.get(at)).copied();
+        let position = at.map_or(Some(0), |at| self.positions.get(at).copied());
         position.ok_or_else(|| TransformError::NoSuchWildcard { token: token.to_owned(), number })
     }
 }
@@ -274,29 +285,45 @@ fn part(token: &str, wildcards: &Wildcards) -> Result<Part, TransformError> {
 }
 
 fn function(name: &str, arguments: &str, token: &str, wildcards: &Wildcards) -> Result<Part, TransformError> {
-    if name == RANDOM {
-        return Err(TransformError::Unsupported(token.to_owned()));
-    }
-    let wrong = || TransformError::Argument(token.to_owned());
-    let texts: Vec<&str> = arguments.split(',').map(|text| text.trim_matches([' ', '\t', '\n'])).collect();
+    // Blanks behind a comma belong to it.
+    let texts: Vec<&str> = arguments.split(',').enumerate().map(|(at, text)| argument(at, text)).collect();
+    let wrong = |_| TransformError::Argument(token.to_owned());
     if name == "wildcard" {
         return match texts[..] {
             [""] if arguments.is_empty() => Err(TransformError::TooFew(token.to_owned())),
-            [number] => one_token(number.parse().map_err(|_| wrong())?, token, wildcards),
+            [number] => one_token(number.parse().map_err(wrong)?, token, wildcards),
             _ => Err(TransformError::TooMany(token.to_owned())),
         };
     }
     if Cut::NAMES.contains(&name) {
         return cut(name, arguments, token, wildcards);
     }
-    let numbers: Vec<i64> = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(|_| wrong())?;
-    let (count, numbers) = numbers.split_first().ok_or_else(wrong)?;
-    let count = u32::try_from(*count).ok().filter(|count| (1..=i32::MAX.unsigned_abs()).contains(count));
-    let count = count.ok_or_else(wrong)?;
+    if name == RANDOM {
+        return match texts[..] {
+            // A number below zero bounds as much as without its sign.
+            [below] => Ok(Part::Random(count(below, token)?.cast_signed().unsigned_abs())),
+            _ => Err(TransformError::TooFew(token.to_owned())),
+        };
+    }
+    let (below, numbers) = texts.split_first().unwrap_or((&"", &[]));
+    let count = count(below, token)?;
+    let numbers: Vec<i64> = numbers.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(wrong)?;
     // nats-server takes the whole subject when the source has no wildcards, whatever was named.
-    let numbers = if wildcards.is_literal() { &[] } else { numbers };
+    let numbers = if wildcards.is_literal() { &[] } else { &numbers[..] };
     let positions: Result<_, _> = numbers.iter().map(|number| wildcards.position(*number, token)).collect();
     Ok(Part::Partition { count, positions: positions? })
+}
+
+/// An argument without the blanks around it.
+fn argument(at: usize, text: &str) -> &str {
+    let text = if at == 0 { text } else { text.trim_start() };
+    text.trim_matches(' ')
+}
+
+/// How many numbers there are to be: 32 bits of it.
+fn count(text: &str, token: &str) -> Result<u32, TransformError> {
+    let number: Option<i64> = text.parse().ok().filter(|number| *number <= i64::from(i32::MAX));
+    number.map(|number| number as u32).ok_or_else(|| TransformError::Argument(token.to_owned()))
 }
 
 fn cut(name: &str, arguments: &str, token: &str, wildcards: &Wildcards) -> Result<Part, TransformError> {
@@ -331,6 +358,14 @@ fn partition(subject: &[u8], tokens: &[&[u8]], positions: &[usize]) -> u32 {
     positions.iter().flat_map(|position| tokens[*position]).fold(0x811c_9dc5, step)
 }
 
+/// The number of a draw for the token at this place, below 2³¹: splitmix, each bit of the draw in each of the result.
+fn random(draw: u64, at: usize) -> u32 {
+    let mut mixed = draw.wrapping_add((at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((mixed ^ (mixed >> 31)) >> 33) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,7 +374,7 @@ mod tests {
     fn check(source: &str, destination: &str, subject: &str) -> Option<String> {
         let transform = Transform::parse(source, destination).unwrap();
         let mut into = b"kept:".to_vec();
-        let applies = transform.apply(subject.as_bytes(), &mut into);
+        let applies = transform.apply(subject.as_bytes(), 7, &mut into);
         let text = String::from_utf8(into).unwrap();
         let result = text.strip_prefix("kept:").unwrap().to_owned();
         assert!(applies || result.is_empty());
@@ -359,6 +394,15 @@ mod tests {
             (">", "p.>", "a", Some("p.a")),
             ("foo.>", "bar.>", "foo", None),
             ("foo.*", "$1", "foo.a.b", None),
+            // Below the first wildcard is the first token.
+            ("foo.*", "$0.{{wildcard(-1)}}.{{left(0,2)}}", "foo.a", Some("foo.foo.fo")),
+            ("foo.>", "x.{{wildcard(0)}}.>", "foo.a.b", Some("x.foo.a.b")),
+            ("foo.*", "x.{{partition(0,1)}}.{{random(0)}}.{{random(1)}}", "foo.a", Some("x.0.0.0")),
+            ("foo", "x.{{partition(0)}}", "foo", Some("x.0")),
+            ("*", "{{split(1,)}}", "aéb", Some("a.é.b")),
+            ("*", "{{split(1,*)}}", "a*b", Some("a.b")),
+            // FNV-1a of "a" is 0xe40c292c, and this is modulo 2³² - 5.
+            ("foo.*", "bar.{{partition(-5,1)}}", "foo.a", Some("bar.3826002220")),
             // FNV-1a of "a" is 0xe40c292c.
             ("foo.*", "bar.{{partition(10,1)}}", "foo.a", Some("bar.0")),
         ];
@@ -371,6 +415,7 @@ mod tests {
     fn refuses_by_name() {
         let error = |source, destination| Transform::parse(source, destination).unwrap_err();
         let text = String::from;
+        let no_such = |token: &str, number| TransformError::NoSuchWildcard { token: token.to_owned(), number };
         assert_eq!(error("a.>", "b"), TransformError::Tail);
         assert_eq!(error("a", "b.>"), TransformError::Tail);
         assert_eq!(error("a..b", "b"), TransformError::Source(SubjectError::EmptyToken));
@@ -378,20 +423,37 @@ mod tests {
         assert_eq!(error("a.>", "b.>.c"), TransformError::Token(text("c")));
         assert_eq!(error("a.*", "b."), TransformError::Token(text("")));
         assert_eq!(error("a.*", "$2"), TransformError::NoSuchWildcard { token: text("$2"), number: 2 });
-        assert_eq!(error("a.*", "$0"), TransformError::NoSuchWildcard { token: text("$0"), number: 0 });
         assert_eq!(error("a", "$1"), TransformError::NoWildcards(text("$1")));
         assert_eq!(error("a.*", "{{wildcard()}}"), TransformError::TooFew(text("{{wildcard()}}")));
         assert_eq!(error("a.*", "{{wildcard(1,1)}}"), TransformError::TooMany(text("{{wildcard(1,1)}}")));
         assert_eq!(error("a.*", "{{wildcard(x)}}"), TransformError::Argument(text("{{wildcard(x)}}")));
-        assert_eq!(error("a.*", "{{partition(0,1)}}"), TransformError::Argument(text("{{partition(0,1)}}")));
         assert_eq!(error("a.*", "{{left(1)}}"), TransformError::TooFew(text("{{left(1)}}")));
         assert_eq!(error("a.*", "{{left(1,1,1)}}"), TransformError::TooMany(text("{{left(1,1,1)}}")));
         assert_eq!(error("a.*", "{{left(1,x)}}"), TransformError::Argument(text("{{left(1,x)}}")));
         assert_eq!(error("a.*", "{{WILDCARD(1)}}"), TransformError::Unknown(text("{{WILDCARD(1)}}")));
-        assert_eq!(error("a.*", "{{split(1, )}}"), TransformError::Argument(text("{{split(1, )}}")));
-        assert_eq!(error("a.*", "{{random(5)}}"), TransformError::Unsupported(text("{{random(5)}}")));
+        assert_eq!(error("a.*", "{{random()}}"), TransformError::Argument(text("{{random()}}")));
+        assert_eq!(error("a.*", "{{random(1,2)}}"), TransformError::TooFew(text("{{random(1,2)}}")));
+        assert_eq!(error("a.*", "{{random(2147483648)}}"), TransformError::Argument(text("{{random(2147483648)}}")));
+        assert_eq!(error("a.>", "{{partition(0,1)}}.>"), no_such("{{partition(0,1)}}", 1));
         assert_eq!(error("a.*", "{{rot13(1)}}"), TransformError::Unknown(text("{{rot13(1)}}")));
         assert!(Transform::prefix("a.*").is_err());
+    }
+
+    #[test]
+    fn random_numbers_follow_from_the_draw() {
+        let transform = Transform::parse("*", "{{random(4)}}.{{random(-4)}}.{{Random( 1000 )}}").unwrap();
+        assert!(transform.is_random() && !Transform::parse("*", "$1").unwrap().is_random());
+        let mut seen = std::collections::BTreeSet::new();
+        for draw in 0..200 {
+            let (mut one, mut two) = (Vec::new(), Vec::new());
+            assert!(transform.apply(b"a", draw, &mut one) && transform.apply(b"a", draw, &mut two));
+            assert_eq!(one, two);
+            let tokens: Vec<usize> =
+                String::from_utf8(one).unwrap().split('.').map(|token| token.parse().unwrap()).collect();
+            assert!(tokens[0] < 4 && tokens[1] < 4 && tokens[2] < 1000, "{tokens:?}");
+            seen.insert((tokens[0], tokens[1]));
+        }
+        assert_eq!(seen.len(), 16, "two tokens are drawn apart");
     }
 
     proptest! {
@@ -401,7 +463,7 @@ mod tests {
         fn a_prefix_keeps_the_subject(subject in "[a-z]{1,3}(\\.[a-z*]{1,3}){0,5}") {
             let transform = Transform::prefix("edge.pump-7").unwrap();
             let mut into = Vec::new();
-            prop_assert!(transform.apply(subject.as_bytes(), &mut into));
+            prop_assert!(transform.apply(subject.as_bytes(), 7, &mut into));
             prop_assert_eq!(String::from_utf8(into).unwrap(), format!("edge.pump-7.{subject}"));
             prop_assert_eq!(transform.destination_filter(), Filter::parse("edge.pump-7.>").unwrap());
         }

@@ -1,6 +1,7 @@
 //! Our block `forward`: local streams that go into hub streams, once and in order. `create` is in `forward/create.rs`.
 
 mod create;
+pub(super) use create::placement;
 
 use std::time::Duration;
 

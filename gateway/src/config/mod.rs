@@ -46,7 +46,7 @@ pub use listeners::{ClientListener, Listen, Monitoring, Mqtt, WebSocket};
 pub use log::Log;
 pub use origins::Origins;
 pub use secret::{Password, Secret};
-pub use streams::{AckPolicy, Consumer, DeliverPolicy, Discard, Mapping, Retention, Storage, Stream};
+pub use streams::{AckPolicy, Consumer, ConsumerLimits, DeliverPolicy, Discard, Mapping, Retention, Storage, Stream};
 pub use tls::{HandshakeFirst, RemoteTls, Tls};
 pub use uplink::Uplink;
 

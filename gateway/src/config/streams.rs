@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ::forward::Placement;
 use nats_conf::{Block, Field, Kind, Position, Report};
 use subject::Filter;
 
 use super::declared_push::{self, Priority, Push};
+use super::forward::placement;
 use super::limits::{positive, set};
 use super::origins::{self, Origins};
 
@@ -65,6 +67,12 @@ pub struct Stream {
     pub delete_marker: Option<Duration>,
     /// `max_consumers`. Default: none (-1).
     pub max_consumers: Option<u64>,
+    /// `consumer_limits`: what its consumers may ask for, and get when they ask for nothing. Default: none.
+    pub consumer_limits: ConsumerLimits,
+    /// `placement { cluster, tags }`: shown, and of no effect on a server that is alone. Default: none.
+    pub placement: Option<Placement>,
+    /// `sealed`: a stream that is there keeps what it has from now on; a new one can't be. Default: false.
+    pub sealed: bool,
     /// `first_seq`: number of the first message of a new stream. Default: 0, which is 1.
     pub first_sequence: u64,
     /// `no_ack`: publishers get no acknowledgement. Default: false.
@@ -83,6 +91,15 @@ pub struct Stream {
     pub metadata: BTreeMap<String, String>,
     /// `consumers`, in the order of the file.
     pub consumers: Vec<Consumer>,
+}
+
+/// What consumers of a stream may ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConsumerLimits {
+    /// `inactive_threshold`. Default: none.
+    pub inactive_threshold: Option<Duration>,
+    /// `max_ack_pending`. Default: none (-1).
+    pub max_ack_pending: Option<u64>,
 }
 
 /// When messages leave their stream, apart from the limits.
@@ -204,9 +221,7 @@ pub enum AckPolicy {
 
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
-/// Fields of JetStream that this version lacks, with the only value that is taken for what is there anyway.
-const STREAM_FIELDS_LACKING: [&str; 3] = ["placement", "consumer_limits", "sealed"];
-
+/// Fields of JetStream that this version lacks.
 const CONSUMER_FIELDS_LACKING: [&str; 3] = ["pause_until", "direct", "durable_name"];
 
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Vec<Stream> {
@@ -243,6 +258,9 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         allow_schedules: flag(&mut block, "allow_msg_schedules", report),
         delete_marker: age(&mut block, "subject_delete_marker_ttl", report),
         max_consumers: limit(&mut block, "max_consumers", report),
+        consumer_limits: consumer_limits(&mut block, report),
+        placement: placement(&mut block, report),
+        sealed: flag(&mut block, "sealed", report),
         first_sequence: 0,
         no_ack: flag(&mut block, "no_ack", report),
         persist_async: false,
@@ -290,7 +308,6 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         set(&mut stream.compressed, field.choice(&[("none", false), ("s2", true)], report));
     }
     fixed_one(&mut block, "num_replicas", report);
-    block.refuse(&STREAM_FIELDS_LACKING, report);
     if stream.discard_new_per_subject && (stream.discard == Discard::Old || stream.max_messages_per_subject.is_none()) {
         report.error(field.position, "discard_new_per_subject needs \"discard: new\" and \"max_msgs_per_subject\"");
     }
@@ -299,7 +316,8 @@ fn read_stream(field: &Field<'_>, report: &mut Report) -> Option<Stream> {
         // What comes from elsewhere may have any subject.
         let any = [">".to_owned()];
         let subjects = if stream.origins.are_there() { &any[..] } else { &stream.subjects };
-        stream.consumers = declared.iter().filter_map(|field| read_consumer(field, subjects, report)).collect();
+        let limits = stream.consumer_limits;
+        stream.consumers = declared.iter().filter_map(|field| read_consumer(field, subjects, limits, report)).collect();
     }
     block.finish(report);
     Some(stream)
@@ -319,6 +337,38 @@ fn mapping(block: &mut Block<'_>, name: &str, may_omit_body: bool, report: &mut 
     Some(Mapping { source, destination, headers_only })
 }
 
+fn consumer_limits(block: &mut Block<'_>, report: &mut Report) -> ConsumerLimits {
+    let Some(mut block) = block.field(&["consumer_limits"]).and_then(|field| field.block(report)) else {
+        return ConsumerLimits::default();
+    };
+    let limits = ConsumerLimits {
+        inactive_threshold: age(&mut block, "inactive_threshold", report),
+        max_ack_pending: limit(&mut block, "max_ack_pending", report),
+    };
+    block.finish(report);
+    limits
+}
+
+/// A declared consumer within the limits of its stream; what it does not say they decide.
+fn limit_consumer(consumer: &mut Consumer, says_pending: bool, limits: ConsumerLimits, report: &mut Report) {
+    if let Some(most) = limits.max_ack_pending {
+        if !says_pending {
+            consumer.max_ack_pending = Some(most);
+        } else if consumer.max_ack_pending.is_some_and(|pending| pending > most) {
+            report.error(
+                &consumer.position,
+                format!("\"max_ack_pending\" is above the stream's consumer_limits: {most}"),
+            );
+        }
+    }
+    if let (Some(longest), Some(threshold)) = (limits.inactive_threshold, consumer.inactive_threshold)
+        && threshold > longest
+    {
+        let text = format!("\"inactive_threshold\" is above the stream's consumer_limits: {longest:?}");
+        report.error(&consumer.position, text);
+    }
+}
+
 fn duplicate_window(block: &mut Block<'_>, stream: &mut Stream, report: &mut Report) {
     let longest = stream.max_age.unwrap_or(Duration::MAX);
     stream.duplicate_window = if stream.origins.are_there() { Duration::ZERO } else { DUPLICATE_WINDOW.min(longest) };
@@ -329,7 +379,12 @@ fn duplicate_window(block: &mut Block<'_>, stream: &mut Stream, report: &mut Rep
     }
 }
 
-fn read_consumer(field: &Field<'_>, subjects: &[String], report: &mut Report) -> Option<Consumer> {
+fn read_consumer(
+    field: &Field<'_>,
+    subjects: &[String],
+    limits: ConsumerLimits,
+    report: &mut Report,
+) -> Option<Consumer> {
     let name = read_name(field, "consumer", report);
     let mut block = field.block(report)?;
     let mut consumer = Consumer {
@@ -370,9 +425,11 @@ fn read_consumer(field: &Field<'_>, subjects: &[String], report: &mut Report) ->
         consumer.filter_subjects = filters(&field, report);
         within_stream(&field, &consumer.filter_subjects, subjects, report);
     }
-    if let Some(field) = block.field(&["max_ack_pending"]) {
+    let pending = block.field(&["max_ack_pending"]);
+    if let Some(field) = &pending {
         consumer.max_ack_pending = field.limit(report).unwrap_or(Some(1000));
     }
+    limit_consumer(&mut consumer, pending.is_some(), limits, report);
     if let Some(field) = block.field(&["max_waiting"]) {
         set(&mut consumer.max_waiting, field.integer(1..=1_000_000, report));
     }

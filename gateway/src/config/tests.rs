@@ -336,6 +336,21 @@ fn streams_and_consumers() {
     assert!(!stream.allow_direct && stream.allow_counter && !stream.allow_schedules && streams[1].allow_schedules);
     assert_eq!((stream.max_consumers, stream.first_sequence), (Some(3), 100));
     assert_eq!(streams[1].delete_marker, Some(Duration::from_secs(3600)));
+    let text = "streams { S { consumer_limits { inactive_threshold: \"1h\", max_ack_pending: 20 }, placement { cluster: c, tags: [t] }, sealed: true
+        consumers { A { inactive_threshold: \"5m\" }, B { max_ack_pending: 7 } } }, T { placement {}, consumer_limits {} } }";
+    let streams = self::config(text).streams;
+    let (limits, consumers) = (streams[0].consumer_limits, &streams[0].consumers);
+    assert_eq!((limits.inactive_threshold, limits.max_ack_pending), (Some(Duration::from_secs(3600)), Some(20)));
+    assert_eq!((consumers[0].max_ack_pending, consumers[1].max_ack_pending), (Some(20), Some(7)));
+    let placement = ::forward::Placement { cluster: "c".into(), tags: vec!["t".into()] };
+    assert!(streams[0].placement == Some(placement) && streams[0].sealed && streams[1].placement.is_none());
+    assert_eq!((streams[1].consumer_limits, streams[1].sealed), (ConsumerLimits::default(), false));
+    check_refused(
+        "streams { S { consumer_limits { max_ack_pending: 5, inactive_threshold: \"1m\" }
+        consumers { A { max_ack_pending: 6, inactive_threshold: \"1h\" } } } }",
+        "F:2:21: \"max_ack_pending\" is above the stream's consumer_limits: 5\n\
+         F:2:21: \"inactive_threshold\" is above the stream's consumer_limits: 60s",
+    );
     check_refused(
         "streams { S { first_seq: 0 } }",
         "F:1:15: field \"first_seq\": expected an integer not below 1, but got 0",
@@ -448,7 +463,7 @@ fn gap_records() {
     assert_eq!((&*forward.stream, &*forward.to, &*forward.filter), ("GAPS", "S", "edge.p7.$gap.*"));
     assert_eq!(forward.create, plain.forwards[0].create);
     let mut subject = Vec::new();
-    assert!(forward.destination.transform().unwrap().apply(b"$TRIBUTARY.GAPS.S", &mut subject));
+    assert!(forward.destination.transform().unwrap().apply(b"$TRIBUTARY.GAPS.S", 0, &mut subject));
     assert_eq!(subject, b"edge.p7.$gap.S");
     assert_eq!(plain.all_forwards().count(), 3);
 

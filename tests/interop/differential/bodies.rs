@@ -329,11 +329,6 @@ pub(super) fn consumer(random: &mut Random, letter: &str) -> Body {
                 .pick(&["to.1", "to.2", "to.3", "to.1", "OWN", "to.*", "to..1", "a b"])
                 .replace("OWN", &format!("{letter}.1")),
         );
-        if body.0.iter().any(|(key, value)| key == "deliver_subject" && value.contains(&format!("{letter}.1"))) {
-            // That is said of a consumer that is possible by itself.
-            body.0.retain(|(key, _)| key == "deliver_subject");
-            return body;
-        }
         let fields: [Maybe; 3] = [
             ("deliver_group", 15, &["\"g\"", "\"\"", "\"g h\""]),
             ("flow_control", 15, &["true"]),

@@ -24,13 +24,15 @@ pub(super) struct Side {
     pub(super) heartbeats: BTreeMap<String, Vec<String>>,
     /// Ack subjects of deliveries; as they are compared, and as they are.
     acks: BTreeMap<String, String>,
+    /// Requests of which nothing is compared: each has a subscription of its own, see [`RawNats::request`].
+    asked: usize,
 }
 
 impl Side {
     pub(super) fn new(address: SocketAddr) -> Result<Side> {
         let (client, _) = RawNats::connect(address)?;
         let (log, heartbeats, acks) = Default::default();
-        Ok(Side { address, client, log, names: Vec::new(), heartbeats, acks })
+        Ok(Side { address, client, log, names: Vec::new(), heartbeats, acks, asked: 0 })
     }
 
     /// Removes all streams, and begins with a new connection.
@@ -103,11 +105,13 @@ impl Side {
 
     /// An answer to a request that is not compared as it is.
     fn answer(&mut self, subject: &str, body: &[u8]) -> Result<RawMessage> {
+        self.asked += 1;
+        let id = format!("copy{}", self.asked);
         self.client
-            .send(format!("SUB _INBOX.copy copy\r\nUNSUB copy 1\r\nPUB {subject} _INBOX.copy {}\r\n", body.len()))?;
+            .send(format!("SUB _INBOX.copy {id}\r\nUNSUB {id} 1\r\nPUB {subject} _INBOX.copy {}\r\n", body.len()))?;
         self.client.send(body)?;
         self.client.send("\r\n")?;
-        self.until("copy")
+        self.until(&id)
     }
 
     fn copy(&mut self, reply: &str, (from, to): (&str, &str), subjects: &str, consumers: bool) -> Result<()> {

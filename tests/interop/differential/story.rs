@@ -1,7 +1,6 @@
 //! Stories: what a client does, drawn from a seed. They know nothing of the answers, so that any part of one is a story again.
 
 use super::bodies::{self, Body, CONSUMERS, STREAMS, TARGETS};
-use super::known::is_left_out;
 use super::random::Random;
 use super::step::{Expects, Step};
 
@@ -153,7 +152,7 @@ impl Story {
         if self.random.chance(20) {
             body.set("action", self.random.pick(&["\"create\"", "\"update\"", "\"\"", "\"other\"", "1"]));
         }
-        if self.random.chance(2) && !is_left_out("pedantic") {
+        if self.random.chance(2) {
             body.set("pedantic", self.random.pick(&["true", "false", "1"]));
         }
         let body = bodies::broken(&mut self.random, body.json());
@@ -190,8 +189,14 @@ impl Story {
         let asks = self.random.chance(80);
         if self.random.chance(6) {
             let (stream, consumer) = (self.stream(), self.consumer());
-            let place =
-                self.random.pick(&["1.1.1.1700000000000000000.0", "1.9.9.1700000000000000000.0", "2.1.3.0.0", "1"]);
+            let place = self.random.pick(&[
+                "1.1.1.1700000000000000000.0",
+                "1.9.9.1700000000000000000.0",
+                "2.1.3.0.0",
+                "x.1.1.0.0",
+                "1.x.1.0.0",
+                "1",
+            ]);
             let subject = format!("$JS.ACK.{stream}.{consumer}.{place}");
             self.steps.push(Step::Ask { subject, headers: String::new(), body, expects: Expects::Open });
             return;
@@ -231,7 +236,7 @@ impl Story {
                     &[
                         ("subjects_filter", 40, filters),
                         ("deleted_details", 40, &["true"]),
-                        ("offset", 15, &["0", "-1"]),
+                        ("offset", 15, &["0", "-1", "1", "9"]),
                     ],
                     &["subjects_filter", "deleted_details", "offset"],
                 );
@@ -270,7 +275,7 @@ impl Story {
             body.text("next_by_subj", self.random.pick(&["a.1", "b.1", "c.1", "a.>", "*.2", "none", "a.."]));
         }
         if several || self.random.chance(4) {
-            if self.random.chance(50) && !body.has("start_time") {
+            if self.random.chance(50) {
                 body.set("batch", self.random.pick(&["1", "2", "5", "100", "0"]));
             }
             if self.random.chance(15) {
@@ -391,7 +396,7 @@ impl Story {
             2 => format!("CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}"),
             3 => format!("STREAM.INFO.{stream}.more"),
             4 => format!("CONSUMER.INFO.{stream}"),
-            5 if !is_left_out("unpin") => format!("CONSUMER.UNPIN.{stream}.{consumer}"),
+            5 => format!("CONSUMER.UNPIN.{stream}.{consumer}"),
             6 => "STREAM.CREATE.bad name".to_owned().replace(' ', "\u{e9}"),
             7 => format!("CONSUMER.NAMES.{stream}.more"),
             8 => "STREAM.INFO.NONE".to_owned(),

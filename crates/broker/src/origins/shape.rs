@@ -40,11 +40,11 @@ impl Shape {
         }
     }
 
-    /// Writes the subject that a message is stored under.
-    pub(super) fn subject(&self, subject: &[u8], into: &mut Vec<u8>) {
+    /// Writes the subject that a message is stored under. Random numbers in it follow from its sequence: the same when it is taken again.
+    pub(super) fn subject(&self, subject: &[u8], sequence: u64, into: &mut Vec<u8>) {
         let start = into.len();
         for transform in &self.transforms {
-            if transform.apply(subject, into) && into.len() - start <= LONGEST_SUBJECT {
+            if transform.apply(subject, sequence, into) && into.len() - start <= LONGEST_SUBJECT {
                 return;
             }
             into.truncate(start);
@@ -144,7 +144,7 @@ mod tests {
         let shape = Shape::new(&Source { name: "S".into(), transforms: transforms.into(), ..Source::default() }, false);
         for (from, to) in [("a.1", "x.1"), ("b.c", "b.c")] {
             let mut into = Vec::new();
-            shape.subject(from.as_bytes(), &mut into);
+            shape.subject(from.as_bytes(), 1, &mut into);
             assert_eq!(into, to.as_bytes());
         }
     }

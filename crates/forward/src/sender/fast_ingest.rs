@@ -117,7 +117,7 @@ impl Forward {
             return false;
         };
         if number == 1 {
-            self.config.transform.apply(message.subject, &mut batch.subject);
+            self.config.transform.apply(message.subject, local, &mut batch.subject);
         }
         batch.sent = number;
         batch.bytes += bytes;

@@ -47,7 +47,7 @@ impl Composer<'_> {
         conditions: Conditions<'_>,
         reply: impl FnOnce(&mut Vec<u8>),
     ) -> Composed {
-        if !self.transform.apply(message.subject, buffer.begin()) {
+        if !self.transform.apply(message.subject, message.sequence.0, buffer.begin()) {
             buffer.abandon();
             return Composed::NoSubject;
         }

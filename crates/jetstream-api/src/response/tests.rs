@@ -72,6 +72,7 @@ fn a_stream_with_messages_and_details() {
     info.deleted = 1;
     info.deleted_list = Some(vec![Sequence(2)]);
     info.subjects = Some(vec![("s.a".into(), 1), ("s.b".into(), 1)]);
+    info.matching_subjects = 2;
     let expected = format!(
         r#"{{"type":"TYPE.stream_info_response","total":2,"offset":0,"limit":100000,{CONFIG_S},"state":{{"messages":2,"bytes":72,"first_seq":1,"first_ts":"2026-11-21T12:31:33.228177541Z","last_seq":3,"last_ts":"2026-11-21T12:31:33.228408762Z","num_subjects":2,"subjects":{{"s.a":1,"s.b":1}},"num_deleted":1,"deleted":[2],"consumer_count":0}},"cluster":{{"leader":"S2"}},"ts":"2026-11-21T12:31:33.228408762Z"}}"#
     );

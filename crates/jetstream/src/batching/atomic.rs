@@ -9,6 +9,7 @@ use crate::command::{Append, Batch, Outcome, QueueFor};
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
 use crate::store::StoreError;
+use crate::stream::mapping::draw_of;
 use crate::stream::publish_header::{PublishHeaders, with_header, without_header};
 use crate::stream::{Fit, Incoming, SoFar, Unfit};
 
@@ -100,9 +101,9 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Messages of the batch up to here.
+    /// Messages of the batch up to here. An end that has no number is too far, as in nats-server.
     fn size(&self) -> u64 {
-        self.sequence - u64::from(self.commit == Commit::End && self.sequence > 0)
+        self.sequence.wrapping_sub(u64::from(self.commit == Commit::End))
     }
 }
 
@@ -284,7 +285,7 @@ impl JetStream {
         for append in appends {
             let published = turn.message(append);
             subject.clear();
-            let renamed = match self.rename(id, published.subject, &mut subject) {
+            let renamed = match self.rename(id, published.subject, draw_of(turn, append), &mut subject) {
                 Ok(true) => &subject[..],
                 Ok(false) => published.subject,
                 Err(refusal) => return Ok(Err(refusal)),

@@ -9,6 +9,7 @@ use crate::command::{Append, Outcome};
 use crate::identity::{AgeMillis, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
 use crate::store::StoreError;
+use crate::stream::mapping::draw_of;
 use crate::stream::publish_header::{PublishHeaders, without_header};
 use crate::stream::{Incoming, SoFar, Unfit};
 
@@ -272,7 +273,7 @@ impl JetStream {
         let (id, key) = (append.stream, self.key);
         let mut subject = std::mem::take(&mut self.subject);
         subject.clear();
-        let judged = match self.rename(id, published.subject, &mut subject) {
+        let judged = match self.rename(id, published.subject, draw_of(turn, append), &mut subject) {
             Err(refusal) => Err(Unfit::Refused(refusal)),
             Ok(is_renamed) => {
                 let subject = if is_renamed { &subject[..] } else { published.subject };

@@ -27,7 +27,7 @@ impl AckPlace {
             _ => return None,
         };
         let mut numbers = subject.split(|byte| *byte == b'.').skip(skip).map(number);
-        let mut next = || numbers.next().flatten();
+        let mut next = || numbers.next();
         Some(AckPlace {
             deliveries: next()?,
             sequence: Sequence(next()?),
@@ -59,11 +59,12 @@ impl AckPlace {
     }
 }
 
-fn number(token: &[u8]) -> Option<u64> {
+/// What is no number is read as the highest, which nothing has: nats-server takes it for -1.
+fn number(token: &[u8]) -> u64 {
     if token.is_empty() || token.len() > 19 || !token.iter().all(u8::is_ascii_digit) {
-        return None;
+        return u64::MAX;
     }
-    Some(token.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    token.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
 }
 
 #[cfg(test)]
@@ -86,10 +87,14 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for subject in
-            ["", "$JS.ACK.S.C.2.10.12.17", "$JS.ACK.S.C.2.x.12.17.0", "$JS.ACK.S.C.2.10.12.17.99999999999999999999"]
-        {
+        for subject in ["", "$JS.ACK.S.C.2.10.12.17"] {
             assert_eq!(AckPlace::parse(subject.as_bytes()), None, "{subject}");
         }
+    }
+
+    #[test]
+    fn words_for_numbers_are_places_that_nothing_has() {
+        let place = AckPlace::parse(b"$JS.ACK.S.C.2.x.-1.17.99999999999999999999").unwrap();
+        assert_eq!((place.deliveries, place.sequence, place.consumer_sequence), (2, Sequence(u64::MAX), u64::MAX));
     }
 }

@@ -362,6 +362,7 @@ impl Consumer {
         waiting.expires = pull.expires_ms.map(at);
         waiting.no_wait = pull.no_wait;
         waiting.odd_batch = pull.odd_batch;
+        waiting.odd_bytes = pull.odd_bytes;
         waiting.heartbeat = pull.heartbeat_ms.filter(|ms| *ms > 0).map(|ms| (ms, at(ms)));
         waiting.group = pull.group.clone();
         self.delivering.queue(waiting, self.config.priority.policy);

@@ -44,11 +44,13 @@ pub(crate) struct Waiting {
     /// Messages still to be sent.
     pub(crate) left: u64,
     /// What is shown of `left` when it ends.
-    pub(crate) odd_batch: Option<i32>,
+    pub(crate) odd_batch: Option<i64>,
     /// Messages sent.
     pub(crate) sent: u64,
     /// Bytes still to be sent, where they are limited.
     pub(crate) bytes_left: Option<u64>,
+    /// What is shown of that when they are not.
+    pub(crate) odd_bytes: i64,
     pub(crate) expires: Option<AgeMillis>,
     pub(crate) no_wait: bool,
     /// It stands for those who listen on a push consumer's deliver subject, and does not end.
@@ -69,6 +71,7 @@ impl Waiting {
             odd_batch: None,
             sent: 0,
             bytes_left: None,
+            odd_bytes: 0,
             expires: None,
             no_wait: false,
             is_push: false,
@@ -112,8 +115,8 @@ impl Waiting {
 
     /// A status with what is left of the request.
     pub(crate) fn end(&self, deliveries: &mut Deliveries, status: &str) {
-        let messages = self.odd_batch.map_or(i128::from(self.left), i128::from);
-        let bytes = self.bytes_left.unwrap_or(0);
+        let messages = self.odd_batch.map_or(i128::from(self.left), |batch| i128::from(batch) - i128::from(self.sent));
+        let bytes = self.bytes_left.map_or(i128::from(self.odd_bytes), i128::from);
         let text =
             format!("NATS/1.0 {status}\r\nNats-Pending-Messages: {messages}\r\nNats-Pending-Bytes: {bytes}\r\n\r\n");
         send_status(deliveries, &self.inbox, &text);
@@ -506,7 +509,8 @@ impl Consumer {
         let mut size_header = self.config.headers_only.then(|| size_header.format(message.payload.len()));
         let payload = if self.config.headers_only { &[] } else { message.payload };
         let reply = self.delivering.prefix.len() + place.len();
-        let size = message.subject.len() + reply + message.headers.len() + payload.len();
+        let headers = message.headers.len() + size_header.map_or(0, |text| size_header_len(message.headers, text));
+        let size = message.subject.len() + reply + headers + payload.len();
         let policy = self.config.priority.policy;
         let is_taken = match policy {
             PriorityPolicy::None => self.delivering.accept(size as u64, deliveries),
@@ -661,6 +665,12 @@ fn send_status_with_reply(deliveries: &mut Deliveries, inbox: &[u8], reply: &[u8
     let (headers, payload) = put_message(&mut deliveries.arena, text.as_bytes(), None, b"");
     let tail = span(start, deliveries.arena.len());
     deliveries.entries.push(Delivery { from: None, to, subject: to, tail, reply, headers, payload, queue: None });
+}
+
+/// How many bytes a size header makes of a block that has none, or makes a block of.
+fn size_header_len(headers: &[u8], size: &str) -> usize {
+    let block = if headers.is_empty() { b"NATS/1.0\r\n\r\n".len() } else { 0 };
+    block + b"Nats-Msg-Size: \r\n".len() + size.len()
 }
 
 /// Writes `[header-length] total CRLF headers payload CRLF`; answers where headers and payload lie.

@@ -13,8 +13,8 @@ pub struct Pull {
     pub inbox: Box<[u8]>,
     /// How many messages; 1 when not said.
     pub batch: u32,
-    /// What it said instead, when that was less than one: so much is left when it ends, as in nats-server.
-    pub odd_batch: Option<i32>,
+    /// What it said instead, when that is less than one or more than a number here: what is left when it ends is told by this, as in nats-server.
+    pub odd_batch: Option<i64>,
     /// Give up after this many milliseconds; `None`: never (a request without `expires` waits).
     pub expires_ms: Option<u64>,
     /// Answer 404 at once when nothing is there.
@@ -23,6 +23,8 @@ pub struct Pull {
     pub heartbeat_ms: Option<u64>,
     /// Stop before exceeding so many bytes.
     pub max_bytes: Option<u64>,
+    /// What it said instead, when that was less than nothing: so many are left when it ends.
+    pub odd_bytes: i64,
     /// It came as an object, and not as a number or nothing: then it must name its group where there are groups.
     pub is_object: bool,
     /// What it says of its group, if anything.

@@ -41,17 +41,15 @@ impl JetStream {
         let limits = &stream.config.consumer_limits;
         config_check::complete(&mut config, was_durable, limits, self.most_ack_pending());
         self.limit_consumer(&mut config);
+        if config.push.as_ref().is_some_and(|push| stream.captures(&push.subject)) {
+            return Ok(Err(api_error::CONSUMER_DELIVER_CYCLE));
+        }
         let checked = retention_check::check(&config, stream.config.retention)
             .and_then(|()| config_check::check(&config))
             .and_then(|()| self.check_consumer_limits(&config))
             .and_then(|()| config_check::check_limits(&config, limits));
         if let Err(error) = checked {
             return Ok(Err(error));
-        }
-        let deliver_subject = config.push.as_ref().map(|push| push.subject.as_bytes());
-        let captures = |subject| stream.config.subjects.iter().any(|filter| filter.matches(subject));
-        if deliver_subject.is_some_and(captures) {
-            return Ok(Err(api_error::CONSUMER_DELIVER_CYCLE));
         }
         if let Some(id) = known {
             return self.update_consumer(turn, id, config, action);
@@ -71,6 +69,7 @@ impl JetStream {
         let id = self.new_consumer_id(turn.store)?;
         if config.name.is_empty() {
             config.name = self.short_name(id);
+            config.is_unnamed = true;
         }
         let Some(stream) = self.streams.get_mut(&stream) else { return Ok(Err(api_error::STREAM_NOT_FOUND)) };
         let mut consumer = Consumer::new(id, stream, config, turn.now.wall, turn.now);

@@ -3,6 +3,7 @@
 
 use crate::command::Event;
 use crate::consumer::{Consumer, PASSED_UNSAVED};
+use crate::forwarded::ledger::Cause;
 use crate::identity::{AgeMillis, ConsumerId, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
 use crate::store::{Store, StoreError, StreamState};
@@ -13,7 +14,7 @@ impl JetStream {
     /// Its consumers have something to look at: new messages, or a beginning that has moved.
     pub(crate) fn wake_consumers(&mut self, turn: &Context<'_>, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let shrunk = std::mem::take(&mut stream.shrunk);
+        let (shrunk, purged) = (std::mem::take(&mut stream.shrunk), std::mem::take(&mut stream.purged));
         let state = turn.store.state(id);
         let end = Some((stream.appended, state.last));
         let is_longer = std::mem::replace(&mut stream.woken_at, end) != end;
@@ -27,15 +28,16 @@ impl JetStream {
             }
             return;
         }
-        self.wake_all(id, &state, shrunk);
+        self.wake_all(id, &state, shrunk.then_some(purged));
     }
 
-    fn wake_all(&mut self, id: StreamId, state: &StreamState, shrunk: bool) {
+    /// `purged`: messages left it, and was that a purge?
+    fn wake_all(&mut self, id: StreamId, state: &StreamState, purged: Option<bool>) {
         let Some(stream) = self.streams.get(&id) else { return };
         for id in stream.consumers.values() {
             let Some(consumer) = self.consumers.get_mut(id) else { continue };
-            if shrunk {
-                consumer.move_to_first(state.first);
+            if let Some(is_purged) = purged {
+                consumer.move_to_first(state.first, is_purged);
                 if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {
                     consumer.delivering.listed = true;
                     self.dirty.push(*id);
@@ -65,7 +67,7 @@ impl JetStream {
         }
         if is_for_all {
             let state = StreamState { last, ..StreamState::default() };
-            self.wake_all(id, &state, false);
+            self.wake_all(id, &state, None);
         }
     }
 
@@ -76,6 +78,9 @@ impl JetStream {
         let mut is_crowd = false;
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.shrunk = true;
+            if self.removed.iter().any(|removal| removal.cause == Cause::Purge) {
+                stream.note_purge();
+            }
             is_crowd = stream.audience.is_crowd();
         }
         for removal in std::mem::take(&mut self.removed) {
@@ -138,10 +143,11 @@ impl JetStream {
             }
             consumer.account_removed(removal);
             consumer.forget_removed(turn.store, removal)?;
-            consumer.move_to_first(state.first);
+            consumer.move_to_first(state.first, removal.cause == Cause::Purge);
             turn.events.extend(consumer.news.drain(..).map(Event::Advisory));
             if consumer.may_be_parked(stream, removal) {
                 consumer.recount = Some(AgeMillis(0));
+                consumer.parked_at = stream.purges;
                 stream.audience.park(id);
             } else if consumer.lowest() > last {
                 stream.audience.place(id, consumer.lowest());

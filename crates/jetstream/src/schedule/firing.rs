@@ -9,6 +9,7 @@ use crate::schedule::scheduling::{
 };
 use crate::schedule::{Schedule, to_second};
 use crate::store::{MessageBuffer, StoreError, undamaged};
+use crate::stream::mapping::draw;
 use crate::stream::{Incoming, Verdict};
 
 /// Messages sent in a turn.
@@ -80,7 +81,7 @@ impl JetStream {
         let content = from_source.get(0).unwrap_or(message);
         let headers = sent_headers(&wanted, content.headers, subject, &schedule, next.map(|(_, _, at)| at));
         let mut renamed = Vec::new();
-        let is_renamed = self.rename(id, target, &mut renamed).unwrap_or(false);
+        let is_renamed = self.rename(id, target, draw(turn.now.wall, plan.sequence.0), &mut renamed).unwrap_or(false);
         let target = if is_renamed { &renamed[..] } else { target };
         let sent = Incoming { subject: target, headers: &headers, payload: content.payload, taken: None };
         let verdict = self.append_own(turn, id, &sent)?;

@@ -8,7 +8,7 @@ use crate::identity::{Now, Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
 use crate::store::{NewMessage, StoreError};
 use crate::stream::duplicates;
-use crate::stream::mapping::Before;
+use crate::stream::mapping::{Before, draw_of};
 use crate::stream::room::room_needed;
 use crate::stream::{Ids, Incoming, Verdict};
 
@@ -39,7 +39,7 @@ impl JetStream {
         }
         let mut subject = std::mem::take(&mut self.subject);
         subject.clear();
-        let outcome = match self.rename(append.stream, published.subject, &mut subject) {
+        let outcome = match self.rename(append.stream, published.subject, draw_of(turn, append), &mut subject) {
             Ok(false) => self.append_to_stream(turn, append, published),
             Ok(true) => {
                 // Sessions asked for the subject that it was published on.

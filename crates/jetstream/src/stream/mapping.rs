@@ -9,7 +9,7 @@ use std::io::Write as _;
 use subject::{Filter, Transform, TransformError};
 
 use crate::api_error::{self, ApiError};
-use crate::command::{Deliveries, Delivery, Span};
+use crate::command::{Append, Deliveries, Delivery, Span};
 use crate::config::{StreamConfig, SubjectTransform};
 use crate::consumer::delivery::put_message;
 use crate::identity::{Sequence, StreamId, Timestamp};
@@ -48,15 +48,15 @@ impl Mapping {
     }
 
     /// Writes the subject that the message gets; false: it keeps its own.
-    fn rename(&self, subject: &[u8], into: &mut Vec<u8>) -> bool {
-        self.stored_as.as_ref().is_some_and(|transform| transform.apply(subject, into))
+    fn rename(&self, subject: &[u8], draw: u64, into: &mut Vec<u8>) -> bool {
+        self.stored_as.as_ref().is_some_and(|transform| transform.apply(subject, draw, into))
     }
 
     /// Writes the message, its place in the stream added to its headers, to those who listen.
     fn republish(&self, stream: &str, message: &Incoming<'_>, place: &Place, deliveries: &mut Deliveries) {
         let Some(transform) = &self.republished else { return };
         let start = deliveries.arena.len();
-        if !transform.apply(message.subject, &mut deliveries.arena) {
+        if !transform.apply(message.subject, draw(place.time, place.sequence.0), &mut deliveries.arena) {
             return;
         }
         let to = span(start, deliveries.arena.len());
@@ -92,14 +92,30 @@ struct Place {
     before: Before,
 }
 
+/// What random numbers in subjects follow from: the time that a command carries, and what tells its messages apart.
+pub(crate) fn draw(time: Timestamp, which: u64) -> u64 {
+    (time.0 as u64).wrapping_add(which.wrapping_mul(0xd1b5_4a32_d192_ed03))
+}
+
+/// The draw of a message that is published: the same whenever it is looked at in this turn.
+pub(crate) fn draw_of(turn: &Context<'_>, append: &Append) -> u64 {
+    draw(turn.now.wall, u64::from(append.subject.start))
+}
+
 fn span(start: usize, end: usize) -> Span {
     Span { start: start as u32, len: (end - start) as u32 }
 }
 
 impl JetStream {
-    /// Writes the subject that a stream stores the message under; `Ok(false)`: its own.
-    pub(crate) fn rename(&self, stream: StreamId, subject: &[u8], into: &mut Vec<u8>) -> Result<bool, ApiError> {
-        let renamed = self.streams.get(&stream).is_some_and(|stream| stream.mapping.rename(subject, into));
+    /// Writes the subject that a stream stores the message under; `Ok(false)`: its own. Random numbers follow from `draw`.
+    pub(crate) fn rename(
+        &self,
+        stream: StreamId,
+        subject: &[u8],
+        draw: u64,
+        into: &mut Vec<u8>,
+    ) -> Result<bool, ApiError> {
+        let renamed = self.streams.get(&stream).is_some_and(|stream| stream.mapping.rename(subject, draw, into));
         if into.len() > LONGEST_SUBJECT {
             return Err(api_error::stream_store_failed("the transformed subject is too long"));
         }

@@ -92,13 +92,14 @@ impl Model {
             return None;
         }
         self.last += 1;
-        match header {
-            Header::RollUpSubject => self.remove(u64::MAX, usize::MAX, |other| matches(&own, other)),
-            Header::RollUpAll => self.remove(u64::MAX, usize::MAX, |_| true),
-            _ => 0,
-        };
         self.messages.push((self.last, subject));
         self.settle();
+        // Of what the limits have left.
+        match header {
+            Header::RollUpSubject => self.remove(self.last, usize::MAX, |other| matches(&own, other)),
+            Header::RollUpAll => self.remove(self.last, usize::MAX, |_| true),
+            _ => 0,
+        };
         Some(self.last)
     }
 

@@ -173,7 +173,10 @@ impl JetStream {
         let mut info = describe(stream, turn.store, turn.now);
         if let Some(filter) = subjects_filter {
             // What is no subject matches nothing.
-            info.subjects = Filter::parse(filter).ok().map(|filter| subjects_page(turn.store, id, &filter, offset));
+            if let Ok(filter) = Filter::parse(filter) {
+                let (page, matching) = subjects_page(turn.store, id, &filter, offset);
+                (info.subjects, info.matching_subjects) = (Some(page), matching);
+            }
         }
         if deleted_details {
             info.deleted_list = Some(deleted_list(turn.store, &info)?);
@@ -272,6 +275,8 @@ impl JetStream {
             return self.begin_purge(turn, Purging::new(id, filter, end, most));
         }
         let count = stream.clear(turn.store, &mut self.removed)?;
+        // Also where nothing was left.
+        stream.note_purge();
         if let Some(below) = below.filter(|below| *below > last.next()) {
             turn.store.skip_to(id, Sequence(below.0 - 1), turn.now)?;
             if let Some(book) = &mut stream.book {
@@ -408,6 +413,7 @@ pub(crate) fn describe(stream: &Stream, store: &dyn Store, now: Now) -> StreamIn
         deleted: span.saturating_sub(state.messages),
         deleted_list: None,
         subjects: None,
+        matching_subjects: 0,
         now: now.wall,
         did_create: false,
     }
@@ -422,11 +428,14 @@ fn last_by_subject(store: &mut dyn Store, id: StreamId, filter: &Filter) -> Resu
     store.last_matching(id, filter, last)
 }
 
-/// Subjects in order of their names.
-fn subjects_page(store: &dyn Store, id: StreamId, filter: &Filter, offset: u64) -> Vec<(Box<str>, u64)> {
-    let mut page = SubjectPage::new(offset, SUBJECTS_PER_PAGE);
-    store.for_each_subject(id, filter, &mut |subject, state| page.add(subject, state.messages));
-    page.finish()
+/// Subjects in order of their names, and how many there are in all.
+fn subjects_page(store: &dyn Store, id: StreamId, filter: &Filter, offset: u64) -> (Vec<(Box<str>, u64)>, u64) {
+    let (mut page, mut matching) = (SubjectPage::new(offset, SUBJECTS_PER_PAGE), 0);
+    store.for_each_subject(id, filter, &mut |subject, state| {
+        matching += 1;
+        page.add(subject, state.messages);
+    });
+    (page.finish(), matching)
 }
 
 /// Sequences between first and last that are not there, the lowest first.

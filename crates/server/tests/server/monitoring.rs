@@ -96,6 +96,7 @@ fn statistics() -> Statistics {
         deleted: 0,
         deleted_list: None,
         subjects: None,
+        matching_subjects: 0,
         now: Timestamp(0),
         did_create: false,
     };

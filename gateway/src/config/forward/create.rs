@@ -103,7 +103,7 @@ fn window(block: &mut Block<'_>, create: &mut Create, report: &mut Report) {
     }
 }
 
-fn placement(block: &mut Block<'_>, report: &mut Report) -> Option<Placement> {
+pub(in crate::config) fn placement(block: &mut Block<'_>, report: &mut Report) -> Option<Placement> {
     let mut block = block.field(&["placement"])?.block(report)?;
     let cluster = streams::text(&mut block, "cluster", report).unwrap_or_default();
     let tags = block.field(&["tags"]).and_then(|field| field.strings(report)).unwrap_or_default();
