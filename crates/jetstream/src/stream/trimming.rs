@@ -62,7 +62,7 @@ impl Excess {
                 let Ok(filter) = Filter::from_bytes(subject) else { return Ok(true) };
                 let (evicted, more) = store.purge(id, &filter, Some(*below), 0, STEP)?;
                 note(removed, evicted, subject, Cause::Purge);
-                Ok(!more || evicted.messages == 0)
+                Ok(!more)
             }
             Excess::PerSubject { .. } if keep == u64::MAX => Ok(true),
             Excess::PerSubject { next } => {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jetstream::identity::Sequence;
 use jetstream::store::Store;
+use subject::Filter;
 
 use crate::crash::copy;
 use crate::{STREAM, append, open, read_all};
@@ -103,4 +104,35 @@ fn a_rebuilt_stream_does_not_get_back_what_was_cleared() {
     std::fs::write(folder.path().join("store.suspect"), b"").unwrap();
     let (store, _) = open(folder.path());
     assert_eq!((store.state(STREAM).messages, store.state(STREAM).first.0), (1, MESSAGES + 1));
+}
+
+/// Each has a page of its own read and written: as many as of neighbours would keep everybody waiting.
+#[test]
+fn a_purge_of_messages_that_lie_apart_takes_smaller_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(folder.path());
+    store.create_stream(STREAM, Sequence(1), b"stream").unwrap();
+    for sequence in 1..=40_000 {
+        append(&mut store, sequence, if sequence % 100 == 0 { "s.rare" } else { "s.often" }, 10).unwrap();
+    }
+    store.commit().unwrap();
+    let mut steps = |subject: &str, below| {
+        let filter = Filter::parse(subject).unwrap();
+        let (mut messages, mut largest) = (0, 0);
+        loop {
+            let (evicted, more) = store.purge(STREAM, &filter, Some(Sequence(below)), 0, 1024).unwrap();
+            store.commit().unwrap();
+            messages += evicted.messages;
+            largest = largest.max(evicted.messages);
+            if !more {
+                return (messages, largest);
+            }
+        }
+    };
+    let (messages, largest) = steps("s.often", 5_001);
+    assert!(messages == 4_950 && largest > 900, "{largest} at once of {messages}");
+    let (messages, largest) = steps("s.rare", 30_001);
+    assert_eq!(messages, 300);
+    assert!((64..=128).contains(&largest), "{largest} at once");
+    assert_eq!(store.state(STREAM).messages, 40_000 - 4_950 - 300);
 }
