@@ -1,7 +1,10 @@
 //! Backups and restores: through a link, and cut short by a kill.
 
+use std::collections::VecDeque;
+
 use anyhow::{Context, Result, ensure};
 use harness::peers::{self, Peer};
+use harness::raw::RawMessage;
 use harness::{Gateway, NatsCli, RawNats};
 use serde_json::Value;
 
@@ -16,17 +19,36 @@ pub(crate) fn inbox(client: &RawNats) -> Result<String> {
     Ok(format!("archive.{}", client.stream().local_addr()?.port()))
 }
 
+/// Begins a snapshot whose pieces come to [`inbox`] as subscription 7: the answer, and the pieces that came before it, as stock may send them.
+pub(crate) fn begin_snapshot(
+    client: &mut RawNats,
+    api: &str,
+    stream: &str,
+    more: &str,
+) -> Result<(Value, VecDeque<RawMessage>)> {
+    let inbox = inbox(client)?;
+    client.send(format!("SUB {inbox} 7\r\nSUB {inbox}.answer 8\r\n"))?;
+    client.flush()?;
+    let body = format!(r#"{{"deliver_subject":"{inbox}"{more}}}"#);
+    client.send(format!("PUB {api}.STREAM.SNAPSHOT.{stream} {inbox}.answer {}\r\n{body}\r\n", body.len()))?;
+    let mut early = VecDeque::new();
+    loop {
+        let message = client.message()?;
+        if message.line.split(' ').nth(1) == Some(&format!("{inbox}.answer")) {
+            return Ok((serde_json::from_slice(&message.payload)?, early));
+        }
+        early.push_back(message);
+    }
+}
+
 /// The archive of a stream.
 pub(crate) fn back_up(client: &mut RawNats, stream: &str) -> Result<Vec<u8>> {
-    let inbox = inbox(client)?;
-    client.send(format!("SUB {inbox} 7\r\n"))?;
-    let body = format!(r#"{{"deliver_subject":"{inbox}"}}"#);
-    call(client, &format!("$JS.API.STREAM.SNAPSHOT.{stream}"), body.as_bytes())?;
+    let (_, mut early) = begin_snapshot(client, "$JS.API", stream, "")?;
     let mut archive = Vec::new();
     loop {
-        let piece = client.message()?;
+        let piece = early.pop_front().map_or_else(|| client.message(), Ok)?;
         if piece.payload.is_empty() || piece.line.starts_with("HMSG") {
-            client.send("UNSUB 7\r\n")?;
+            client.send("UNSUB 7\r\nUNSUB 8\r\n")?;
             client.flush()?;
             return Ok(archive);
         }

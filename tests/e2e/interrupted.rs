@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::peers::{self, Peer};
+use harness::raw::RawMessage;
 use harness::{Direction, Gateway, RawNats, Server, StockHub};
 use serde_json::Value;
 
-use crate::backups::{back_up, call, inbox};
+use crate::backups::{back_up, begin_snapshot, call};
 use crate::hub::Linked;
 
 /// Messages, and what each holds: some megabytes that don't become less when compressed.
@@ -45,15 +46,15 @@ fn fill(client: &mut RawNats) -> Result<()> {
     Ok(())
 }
 
-/// A snapshot whose pieces come to the client; what is asked for beside that.
-fn begin(client: &mut RawNats, api: &str, more: &str) -> Result<()> {
-    let inbox = inbox(client)?;
-    client.send(format!("SUB {inbox} 7\r\n"))?;
-    client.flush()?;
-    let body = format!(r#"{{"deliver_subject":"{inbox}"{more}}}"#);
-    let answer = call(client, &format!("{api}.STREAM.SNAPSHOT.S"), body.as_bytes())?;
+/// A snapshot of which so many pieces are read; what is asked for beside that.
+fn begin(client: &mut RawNats, api: &str, more: &str, pieces: usize) -> Result<Vec<RawMessage>> {
+    let (answer, early) = begin_snapshot(client, api, "S", more)?;
     ensure!(answer["error"].is_null() && answer["state"]["messages"] == MESSAGES, "{answer}");
-    Ok(())
+    let mut all = Vec::from(early);
+    while all.len() < pieces {
+        all.push(client.message()?);
+    }
+    Ok(all)
 }
 
 /// A listener of how snapshots end.
@@ -115,8 +116,7 @@ fn who_goes_away_in_the_middle_of_a_snapshot_ends_it_at_once() -> Result<()> {
             let mut gone = Vec::new();
             for _ in 0..AT_A_TIME {
                 let mut client = connect(&server)?;
-                begin(&mut client, "$JS.API", r#","chunk_size":65536,"window_size":131072"#)?;
-                client.message()?;
+                begin(&mut client, "$JS.API", r#","chunk_size":65536,"window_size":131072"#, 1)?;
                 gone.push(client);
             }
             if by_unsubscribing {
@@ -159,13 +159,14 @@ fn unacknowledged(server: &Server) -> Result<Vec<String>> {
     let mut silent = Vec::new();
     for (chunk, window) in [(65_536, 262_144), (1_000_000, 10), (0, 300_000), (1024, 20_000)] {
         let mut client = connect(server)?;
-        begin(&mut client, "$JS.API", &format!(r#","chunk_size":{chunk},"window_size":{window}"#))?;
-        silent.push(client);
+        let early = begin(&mut client, "$JS.API", &format!(r#","chunk_size":{chunk},"window_size":{window}"#), 1)?;
+        silent.push((client, early));
     }
     let mut all = ends(&mut listener, AT_A_TIME)?;
-    for mut client in silent {
+    for (mut client, early) in silent {
+        let mut early = early.into_iter();
         loop {
-            let piece = client.message()?;
+            let piece = early.next().map_or_else(|| client.message(), Ok)?;
             let is_end = piece.line.starts_with("HMSG");
             all.push(if is_end {
                 String::from_utf8_lossy(&piece.payload).into_owned()
@@ -188,7 +189,7 @@ fn a_kill_in_the_middle_of_a_snapshot_does_no_harm() -> Result<()> {
     fill(&mut connect(&gateway)?)?;
     let whole = back_up(&mut connect(&gateway)?, "S")?;
     let mut client = connect(&gateway)?;
-    begin(&mut client, "$JS.API", r#","chunk_size":65536"#)?;
+    begin(&mut client, "$JS.API", r#","chunk_size":65536"#, 1)?;
     gateway.kill9()?;
     client.expect_close()?;
     gateway.restart()?;
@@ -213,8 +214,7 @@ fn a_cut_link_ends_snapshots_and_restores_through_it() -> Result<()> {
     let mut far = Vec::new();
     for _ in 0..AT_A_TIME {
         let mut client = connect(&linked.hub)?;
-        begin(&mut client, "$JS.edge.API", r#","chunk_size":65536,"window_size":131072"#)?;
-        let window = [client.message()?, client.message()?];
+        let window = begin(&mut client, "$JS.edge.API", r#","chunk_size":65536,"window_size":131072"#, 2)?;
         far.push((client, window));
     }
     // In the middle of one of the pieces that acknowledgements ask for.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use harness::peers::{self, Peer};
 use harness::{Gateway, NatsCli, RawNats, Server, StockHub};
 use serde_json::Value;
@@ -101,13 +101,23 @@ impl Side {
 
     /// An archive of the stream S, which is one piece.
     pub(crate) fn small_archive(&mut self) -> Result<Vec<u8>> {
-        self.client.send("SUB archive 7\r\n")?;
+        let body = r#"{"deliver_subject":"archive"}"#;
+        self.client.send("SUB archive 7\r\nSUB answer 8\r\n")?;
         self.client.flush()?;
-        self.done("STREAM.SNAPSHOT.S", r#"{"deliver_subject":"archive"}"#)?;
-        let piece = self.client.message()?.payload;
-        ensure!(self.client.message()?.payload.is_empty(), "more than one piece");
-        self.client.send("UNSUB 7\r\n")?;
+        self.client.send(format!("PUB $JS.API.STREAM.SNAPSHOT.S answer {}\r\n{body}\r\n", body.len()))?;
+        // The answer, which stock may send behind the first piece, the piece, and the end.
+        let mut pieces = Vec::new();
+        for _ in 0..3 {
+            let message = self.client.message()?;
+            ensure!(!message.line.starts_with("HMSG archive"), "{}", String::from_utf8_lossy(&message.payload));
+            if message.line.starts_with("MSG archive") {
+                pieces.push(message.payload);
+            }
+        }
+        self.client.send("UNSUB 7\r\nUNSUB 8\r\n")?;
         self.client.flush()?;
+        let [piece, end] = <[Vec<u8>; 2]>::try_from(pieces).map_err(|all| anyhow!("{} pieces", all.len()))?;
+        ensure!(end.is_empty(), "more than one piece");
         Ok(piece)
     }
 

@@ -94,11 +94,11 @@ fn told(side: &mut Side) -> Result<BTreeMap<String, u64>> {
     let (mut listener, _) = RawNats::connect(side.server.address("nats"))?;
     listener.send("SUB $JS.EVENT.> e\r\n")?;
     listener.flush()?;
-    story(side)?;
+    story(side).context("the story")?;
     let mut all = BTreeMap::new();
     let (mut deleted, mut given_up, mut audited) = (0, 0, 0);
     while deleted < 2 || given_up < 1 || audited < 2 {
-        let message = listener.message()?;
+        let message = listener.message().with_context(|| format!("told so far: {all:#?}"))?;
         let subject = message.line.split(' ').nth(1).unwrap_or_default().to_owned();
         let event: Value = serde_json::from_slice(&message.payload)?;
         deleted += u64::from(event["action"] == "delete" && event["consumer"].is_null());
