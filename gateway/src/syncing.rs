@@ -101,8 +101,9 @@ impl Syncing {
                 break;
             }
         }
-        answered?;
+        // Taken in any case: the next commit must not find the outcome of this one.
         let outcome = self.thread.as_ref().and_then(|thread| thread.results.recv().ok());
+        answered?;
         Ok(outcome.unwrap_or_else(|| Err(io::Error::other("the thread that syncs is gone"))))
     }
 
