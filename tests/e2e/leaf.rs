@@ -8,7 +8,7 @@ use harness::{Gateway, RawNats, Server, StockHub, http};
 use serde_json::Value;
 
 /// For what a link brings about; a busy machine needs a part of it.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(20);
 

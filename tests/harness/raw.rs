@@ -2,6 +2,7 @@
 //! so that it can also play a leaf node, a hub, or somebody who gets it wrong.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,15 @@ use serde_json::Value;
 use crate::program::POLL;
 use crate::wire::{ANSWER_LIMIT, Wire};
 
+/// Connections made so far.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 /// A connection that speaks lines.
 #[derive(Debug)]
 pub struct RawNats {
     wire: Wire,
+    /// Its number among those of the test: two that ask at once must not get each other's answers.
+    number: u64,
     /// Requests made on it.
     requests: u64,
 }
@@ -34,7 +40,7 @@ impl RawNats {
     /// # Errors
     /// When nobody listens.
     pub fn dial(address: SocketAddr) -> Result<RawNats> {
-        Ok(RawNats { wire: Wire::connect(address)?, requests: 0 })
+        Ok(RawNats::speaking(Wire::connect(address)?))
     }
 
     /// Speaks over a connection that was made elsewhere.
@@ -42,7 +48,7 @@ impl RawNats {
     /// # Errors
     /// When the socket refuses its options.
     pub fn over(stream: TcpStream) -> Result<RawNats> {
-        Ok(RawNats { wire: Wire::over(stream)?, requests: 0 })
+        Ok(RawNats::speaking(Wire::over(stream)?))
     }
 
     /// Dials as an ordinary client: reads INFO, sends CONNECT and PING, reads up to PONG and the INFO that may follow it.
@@ -208,15 +214,20 @@ impl RawNats {
     /// # Errors
     /// When no reply comes in time.
     pub fn request(&mut self, subject: &str, payload: &[u8]) -> Result<RawMessage> {
-        // One inbox for all requests: they are made one after another. But a subscription of its own for each: nats-server ends one that has had its
+        // One inbox for all requests of a connection: they are made one after another. But a subscription of its own for each: nats-server ends one that has had its
         // last message only after it has sent that message. Who subscribes again under the same id in between gets the old one, which then goes: some
         // three answers in 45,000 never came (2.15.1 alone, without any link), and none of 88,000 with an id for each.
         self.requests += 1;
         let id = format!("request{}", self.requests);
-        self.send(format!("SUB _INBOX.raw {id}\r\nUNSUB {id} 1\r\nPUB {subject} _INBOX.raw {}\r\n", payload.len()))?;
+        let (inbox, size) = (format!("_INBOX.raw.{}", self.number), payload.len());
+        self.send(format!("SUB {inbox} {id}\r\nUNSUB {id} 1\r\nPUB {subject} {inbox} {size}\r\n"))?;
         self.send(payload)?;
         self.send("\r\n")?;
         self.message()
+    }
+
+    fn speaking(wire: Wire) -> RawNats {
+        RawNats { wire, number: MADE.fetch_add(1, Ordering::Relaxed), requests: 0 }
     }
 
     fn payload_of(&mut self, line: String) -> Result<RawMessage> {
