@@ -126,3 +126,25 @@ fn what_an_outage_costs_is_told_to_the_hub_before_what_came_after() -> Result<()
     linked.wait("and counted", || Ok(account(&linked, &["limit", "purge", "delete"])? == expected))?;
     Ok(())
 }
+
+#[test]
+fn what_a_filtered_purge_leaves_goes_up_without_another_publish() -> Result<()> {
+    if !peers::available(Peer::NatsServer) {
+        return Ok(());
+    }
+    let mut linked = linked()?;
+    linked.link.cut();
+    linked.wait("it is noticed", || Ok(forwards(&linked.gateway)?[0]["state"] != "idle"))?;
+    let (mut client, _) = RawNats::connect(linked.gateway.address("nats"))?;
+    for subject in ["lossy.a", "lossy.b", "lossy.a", "lossy.b"] {
+        publish(&mut client, subject, "", b"x")?;
+    }
+    let purged = ask(&linked.gateway, "$JS.API.STREAM.PURGE.LOSSY", r#"{"filter":"lossy.a"}"#)?;
+    ensure!(purged["purged"] == 2, "{purged}");
+    linked.link.restore()?;
+    linked.wait("what was left is there", || Ok(account(&linked, &["purge"])? == [4, 2, 0, 2]))?;
+    let body = json!({ "subjects_filter": "edge.p7.lossy.>" }).to_string();
+    let subjects = ask(&linked.hub, "$JS.API.STREAM.INFO.FLEET", &body)?["state"]["subjects"].clone();
+    ensure!(subjects == json!({ "edge.p7.lossy.b": 2 }), "{subjects}");
+    Ok(())
+}
