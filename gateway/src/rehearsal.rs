@@ -10,7 +10,7 @@ use jetstream::store::Store;
 use jetstream::store::memory::MemoryStore;
 
 use crate::config::Config;
-use crate::declared;
+use crate::declared::{self, Declaration};
 use crate::settings::store_limits;
 
 /// Any moment will do.
@@ -27,7 +27,14 @@ pub fn problems(config: &Config) -> anyhow::Result<Vec<String>> {
     let now = AgeClock::open(&mut store, MOMENT, 0)?.now(MOMENT, 0);
     let (mut jetstream, _) = JetStream::load(&mut store, now, store_limits(config, jetstream))?;
     let mut ask = |request| answer(&mut jetstream, &mut store, now, request);
-    declared::bring_about(&declared::of(&config.streams), &mut ask, &mut |what, why| {
+    let mut declared = declared::of(&config.streams);
+    for (_, declaration) in &mut declared {
+        // A stream is sealed that is there already; here there is none.
+        if let Declaration::Stream(config) = declaration {
+            config.sealed = false;
+        }
+    }
+    declared::bring_about(&declared, &mut ask, &mut |what, why| {
         problems.push(format!("{what}: {why}"));
     })?;
     Ok(problems)

@@ -70,23 +70,25 @@ impl Syncing {
         let begin = self.clock.now().micros;
         self.release(mailbox, jetstream.take_early());
         if let Some(job) = store.begin_commit()? {
-            let outcome = self.sync(job, mailbox, store, jetstream)?;
+            let (outcome, answered) = self.sync(job, mailbox, store, jetstream);
+            // First what became of the commit: a store that can't be read has it all the same.
             store.synced(outcome)?;
+            answered?;
         }
         Ok(self.clock.now().micros - begin)
     }
 
-    /// Runs the job on its thread, and answers what can be answered until it is done.
+    /// Runs the job on its thread, and answers what can be answered until it is done. The second: whether that could be read.
     fn sync(
         &mut self,
         job: SyncJob,
         mailbox: &StoreMailbox,
         store: &mut dyn Store,
         jetstream: &mut JetStream,
-    ) -> Result<io::Result<()>, StoreError> {
-        let Some(thread) = &self.thread else { return Ok(job()) };
+    ) -> (io::Result<()>, Result<(), StoreError>) {
+        let Some(thread) = &self.thread else { return (job(), Ok(())) };
         if let Err(unsent) = thread.jobs.send(job) {
-            return Ok((unsent.0)());
+            return ((unsent.0)(), Ok(()));
         }
         let (mut seen, mut answered) = (0, Ok(()));
         loop {
@@ -103,8 +105,7 @@ impl Syncing {
         }
         // Taken in any case: the next commit must not find the outcome of this one.
         let outcome = self.thread.as_ref().and_then(|thread| thread.results.recv().ok());
-        answered?;
-        Ok(outcome.unwrap_or_else(|| Err(io::Error::other("the thread that syncs is gone"))))
+        (outcome.unwrap_or_else(|| Err(io::Error::other("the thread that syncs is gone"))), answered)
     }
 
     /// What a turn came to, before it is released.
@@ -122,6 +123,15 @@ impl Syncing {
     }
 }
 
+/// Wakes the store thread when it goes, however that comes.
+struct Finished<'a>(&'a StoreHandle);
+
+impl Drop for Finished<'_> {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
 impl SyncThread {
     fn start(waker: StoreHandle) -> io::Result<SyncThread> {
         let (jobs, to_do) = channel::<SyncJob>();
@@ -129,9 +139,8 @@ impl SyncThread {
         // It ends when the store thread drops its end.
         std::thread::Builder::new().name("store-sync".into()).spawn(move || {
             while let Ok(job) = to_do.recv() {
-                let is_read = done.send(job()).is_ok();
-                waker.finish();
-                if !is_read {
+                let _wakes = Finished(&waker);
+                if done.send(job()).is_err() {
                     return;
                 }
             }

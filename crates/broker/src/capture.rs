@@ -295,7 +295,10 @@ impl Broker {
 
     /// The store thread finished a turn: answers and deliveries leave now. Empties `turn`.
     pub fn committed(&mut self, now: Now, turn: &mut Turn, out: &mut Outbox) {
-        self.store.promises.turned();
+        // Not for answers that come while a commit is under way.
+        if !turn.done.is_empty() || !turn.deliveries.entries.is_empty() {
+            self.store.promises.turned();
+        }
         self.origins.note_time(now);
         // First what exists: who is told of a stream may publish to it in the next moment.
         let (mut answered, mut changed) = (Vec::new(), Vec::new());
@@ -325,7 +328,14 @@ impl Broker {
             for (command, outcome) in commands.iter_mut().zip(&outcomes) {
                 match (command, outcome) {
                     (Command::Request(request), Outcome::Again) => {
-                        let request = std::mem::replace(&mut **request, Request::AccountInfo);
+                        let mut request = std::mem::replace(&mut **request, Request::AccountInfo);
+                        // It has another number from here on, and is answered in its turn.
+                        if let Request::Newest { name, subject, .. } = request {
+                            request = Request::DirectMessageGet {
+                                name,
+                                get: jetstream::command::MessageGet::LastBySubject(subject),
+                            };
+                        }
                         if let Some((asked, size)) = self.store.answered() {
                             self.store.ask(request, asked, size);
                         }
@@ -385,11 +395,8 @@ impl Broker {
         if !wanted && !asks {
             return false;
         }
-        if self.store.requests >= MOST_REQUESTS && is_request(plan) {
-            self.store.waiters.insert((now.micros.saturating_add(patience.as_micros() as u64), id));
-            return true;
-        }
-        let waits = overloaded || (wanted && full);
+        let crowded = self.store.requests >= MOST_REQUESTS && is_request(plan);
+        let waits = overloaded || crowded || (wanted && full);
         if !waits {
             connection.waiting_since = 0;
             return false;
@@ -401,6 +408,9 @@ impl Broker {
         let waits = now.micros < deadline;
         if waits {
             self.store.waiters.insert((deadline, id));
+        } else if crowded {
+            // This one goes; the next waits anew, behind those who have waited longer.
+            connection.waiting_since = 0;
         }
         waits
     }

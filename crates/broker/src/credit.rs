@@ -30,11 +30,14 @@ pub(crate) struct Owed {
 }
 
 impl Owed {
-    /// Is its connection too far behind?
+    /// Is its connection too far behind, or is its link promised to others?
     pub(crate) fn waits(&self, out: &Outbox, promises: &Promises) -> bool {
-        let Some(id) = self.connection else { return false };
-        let pending = out.pending_bytes(id);
-        pending > CREDIT_PENDING || promises.room(id, pending) == 0
+        let is_promised = self.connection.is_some_and(|id| promises.room(id, out.pending_bytes(id)) == 0);
+        is_promised || self.is_behind(out)
+    }
+
+    fn is_behind(&self, out: &Outbox) -> bool {
+        self.connection.is_some_and(|id| out.pending_bytes(id) > CREDIT_PENDING)
     }
 
     /// Did what is given back now leave at once, or slowly?
@@ -119,6 +122,10 @@ impl Broker {
         store.promises.know(links);
         store.credits.retain_mut(|owed| {
             if owed.waits(out, &store.promises) {
+                if !owed.is_behind(out) {
+                    // It has left; what it waits for says nothing of the link.
+                    owed.since = now.micros;
+                }
                 return true;
             }
             let mut settled = owed.bytes;

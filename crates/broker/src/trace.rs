@@ -28,6 +28,9 @@ const DISABLED: &[u8] = b"trace disabled";
 const CLIENT: u8 = 0;
 const LEAF: u8 = 4;
 
+/// What became of a message is told in so many parts at most.
+const MOST_EVENTS: usize = 1024;
+
 /// Does the message ask to be traced? Looked at for each message with headers: one pass over them.
 #[inline]
 pub(crate) fn is_asked(headers: &[u8]) -> bool {
@@ -86,13 +89,16 @@ impl Broker {
             self.route(now, origin, plan, message, out).reached
         };
         self.add_targets(origin, plan, &before, asked.only, &time, &mut events);
+        events.truncate(MOST_EVENTS);
         let event = json!({
             "server": self.traced_at(&time),
             "request": { "header": listed(&headers), "msgsize": message.body.len() },
             "events": events,
         });
         let body = event.to_string();
-        self.publish(now, Origin::server(origin.account), &Message::new(asked.destination, body.as_bytes()), out);
+        if body.len() <= self.limits.max_payload {
+            self.publish(now, Origin::server(origin.account), &Message::new(asked.destination, body.as_bytes()), out);
+        }
         reached
     }
 
@@ -148,7 +154,8 @@ impl Broker {
         events: &mut Vec<Value>,
     ) {
         let own = origin.connection.filter(|_| origin.skip_own).map(|id| id.slot());
-        events.extend(plan.everybody().iter().filter_map(|target| self.egress(target, own, only, time)));
+        let everybody = plan.everybody().iter().take(MOST_EVENTS);
+        events.extend(everybody.filter_map(|target| self.egress(target, own, only, time)));
         let mut before = before.iter();
         for members in plan.groups() {
             let counts: Vec<u64> = before.by_ref().take(members.len()).copied().collect();

@@ -30,7 +30,7 @@ use crate::consumer::ack_subject::AckPlace;
 use crate::consumer::delivery::Delivering;
 use crate::consumer::pending::Pending;
 use crate::consumer::push::Pushing;
-use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, Now, Sequence, StreamId, Timestamp};
+use crate::identity::{AgeMillis, ConsumerId, ConsumerSequence, HIGHEST_SEQUENCE, Now, Sequence, StreamId, Timestamp};
 use crate::jetstream::ById;
 use crate::record::{Reader, put, put_signed};
 use crate::store::{Store, StoreError, record_space};
@@ -91,6 +91,8 @@ pub(crate) struct Consumer {
     recount: Option<AgeMillis>,
     /// Purges of the stream when it was parked.
     parked_at: u64,
+    /// What it was sent below may have matched other filters than those it has now.
+    pub(crate) filters_since: Sequence,
     /// Per cent of acknowledgements that are told.
     pub(crate) sampled: u8,
     /// What is to be told, until [`crate::jetstream::JetStream::announce`] does.
@@ -133,6 +135,7 @@ impl Consumer {
             counted: 0,
             recount: Some(AgeMillis(0)),
             parked_at: 0,
+            filters_since: Sequence(0),
             sampled,
             news: Vec::new(),
             delivering,
@@ -272,6 +275,7 @@ impl Consumer {
             None => store.count_matching(self.stream, self.next, &self.config.filters)?,
         };
         self.counted = self.matched(stream).wrapping_sub(left);
+        stream.audience.counted_off(self.id, HIGHEST_SEQUENCE);
         // Exact from here on, until messages vanish of which nobody knows whether they match. While it begins behind the end, what comes is not for it.
         let is_ahead = self.next > store.state(self.stream).last.next();
         self.recount = is_ahead.then_some(AgeMillis(0));

@@ -404,6 +404,7 @@ impl Consumer {
             _ => Sequence(1),
         };
         self.stand_before(at.min(last).next().max(first).max(begins));
+        self.filters_since = self.next;
         for message in &position.outstanding {
             if message.sequence < first || message.sequence >= self.next {
                 continue;

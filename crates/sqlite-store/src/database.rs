@@ -135,7 +135,7 @@ impl Database {
         self.in_transaction
     }
 
-    /// Commits; synced when it returns.
+    /// Commits; synced when it returns, unless the store does that itself.
     pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
         if self.in_transaction {
             self.run("COMMIT", [])?;

@@ -5,7 +5,7 @@
 
 /// Commits after which it is emptied although others follow.
 const MOST_COMMITS: u32 = 256;
-/// Calls without a commit that are a rest: the owner makes some a second while anything waits.
+/// Calls without a commit that are a rest: the owner makes one after each turn, and one every few milliseconds while anything waits.
 const REST: u32 = 1;
 /// The same after an unclean end, when all start at once.
 const REST_AFTER_START: u32 = 100;

@@ -545,8 +545,8 @@ impl Store for SqliteStore {
         }
         if self.syncs_apart {
             match self.wal.sync_job() {
-                Ok(job) => return Ok(Some(job)),
-                Err(error) => self.synced(Err(error))?,
+                Some(job) => return Ok(Some(job)),
+                None => self.synced(Err(std::io::ErrorKind::NotFound.into()))?,
             }
         } else {
             self.synced(Ok(()))?;
@@ -567,7 +567,8 @@ impl Store for SqliteStore {
     }
 
     fn sync_apart(&mut self, apart: bool) -> Result<(), StoreError> {
-        if self.may_sync_apart && apart != self.syncs_apart && !self.db.in_transaction() {
+        let apart = apart && self.may_sync_apart && self.wal.may_sync_apart();
+        if apart != self.syncs_apart && !self.db.in_transaction() {
             let synchronous = if apart { Synchronous::Normal } else { Synchronous::Full };
             schema::set_synchronous(&self.db.connection, synchronous).map_err(|error| self.db.health.failed(&error))?;
             self.syncs_apart = apart;

@@ -49,7 +49,7 @@ const FRAME_SALT: u64 = 8;
 pub(crate) struct Wal {
     path: PathBuf,
     /// Kept open: its header is read after each commit.
-    log: Option<File>,
+    log: Option<Arc<File>>,
     /// Its length, as far as we know of it.
     length: u64,
     pages: Arc<AtomicI32>,
@@ -115,18 +115,21 @@ impl Wal {
 
     fn salt(&mut self) -> Option<[u8; 8]> {
         if self.log.is_none() {
-            self.log = OpenOptions::new().read(true).write(true).open(&self.path).ok();
+            self.log = OpenOptions::new().read(true).write(true).open(&self.path).ok().map(Arc::new);
         }
         salt_of(self.log.as_ref()?)
     }
 
-    /// Syncs what is in the log, on whatever thread.
-    pub(crate) fn sync_job(&mut self) -> std::io::Result<SyncJob> {
-        if self.log.is_none() {
-            self.log = Some(OpenOptions::new().read(true).write(true).open(&self.path)?);
-        }
-        let log = self.log.as_ref().map_or_else(|| File::open(&self.path), File::try_clone)?;
-        Ok(Box::new(move || log.sync_data()))
+    /// May commits be synced by us? While the log is being written back they may not: SQLite shows the reader what we have not synced yet, and should that fail,
+    /// the database would hold what the log is cut off from.
+    pub(crate) fn may_sync_apart(&mut self) -> bool {
+        !self.asked && self.salt().is_some()
+    }
+
+    /// Syncs what is in the log, on whatever thread. `None`: it was never open.
+    pub(crate) fn sync_job(&self) -> Option<SyncJob> {
+        let log = Arc::clone(self.log.as_ref()?);
+        Some(Box::new(move || log.sync_data()))
     }
 
     /// Call after each commit.

@@ -263,8 +263,8 @@ impl Wildcards {
 
     /// The position of the one with this number. What is below the first is the subject's first token, wildcard or not.
     fn position(&self, number: i64, token: &str) -> Result<usize, TransformError> {
-        let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
-        let position = at.map_or(Some(0), |at| self.positions.get(at).copied());
+        let at = usize::try_from(number.saturating_sub(1)).ok();
+        let position = if number < 1 { Some(0) } else { at.and_then(|at| self.positions.get(at).copied()) };
         position.ok_or_else(|| TransformError::NoSuchWildcard { token: token.to_owned(), number })
     }
 }

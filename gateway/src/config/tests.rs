@@ -339,6 +339,12 @@ fn streams_and_consumers() {
     let text = "streams { S { consumer_limits { inactive_threshold: \"1h\", max_ack_pending: 20 }, placement { cluster: c, tags: [t] }, sealed: true
         consumers { A { inactive_threshold: \"5m\" }, B { max_ack_pending: 7 } } }, T { placement {}, consumer_limits {} } }";
     let streams = self::config(text).streams;
+    let whole = format!(
+        "jetstream {{ store_dir: \"/nowhere\" }}\n{}",
+        text.replace("T { p", "T { subjects: [\"t\"], p").replace("S { c", "S { subjects: [\"s\"], c")
+    );
+    let problems = crate::rehearsal::problems(&self::config(&whole)).expect("the store in memory works");
+    assert_eq!(problems, Vec::<String>::new(), "what is sealed is there already");
     let (limits, consumers) = (streams[0].consumer_limits, &streams[0].consumers);
     assert_eq!((limits.inactive_threshold, limits.max_ack_pending), (Some(Duration::from_secs(3600)), Some(20)));
     assert_eq!((consumers[0].max_ack_pending, consumers[1].max_ack_pending), (Some(20), Some(7)));

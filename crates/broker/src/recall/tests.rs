@@ -281,6 +281,23 @@ fn a_get_waits_for_no_commit_unless_it_is_of_what_is_committed() {
 }
 
 #[test]
+fn gets_of_more_than_a_turn_answers_are_all_answered() {
+    let mut world = World::new();
+    let large = "x".repeat(700_000);
+    for key in 0..5 {
+        world.send(0, &format!("PUB $KV.B.{key} {}\r\n{large}\r\n", large.len()));
+        world.settle();
+    }
+    for round in 0..3 {
+        (0..15).for_each(|number| world.get(1, number % 5));
+        world.settle();
+        assert_eq!(world.answers.len(), 15 * (round + 1));
+        let missing = world.answers.iter().filter(|(_, answer)| answer.contains("404")).count();
+        assert_eq!(missing, 0, "in round {round}");
+    }
+}
+
+#[test]
 fn memory_is_bounded_and_who_is_asked_for_stays() {
     let mut recall = Recall::default();
     recall.changed(&[(StreamId(16), Change::Watched)]);

@@ -127,6 +127,7 @@ impl JetStream {
             }
             // The tally is what "left" is counted by: it begins anew only together with that count.
             if other_filters {
+                consumer.filters_since = consumer.next;
                 stream.audience.forget_tally(id);
                 attach(stream, consumer, self.key.0);
                 if let Some((_, end)) = consumer.selection {
@@ -271,7 +272,12 @@ impl JetStream {
             known.push(id);
         }
         consumer::load_all(store, &mut self.consumers, &known)?;
-        known.into_iter().for_each(|id| self.schedule(id));
+        for id in known {
+            if let Some(consumer) = self.consumers.get_mut(&id) {
+                consumer.filters_since = consumer.next;
+            }
+            self.schedule(id);
+        }
         Ok(())
     }
 }

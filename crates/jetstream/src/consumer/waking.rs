@@ -2,6 +2,7 @@
 //! concerns ([`crate::stream::audience`]).
 
 use crate::command::Event;
+use crate::config::Retention;
 use crate::consumer::{Consumer, PASSED_UNSAVED};
 use crate::forwarded::ledger::Cause;
 use crate::identity::{AgeMillis, ConsumerId, Sequence, StreamId};
@@ -132,8 +133,10 @@ impl JetStream {
     ) -> Result<(), StoreError> {
         let mut concerned = std::mem::take(&mut self.concerned);
         let last = removal.evicted.last;
+        // The beginning may have moved past what went earlier.
+        let below = last.max(Sequence(state.first.0.saturating_sub(1)));
         if let Some(stream) = self.streams.get(&id) {
-            stream.audience.concerned_by(last, &mut concerned);
+            stream.audience.concerned_by(below, &mut concerned);
         }
         for (_, id) in concerned.drain(..) {
             let Some(consumer) = self.consumers.get_mut(&id) else { continue };
@@ -142,6 +145,7 @@ impl JetStream {
                 consumer.passes_to(stream, state.last);
             }
             consumer.account_removed(removal);
+            stream.audience.counted_off(id, last);
             consumer.forget_removed(turn.store, removal)?;
             consumer.move_to_first(state.first, removal.cause == Cause::Purge);
             turn.events.extend(consumer.news.drain(..).map(Event::Advisory));
@@ -160,11 +164,33 @@ impl JetStream {
         Ok(())
     }
 
+    /// Messages that nobody needs any more left the stream. Somebody may have them outstanding all the same, who has had other filters: of them he is told
+    /// what lies below the beginning.
+    pub(crate) fn begins_later(&mut self, turn: &mut Context<'_>, id: StreamId) {
+        let first = turn.store.state(id).first;
+        let is_interest = |stream: &&mut Stream| stream.config.retention == Retention::Interest;
+        let Some(stream) = self.streams.get_mut(&id).filter(is_interest) else { return };
+        if !stream.audience.is_crowd() {
+            stream.shrunk = true;
+            return self.touch(id);
+        }
+        let mut concerned = std::mem::take(&mut self.concerned);
+        stream.audience.concerned_by(Sequence(first.0.saturating_sub(1)), &mut concerned);
+        for (_, id) in concerned.drain(..) {
+            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
+            let Some(stream) = self.streams.get_mut(&consumer.stream) else { continue };
+            consumer.move_to_first(first, false);
+            stream.audience.place(id, consumer.lowest());
+            self.serve_soon(id);
+            self.list_dirty(id, turn.now);
+        }
+        self.concerned = concerned;
+    }
+
     /// Who waits at it now, or did until now, has let go by what did not match: it stands behind that, also if it was not woken for it.
     pub(crate) fn pass_unmatched(&mut self, store: &dyn Store, id: ConsumerId) {
         if let Some(consumer) = self.consumers.get_mut(&id).filter(|consumer| !consumer.delivering.waiting.is_empty())
             && let Some(stream) = self.streams.get(&consumer.stream)
-            && stream.audience.is_crowd()
         {
             consumer.passes_to(stream, store.state(stream.id).last);
         }
@@ -210,7 +236,8 @@ impl Consumer {
         // One that nobody waits at stays where it is: with other filters it may still want what it has not looked at.
         let is_used = !self.delivering.waiting.is_empty();
         let is_certain = is_used && self.recount.is_none() && self.selection.is_none() && self.redeliver.is_empty();
-        if is_certain && self.next < fresh.first && (fresh.before.wrapping_sub(self.counted) as i64) <= 0 {
+        let is_all_taken = fresh.before.is_some_and(|before| before.wrapping_sub(self.counted) as i64 <= 0);
+        if is_certain && is_all_taken && self.next < fresh.first {
             self.dirty |= self.next.0 / PASSED_UNSAVED < fresh.first.0 / PASSED_UNSAVED;
             self.next = fresh.first;
         }

@@ -17,7 +17,7 @@ use subject::{Filter, Index};
 use crate::identity::{ConsumerId, Sequence};
 
 /// So many consumers are asked one by one.
-const FEW: usize = 16;
+const FEW: usize = 128;
 /// The bound of a parked consumer.
 const PARKED: Sequence = Sequence(u64::MAX);
 
@@ -37,8 +37,8 @@ pub(crate) struct Tally {
 pub(crate) struct Fresh {
     /// The first of them.
     pub(crate) first: Sequence,
-    /// Its tally before that.
-    pub(crate) before: u64,
+    /// Its tally before that. `None`: its consumer has counted since then, and that may be in it or not.
+    pub(crate) before: Option<u64>,
 }
 
 /// See the module.
@@ -159,12 +159,22 @@ impl Audience {
             // Several of its filters may match.
             let Some(tally) = tallies.get_mut(consumer).filter(|tally| tally.last != sequence) else { return };
             if tally.fresh.is_none() {
-                tally.fresh = Some(Fresh { first: sequence, before: tally.matched });
+                tally.fresh = Some(Fresh { first: sequence, before: Some(tally.matched) });
                 fresh.push(*consumer);
             }
             tally.last = sequence;
             tally.matched += 1;
         });
+    }
+
+    /// A consumer has counted anew, or counted messages off up to this one: what was counted before may be among them.
+    pub(crate) fn counted_off(&mut self, consumer: ConsumerId, last: Sequence) {
+        if self.crowd.is_some()
+            && let Some(fresh) = self.tallies.get_mut(&consumer).and_then(|tally| tally.fresh.as_mut())
+            && fresh.first <= last
+        {
+            fresh.before = None;
+        }
     }
 
     /// Does a filter match the subject?

@@ -18,6 +18,8 @@ use crate::stream::{Among, Removal};
 const STEP: u64 = 1024;
 /// A turn that has removed so many does not go on with the next purge. They may lie apart from each other, which costs as much as a step of neighbours.
 const TURN: u64 = 128;
+/// What a step counts at least: it may have looked far for little.
+const LEAST: u64 = TURN / 8;
 /// Purges at work at the same time; more are refused.
 const AT_WORK: usize = 256;
 
@@ -80,7 +82,7 @@ impl JetStream {
         }
         if self.purges.is_empty() && self.purged < TURN {
             let done = purging.step(turn.store, &mut self.removed)?;
-            self.purged += purging.count;
+            self.purged += purging.count.max(LEAST);
             self.account_removed(turn, purging.stream)?;
             self.settle(turn, purging.stream)?;
             if done {
@@ -109,7 +111,7 @@ impl JetStream {
             } else {
                 Some(Answer::Error(api_error::STREAM_NOT_FOUND))
             };
-            self.purged += purging.count - before;
+            self.purged += (purging.count - before).max(LEAST);
             match answer {
                 Some(answer) => turn.events.push(Event::Answered { number: purging.number, answer: Box::new(answer) }),
                 None => {

@@ -188,6 +188,7 @@ impl JetStream {
     ) -> Result<(), StoreError> {
         let Some((id, first, last)) = run else { return Ok(()) };
         turn.store.remove_run(id, first, last)?;
+        self.begins_later(turn, id);
         self.lazy_since.get_or_insert(turn.now.age);
         self.count_bytes(turn.store, id);
         Ok(())
@@ -209,12 +210,13 @@ impl JetStream {
             self.buffer.clear();
             let is_there = undamaged(store, id, sequence, &mut self.buffer)?;
             let buffer = std::mem::take(&mut self.buffer);
-            let message = buffer.get(0).filter(|_| is_there);
-            let needed = message.is_some_and(|message| self.who_needs(id, sequence, message.subject).1);
+            // What can't be read may be what an unfiltered one waits for.
+            let subject = buffer.get(0).filter(|_| is_there).map_or(&b""[..], |message| message.subject);
+            let needed = self.who_needs(id, sequence, subject).1;
             self.buffer = buffer;
             return Ok(needed);
         }
-        let done = self.consumers.get(&by).map(|consumer| &consumer.config);
+        let done = self.consumers.get(&by).filter(|done| sequence >= done.filters_since).map(|done| &done.config);
         let mut is_read = false;
         for other in stream.consumers.values().filter_map(|other| self.consumers.get(other)) {
             if !other.awaits(sequence) || done.is_some_and(|done| never_share(done, &other.config)) {
