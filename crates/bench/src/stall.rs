@@ -144,7 +144,10 @@ fn remove(wire: &mut Wire, removal: Removal, before: &Value) -> Result<Option<u6
     // Its answer comes when all is done, which may take longer than a connection waits for one.
     let mut purge = |request: Value| {
         let request = request.to_string();
-        wire.send(format!("PUB $JS.API.STREAM.PURGE.{STREAM} _INBOX.bench.purge {}\r\n{request}\r\n", request.len()).as_bytes())
+        wire.send(
+            format!("PUB $JS.API.STREAM.PURGE.{STREAM} _INBOX.bench.purge {}\r\n{request}\r\n", request.len())
+                .as_bytes(),
+        )
     };
     match removal {
         Removal::Purge => purge(json!({ "filter": "bench.*" })).map(|_| Some(0)),
