@@ -271,3 +271,38 @@ fn nothing_is_pushed_to_a_stream() -> Result<()> {
     }
     Ok(())
 }
+
+/// Who needs no answer names no reply subject, and what they ask for is done.
+#[test]
+fn requests_without_a_reply_subject() -> Result<()> {
+    let Some(mut both) = Both::start()? else { return Ok(()) };
+    both.stream(&json!({}))?;
+    both.publish(&["s.a", "s.b", "s.c"])?;
+    let config = r#"{"stream_name":"S","config":{"durable_name":"C","ack_policy":"explicit"}}"#;
+    let (info, consumer) = ("STREAM.INFO.S", "CONSUMER.INFO.S.C");
+    for (operation, body, (asked, part, becomes)) in [
+        ("STREAM.MSG.DELETE.S", r#"{"seq":2}"#, (info, "/state/messages", json!(2))),
+        ("CONSUMER.CREATE.S.C", config, (info, "/state/consumer_count", json!(1))),
+        ("CONSUMER.PAUSE.S.C", r#"{"pause_until":"2090-01-01T00:00:00Z"}"#, (consumer, "/paused", json!(true))),
+        ("CONSUMER.DELETE.S.C", "", (info, "/state/consumer_count", json!(0))),
+        ("STREAM.UPDATE.S", r#"{"name":"S","subjects":["t"]}"#, (info, "/config/subjects", json!(["t"]))),
+        ("STREAM.PURGE.S", "", (info, "/state/messages", json!(0))),
+        ("STREAM.DELETE.S", "", ("STREAM.NAMES", "/total", json!(0))),
+        ("STREAM.CREATE.T", r#"{"name":"T","subjects":["t"]}"#, ("STREAM.NAMES", "/streams", json!(["T"]))),
+    ] {
+        for (server, client) in [("ours", &mut both.ours), ("stock", &mut both.stock)] {
+            client.send(format!("PUB $JS.API.{operation} {}\r\n{body}\r\n", body.len()))?;
+            let started = Instant::now();
+            loop {
+                let message = client.request(&format!("$JS.API.{asked}"), b"")?;
+                let answer: Value = serde_json::from_slice(&message.payload)?;
+                if answer.pointer(part) == Some(&becomes) {
+                    break;
+                }
+                ensure!(started.elapsed() < PATIENCE, "{server}: {operation} {body} was not done: {answer:#}");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+    Ok(())
+}

@@ -37,6 +37,17 @@ fn is_absent(kind: Kind, answer: &Answer) -> bool {
     kind == Kind::ConsumerReset && matches!(answer, Answer::Error(error) if unknown.contains(&error.err_code))
 }
 
+/// Is there nothing to this without a reply subject? Anything else is done all the same, as stock does.
+fn lives_by_its_answer(parsed: &Parsed) -> bool {
+    match parsed {
+        Parsed::Request(kind, _) | Parsed::Refused(kind, _) => {
+            matches!(kind, Kind::ConsumerReset | Kind::StreamRestore)
+        }
+        Parsed::Snapshot { .. } => false,
+        Parsed::Pull(_) | Parsed::DirectGet { .. } | Parsed::Status { .. } | Parsed::Unknown => true,
+    }
+}
+
 /// What the headers of a request demand.
 fn demands<'a>(message: &Message<'a>) -> Demands<'a> {
     if message.header_len == 0 {
@@ -82,12 +93,15 @@ impl Broker {
     ) {
         let Some(operation) = subject.strip_prefix(b"$JS.API.") else { return };
         let reply = message.reply;
-        if reply.is_empty() || origin.account != GLOBAL {
-            // Nobody would hear the answer (stock does nothing either), or an account without JetStream.
+        if origin.account != GLOBAL {
+            // An account without JetStream.
             return;
         }
         self.pullers.asked(reply);
         let parsed = parse_demanding(operation, message.payload(), demands(message));
+        if reply.is_empty() && lives_by_its_answer(&parsed) {
+            return;
+        }
         if !matches!(parsed, Parsed::DirectGet { .. } | Parsed::Pull(_) | Parsed::Status { .. }) {
             self.store.recall.hold();
         }
@@ -249,8 +263,7 @@ impl Broker {
                 }
                 let header_len = json.len();
                 encode(*kind, answer, &server, &mut json);
-                let message = Message { header_len, ..Message::new(reply, &json) };
-                self.publish(now, Origin::server(GLOBAL), &message, out);
+                self.answer_request(now, &Message { header_len, ..Message::new(reply, &json) }, out);
                 // Resets go to the consumer itself, past those that are told of.
                 if let Some(audited) = audited.as_ref().filter(|_| *kind != Kind::ConsumerReset) {
                     self.audit(now, audited, &json[header_len..], out);
@@ -335,7 +348,7 @@ impl Broker {
     ) {
         let mut json = Vec::with_capacity(256);
         encode_error(kind, error, &mut json);
-        self.publish(now, Origin::server(GLOBAL), &Message::new(request.reply, &json), out);
+        self.answer_request(now, &Message::new(request.reply, &json), out);
         if kind != Kind::ConsumerReset && !self.store.is_overloaded(&self.settings) {
             self.store.ask(Request::Refused, Asked::Shell, 0);
         }
@@ -343,6 +356,13 @@ impl Broker {
             && let Some(audited) = self.audited(origin, subject, request.payload())
         {
             self.audit(now, &audited, &json, out);
+        }
+    }
+
+    /// To who asked, if they said where.
+    pub(crate) fn answer_request(&mut self, now: Now, answer: &Message<'_>, out: &mut Outbox) {
+        if !answer.subject.is_empty() {
+            self.publish(now, Origin::server(GLOBAL), answer, out);
         }
     }
 

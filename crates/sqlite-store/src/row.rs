@@ -27,8 +27,8 @@ const TTL: u8 = 2;
 const MESSAGE_ID: u8 = 4;
 /// The payload is an S2 block.
 const PACKED: u8 = 8;
-/// No payload is longer: what a length says beyond is damage.
-const LONGEST_PAYLOAD: u64 = 64 << 20;
+/// No payload is longer, twice what `max_payload` may be: what a length says beyond is damage.
+const LONGEST_PAYLOAD: u64 = 128 << 20;
 /// Payloads below this gain nothing by compression.
 const SHORTEST_PACKED: usize = 64;
 
@@ -121,6 +121,9 @@ impl<'a> Row<'a> {
             Some((length, first)) => Payload::Chunks { first, length },
             None => Payload::Inline(cursor.0),
         };
+        if payload.length() as u64 > LONGEST_PAYLOAD || packed.is_some_and(|length| length > LONGEST_PAYLOAD) {
+            return None;
+        }
         Some(Row { stream, time, age, subject, headers, payload, message_id, ttl, packed })
     }
 
@@ -252,6 +255,29 @@ mod tests {
         let chunk = encode_chunk(4, b"data");
         assert_eq!(decode_chunk(4, &chunk), Some(&b"data"[..]));
         assert_eq!(decode_chunk(5, &chunk), None);
+    }
+
+    #[test]
+    fn a_length_that_no_payload_has_is_damage() {
+        let huge = |flag: u8, lengths: &[u64]| {
+            let mut blob = vec![flag, 0, 0, 0, 0];
+            put(&mut blob, 16);
+            blob.extend_from_slice(&[0; 8]);
+            for value in [&[0, 3, 0], lengths].concat() {
+                put(&mut blob, value);
+            }
+            blob.extend_from_slice(b"a.b");
+            let crc = checksum(77, flag, &blob[5..]);
+            blob[1..5].copy_from_slice(&crc.to_le_bytes());
+            Row::decode(77, &blob).map(|row| row.size())
+        };
+        let fixed = jetstream::store::message_size(3, 0, 0);
+        assert_eq!(huge(CHUNKED, &[LONGEST_PAYLOAD, 1]), Some(LONGEST_PAYLOAD + fixed));
+        assert_eq!(huge(PACKED, &[LONGEST_PAYLOAD]), Some(LONGEST_PAYLOAD + fixed));
+        for beyond in [LONGEST_PAYLOAD + 1, u64::MAX] {
+            assert_eq!(huge(CHUNKED, &[beyond, 1]), None);
+            assert_eq!(huge(PACKED, &[beyond]), None);
+        }
     }
 
     #[test]

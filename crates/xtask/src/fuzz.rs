@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// How long each target runs
     #[arg(long, default_value_t = 120, value_name = "N")]
     pub(crate) seconds: u32,
+    /// The same inputs again: where the search begins; another each time when none is given
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u32>,
     /// Also beside other implementations (more to build)
     #[arg(long)]
     pub(crate) differential: bool,
@@ -65,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(name) = next(&waiting) {
-                    match fuzz(&programs, name, options.seconds) {
+                    match fuzz(&programs, name, options) {
                         Ok(line) => println!("{name:18} {line}"),
                         Err(error) => {
                             eprintln!("{name:18} {error:#}");
@@ -132,12 +135,13 @@ fn take_versions() -> Result<()> {
 }
 
 /// Runs one target; its last line of figures.
-fn fuzz(programs: &Path, name: &str, seconds: u32) -> Result<String> {
+fn fuzz(programs: &Path, name: &str, options: &Options) -> Result<String> {
     let corpus = folder().join("corpus").join(name);
     fs::create_dir_all(&corpus).context("a folder for the corpus")?;
     let artifacts = folder().join("artifacts");
     let mut command = Command::new(programs.join(name));
-    command.args([SLOWEST, MOST_MEMORY]).arg(format!("-max_total_time={seconds}"));
+    command.args([SLOWEST, MOST_MEMORY]).arg(format!("-max_total_time={}", options.seconds));
+    command.arg(format!("-seed={}", options.seed.unwrap_or(0)));
     command.arg(format!("-artifact_prefix={}/{name}-", artifacts.display())).arg(&corpus);
     let seeds = workspace().join("fuzz/seeds").join(name);
     if seeds.is_dir() {

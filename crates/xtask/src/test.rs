@@ -31,6 +31,8 @@ struct Step {
 
 /// How long each fuzz target runs here; `cargo xtask fuzz` does it for minutes.
 const FUZZ_SECONDS: u32 = 4;
+/// Where its search begins here: always at the same place, so that what fails is of the change and fails again. `cargo xtask fuzz` looks elsewhere.
+const FUZZ_SEED: u32 = 1;
 
 const STEPS: [Step; 9] = [
     Step { name: "format", run: format, quick: true },
@@ -95,7 +97,8 @@ fn documentation(_: &Options) -> Result<()> {
 }
 
 fn fuzz_all(_: &Options) -> Result<()> {
-    fuzz::run(&fuzz::Options { seconds: FUZZ_SECONDS, differential: false, targets: Vec::new() })
+    let seed = Some(FUZZ_SEED);
+    fuzz::run(&fuzz::Options { seconds: FUZZ_SECONDS, seed, differential: false, targets: Vec::new() })
 }
 
 fn install_peers(options: &Options) -> Result<()> {

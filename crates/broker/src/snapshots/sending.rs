@@ -98,7 +98,7 @@ impl Broker {
         if json.is_empty() {
             encode(Kind::StreamSnapshot, answer, &self.api_server(), &mut json);
         }
-        self.send_from_server(now, &Message::new(reply, &json), out);
+        self.answer_request(now, &Message::new(reply, &json), out);
         if let Some(audited) = audited {
             self.audit(now, audited, &json, out);
         }
