@@ -147,10 +147,11 @@ impl Worker {
             wake_at = turn.wake_at;
             // House-keeping may take milliseconds: nobody's acknowledgement waits for it.
             self.mailbox.release(turn);
+            // Before the house-keeping, which may leave a transaction open: how commits are synced can't be changed in one.
+            result = result.and_then(|()| syncing.prepare(&mut opened.store));
             if result.is_ok() {
                 result = opened.store.maintain().map(|more| busy = more);
             }
-            result = result.and_then(|()| syncing.prepare(&mut opened.store));
             if let Err(error) = result {
                 match self.reopen(opened, &error, std::mem::take(&mut inbox)) {
                     Some(again) => opened = again,

@@ -39,7 +39,7 @@ impl Syncing {
         Syncing { clock, handle, thread: None, read_at: None, arrived: Vec::new() }
     }
 
-    /// To be called before each turn.
+    /// To be called after each turn: decides how the next one is committed.
     ///
     /// # Errors
     /// When the store fails.

@@ -143,7 +143,7 @@ fn a_hub_that_loses_its_tail_gets_it_again_although_all_was_done_here() -> Resul
     if !peers::available(Peer::NatsServer) {
         return Ok(());
     }
-    let mut linked = Linked::with(&BLOCKS.replace("hold: 1s", "hold: 6s"))?;
+    let mut linked = Linked::with(&BLOCKS.replace("hold: 1s", "hold: 20s"))?;
     let gateway = &linked.gateway;
     api(gateway, "STREAM.CREATE.TASKS", r#"{"name":"TASKS","subjects":["tasks"],"retention":"workqueue"}"#)?;
     let consumer = r#"{"stream_name":"TASKS","config":{"durable_name":"c","ack_policy":"explicit"}}"#;

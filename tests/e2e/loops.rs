@@ -48,7 +48,7 @@ fn a_ring_through_the_link_is_bounded_and_can_be_ended() -> Result<()> {
         let since = Instant::now();
         let stored: Value = serde_json::from_slice(&client.request("other", b"x")?.payload)?;
         ensure!(stored["seq"] == number, "{stored}");
-        ensure!(since.elapsed() < Duration::from_secs(2), "a publish waits for {:?}", since.elapsed());
+        ensure!(since.elapsed() < Duration::from_secs(10), "a publish waits for {:?}", since.elapsed());
     }
     for (server, stream) in [(&linked.gateway, "A"), (&linked.hub, "B")] {
         ensure!(last(server, stream)?.1 <= KEPT, "{stream} is beyond its limit");

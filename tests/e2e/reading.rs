@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use harness::{Gateway, RawNats};
@@ -49,7 +50,8 @@ fn who_reads_beside_puts_gets_what_was_acknowledged() -> Result<()> {
         Ok(())
     });
     while acknowledged.iter().any(|number| number.load(Ordering::Acquire) == 0) {
-        thread::yield_now();
+        ensure!(!putting.is_finished(), "the publisher gave up");
+        thread::sleep(Duration::from_millis(1));
     }
     reader.send("SUB _INBOX.get 1\r\n")?;
     for read in 0..READS {

@@ -63,7 +63,7 @@ fn story(side: &mut Side) -> Result<()> {
             r#"{{"stream_name":"S","config":{{"name":"c","durable_name":"c","ack_policy":"explicit","sample_freq":"100"{more}}}}}"#
         )
     };
-    side.done("CONSUMER.CREATE.S.c", &consumer(r#","max_deliver":1,"ack_wait":50000000"#))?;
+    side.done("CONSUMER.CREATE.S.c", &consumer(r#","max_deliver":1,"ack_wait":500000000"#))?;
     let mut acks = Vec::new();
     for _ in 0..3 {
         let message = side.client.request("$JS.API.CONSUMER.MSG.NEXT.S.c", br#"{"batch":1,"expires":5000000000}"#)?;

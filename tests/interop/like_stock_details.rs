@@ -180,7 +180,7 @@ fn acknowledgements_with_words_for_numbers() -> Result<()> {
 #[test]
 fn consumers_stand_in_the_same_places() -> Result<()> {
     let Some(mut both) = Both::start()? else { return Ok(()) };
-    let age = json!({"max_age": 400_000_000, "duplicate_window": 400_000_000});
+    let age = json!({"max_age": 1_500_000_000, "duplicate_window": 1_500_000_000});
     for fields in [json!({"max_msgs": 2}), json!({"max_msgs_per_subject": 1}), json!({"max_bytes": 100}), age] {
         both.stream(&fields)?;
         both.publish(&["s.a"])?;
@@ -188,7 +188,7 @@ fn consumers_stand_in_the_same_places() -> Result<()> {
         both.pull("C", r#"{"batch":1,"no_wait":true}"#)?;
         both.publish(&["s.a", "s.a", "s.a", "s.a"])?;
         if fields["max_age"].is_number() {
-            std::thread::sleep(Duration::from_millis(700));
+            std::thread::sleep(Duration::from_millis(2000));
         }
         for part in ["/delivered", "/ack_floor"] {
             both.compare_part("CONSUMER.INFO.S.C", "", part)?;

@@ -47,7 +47,7 @@ pub const SHELL_TICKET: u64 = 1 << 63;
 const FLOW_CONTROL: &[u8] = b"$JS.FC.";
 /// What a command counts beside its bytes.
 const COMMAND_BYTES: usize = 64;
-/// API calls at the store, beside gets and pulls. What everybody else publishes waits behind them, and one may take half a millisecond: a client that
+/// API calls at the store, beside direct gets and pulls. What everybody else publishes waits behind them, and one may take half a millisecond: a client that
 /// sends more is not read until some are answered.
 const MOST_REQUESTS: usize = 64;
 /// Emptied batches kept for their memory.
@@ -782,6 +782,7 @@ impl Broker {
         self.owe_credit(recipient, delivery.cost(), connection);
     }
 }
+
 /// Headers and payload lie next to each other in the tail.
 fn body_of(delivery: &Delivery) -> Span {
     if delivery.headers.is_empty() {

@@ -17,6 +17,7 @@ use crate::broker::Broker;
 use crate::capture::Asked;
 use crate::identity::Now;
 use crate::outbox::Outbox;
+use crate::pullers;
 use crate::routing::{Message, Origin};
 
 /// Which instance of a stream a source knows, and is to know.
@@ -93,8 +94,8 @@ impl Broker {
     ) {
         let Some(operation) = subject.strip_prefix(b"$JS.API.") else { return };
         let reply = message.reply;
-        if origin.account != GLOBAL {
-            // An account without JetStream.
+        // In an account without JetStream there is nobody; and what the server says to somebody is no request, wherever they want it said: only pullers ask.
+        if origin.account != GLOBAL || (origin.connection.is_none() && !reply.starts_with(pullers::REPLY)) {
             return;
         }
         self.pullers.asked(reply);

@@ -380,7 +380,7 @@ impl Broker {
 
     fn say_farewell(&mut self, now: Now, out: &mut Outbox) {
         for subject in std::mem::take(&mut self.origins_farewells) {
-            // Without a reply it would not be looked at; nobody waits for the answer.
+            // It is looked at as that of a puller; nobody waits for the answer.
             let message = Message { reply: b"$JSC.R.farewell", ..Message::new(subject.as_bytes(), b"") };
             self.publish(now, Origin::server(GLOBAL), &message, out);
         }

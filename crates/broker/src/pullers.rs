@@ -26,7 +26,7 @@ use crate::outbox::Outbox;
 use crate::routing::{Message, Origin};
 
 /// What reply subjects of such requests begin with.
-const REPLY: &[u8] = b"$JSC.R.";
+pub(crate) const REPLY: &[u8] = b"$JSC.R.";
 /// What a hub announces so long after a link was opened is not of before.
 const BURST_MICROS: u64 = 3_000_000;
 /// The request itself comes within this, if it was not lost.

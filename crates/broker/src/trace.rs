@@ -82,13 +82,25 @@ impl Broker {
         let time = Timestamp(now.wall_ns).to_string();
         let mut events = vec![self.ingress(origin, message, &time)];
         self.add_own(plan, &time, &mut events);
-        let before: Vec<u64> = plan.groups().flatten().map(|member| self.delivered_to(member)).collect();
+        // Before it goes anywhere: a subscription may end with it.
+        let own = origin.connection.filter(|_| origin.skip_own).map(|id| id.slot());
+        let everybody = plan.everybody().iter().take(MOST_EVENTS);
+        events.extend(everybody.filter_map(|target| self.egress(target, own, asked.only, &time)));
+        let member = |target| (self.delivered_to(target), self.egress(target, own, asked.only, &time));
+        let groups = plan.groups().take(MOST_EVENTS).map(|members| members.iter().map(member).collect());
+        let groups: Vec<Vec<(u64, Option<Value>)>> = groups.collect();
         let reached = if asked.only {
-            plan.streams.len() + plan.everybody().len() + plan.groups().count()
+            let served = plan.streams.len() + plan.acks.len() + plan.services.len();
+            served + plan.everybody().len() + plan.groups().count()
         } else {
             self.route(now, origin, plan, message, out).reached
         };
-        self.add_targets(origin, plan, &before, asked.only, &time, &mut events);
+        // Of each group the member that was picked, or could have been.
+        for (members, before) in plan.groups().zip(groups) {
+            let mut picked = members.iter().zip(before);
+            let picked = picked.find(|(member, (before, _))| asked.only || self.delivered_to(member) > *before);
+            events.extend(picked.and_then(|(_, (_, event))| event));
+        }
         events.truncate(MOST_EVENTS);
         let event = json!({
             "server": self.traced_at(&time),
@@ -143,28 +155,7 @@ impl Broker {
         }
     }
 
-    /// Subscriptions: all of those that get every message, and of each group the member that was picked, or could have been.
-    fn add_targets(
-        &self,
-        origin: Origin,
-        plan: &Plan,
-        before: &[u64],
-        only: bool,
-        time: &str,
-        events: &mut Vec<Value>,
-    ) {
-        let own = origin.connection.filter(|_| origin.skip_own).map(|id| id.slot());
-        let everybody = plan.everybody().iter().take(MOST_EVENTS);
-        events.extend(everybody.filter_map(|target| self.egress(target, own, only, time)));
-        let mut before = before.iter();
-        for members in plan.groups() {
-            let counts: Vec<u64> = before.by_ref().take(members.len()).copied().collect();
-            let mut picked =
-                members.iter().zip(counts).filter(|(member, count)| only || self.delivered_to(member) > *count);
-            events.extend(picked.next().and_then(|(member, _)| self.egress(member, own, only, time)));
-        }
-    }
-
+    /// Messages that a subscription has got; one that is gone got its last.
     fn delivered_to(&self, target: &PlanTarget) -> u64 {
         self.subscriptions.entry(target.subscription).map_or(u64::MAX, |subscription| subscription.delivered)
     }

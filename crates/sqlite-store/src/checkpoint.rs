@@ -19,7 +19,7 @@ use crate::varint::{self, put, unzigzag, zigzag};
 
 /// Blocks after which a checkpoint is due: what opening replays at most.
 const BLOCKS: u32 = 64;
-/// Removals after which a checkpoint is due: 16 bytes each in memory.
+/// Removals after which a checkpoint is due. In memory each costs 16 bytes until its summary is corrected.
 pub(crate) const REMOVALS: usize = 32_768;
 /// Named messages after which summaries are corrected.
 const CORRECTED_AT: usize = REMOVALS / 2;
@@ -179,6 +179,8 @@ fn correct(db: &mut Database, stream: &mut Stream, most: usize) -> Result<(), St
 fn rewrite(db: &Database, id: u32, block: &Rc<Block>, gone: &dyn Fn(u64) -> bool) -> Result<(), StoreError> {
     match block.without(gone) {
         None => db.run(&format!("DELETE FROM b{id} WHERE last = ?"), [block.last as i64])?,
+        // It was corrected before the store was opened.
+        Some(left) if left.messages() == block.messages() => 0,
         Some(left) => db.run(
             &format!("UPDATE b{id} SET last = ?, data = ? WHERE last = ?"),
             (left.last as i64, left.encode(), block.last as i64),

@@ -31,7 +31,9 @@ const MOST_EFFORT: u64 = 1024;
 /// Messages so near to each other are likely to share a page.
 const NEAR: u64 = 16;
 /// The effort of one that lies apart.
-const APART: u64 = 8;
+const APART: u64 = 16;
+/// Messages of one subject that a purge takes from the lists of its oldest, if there are any.
+const LISTED: u64 = MOST_EFFORT / APART;
 /// Looking through the summaries of so many messages is as much as removing one.
 const PASSED: u64 = 256;
 
@@ -130,11 +132,34 @@ impl SqliteStore {
         }
         if matcher == Matcher::All {
             // Everything is selected: what goes is simply the front.
-            let max_messages = stream.state.messages - due.min(limit);
-            let front =
-                FrontLimits { max_messages, max_bytes: u64::MAX, stored_before: None, below: Sequence(0), limit };
-            return self.purge_front(id, &front, below, due);
+            let front = FrontLimits {
+                max_messages: u64::MAX,
+                max_bytes: u64::MAX,
+                stored_before: None,
+                below: Sequence(below),
+                limit: due.min(limit),
+            };
+            let evicted = self.evict_front(id, &front)?;
+            return Ok((evicted, due > evicted.messages && evicted.messages == front.limit));
         }
+        if let Matcher::Ids(ids) = &matcher
+            && let [only] = ids[..]
+            && below >= stream.subjects.get(only).1
+        {
+            // All of a subject, or all but the newest, which rolls them up: where a few lie may be known without the summaries.
+            let due = if below > stream.subjects.get(only).1 { due } else { due.min(selected - 1) };
+            let now = due.min(limit);
+            if now == 0 {
+                return Ok((evicted, false));
+            }
+            if now <= LISTED
+                && let Some(oldest) = self.oldest_of(id, only, now as usize)?
+            {
+                self.remove_listed(id, only, oldest, &mut evicted)?;
+                return Ok((evicted, due > evicted.messages));
+            }
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok((evicted, false)) };
         let known = stream.purged.as_ref().filter(|(purged, _)| **purged == *filters);
         let from = known.map_or(0, |(_, from)| *from);
         let mut effort = Effort::default();
@@ -146,27 +171,6 @@ impl SqliteStore {
         }
         let more = due > evicted.messages && next < below && next <= stream.state.last.0;
         Ok((evicted, more))
-    }
-
-    /// Removes what is due of the front, and nothing from `below` on.
-    fn purge_front(
-        &mut self,
-        id: u32,
-        front: &FrontLimits,
-        below: u64,
-        due: u64,
-    ) -> Result<(Evicted, bool), StoreError> {
-        if below == u64::MAX {
-            return Ok((self.evict_front(id, front)?, due > front.limit));
-        }
-        let behind = match self.streams.get_mut(&id) {
-            Some(stream) => search::count(&mut self.db, stream, below, &Matcher::All)?,
-            None => 0,
-        };
-        let left = self.streams.get(&id).map_or(0, |stream| stream.state.messages);
-        let due = due.min(left - behind);
-        let front = FrontLimits { max_messages: left - due.min(front.limit), ..*front };
-        Ok((self.evict_front(id, &front)?, due > front.limit))
     }
 
     /// Removes the oldest messages of one subject: where they are known, without a look at the summaries.
@@ -183,9 +187,21 @@ impl SqliteStore {
             self.purge_selected(id, &only, (0, u64::MAX), due, &mut Effort::unbounded(), &mut evicted)?;
             return Ok(evicted);
         };
+        self.remove_listed(id, subject, victims, &mut evicted)?;
+        Ok(evicted)
+    }
+
+    /// Removes the oldest messages of a subject, as they are listed.
+    fn remove_listed(
+        &mut self,
+        id: u32,
+        subject: u32,
+        oldest: Oldest,
+        evicted: &mut Evicted,
+    ) -> Result<(), StoreError> {
         self.touch(id)?;
-        let Some(stream) = self.streams.get_mut(&id) else { return Ok(evicted) };
-        for (sequence, size) in victims {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        for (sequence, size) in oldest {
             let known = Victim { sequence, subject, size, age: AgeMillis(0), chunks: 0..0 };
             let victim = match size {
                 0 => find_victim(&mut self.db, &self.ring, stream, sequence)?,
@@ -199,11 +215,10 @@ impl SqliteStore {
             };
             debug_assert_eq!(victim.subject, subject);
             remove_row(&mut self.db, &mut self.ring, stream, &victim, false)?;
-            take_out(stream, &victim, None, &mut evicted);
+            take_out(stream, &victim, None, evicted);
             self.slices.forget(id, sequence);
         }
-        refresh_first(&self.db, &self.ring, stream)?;
-        Ok(evicted)
+        refresh_first(&self.db, &self.ring, stream)
     }
 
     /// Removes what subjects hold beyond `keep`, in the order of the stream: the first message met of a subject is its oldest, so none is looked for.

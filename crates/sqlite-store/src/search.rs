@@ -193,10 +193,9 @@ fn count_between(
         matching(stream, &block, at, to, matcher, &mut found);
         count += found.len() as u64;
         at = block.last + 1;
-        // The blocks that are meant as a whole.
-        if !stream.is_uncertain
-            && let Some((last, whole)) = count_whole(db, stream, at, to, matcher)?
-        {
+        // The blocks that are meant as a whole. Where something was removed it may not be known whether they say so already.
+        let end = if stream.is_uncertain { stream.before_removed(at).min(to) } else { to };
+        if let Some((last, whole)) = count_whole(db, stream, at, end, matcher)? {
             count += whole;
             at = last + 1;
         }
@@ -207,7 +206,7 @@ fn count_between(
 /// Messages that match in all blocks that begin behind a sequence's predecessor's block and end at or before `to`; and where the last one ends.
 fn count_whole(
     db: &Database,
-    stream: &Stream,
+    stream: &mut Stream,
     at: u64,
     to: u64,
     matcher: &Matcher,
@@ -220,8 +219,8 @@ fn count_whole(
         return Ok(None);
     };
     // They still name what was removed and is not corrected.
-    let gone =
-        stream.removed.iter().filter(|(sequence, id)| (at..=last).contains(sequence) && stream.wants(matcher, *id));
+    stream.sort_removed();
+    let gone = stream.removed_between(at, last).iter().filter(|(_, id)| stream.wants(matcher, *id));
     Ok(Some((last, named.saturating_sub(gone.count() as u64))))
 }
 

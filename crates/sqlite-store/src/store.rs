@@ -135,15 +135,16 @@ impl SqliteStore {
     /// Writes into the transaction what only commits need.
     fn finish_streams(&mut self) -> Result<(), StoreError> {
         self.flush_all()?;
-        let removals: usize =
-            self.touched.iter().filter_map(|id| self.streams.get(id)).map(|stream| stream.removed.len()).sum();
-        let crowded = removals > REMOVALS_IN_ALL;
-        let most =
-            self.touched.iter().copied().max_by_key(|id| self.streams.get(id).map_or(0, |stream| stream.removed.len()));
+        let crowded = self.streams.values().map(|stream| stream.removed.len()).sum::<usize>() > REMOVALS_IN_ALL;
+        let most = self.streams.iter().max_by_key(|(_, stream)| stream.removed.len()).filter(|_| crowded);
+        let most = most.map(|(id, _)| *id);
+        if let Some(id) = most {
+            self.touch(id)?;
+        }
         for id in std::mem::take(&mut self.touched) {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             erase::delete_doomed(&self.db, stream)?;
-            let is_crowded = crowded && most == Some(id);
+            let is_crowded = most == Some(id);
             if checkpoint::is_due(stream, is_crowded) {
                 checkpoint::write(&mut self.db, &self.ring, stream)?;
             } else {

@@ -218,6 +218,20 @@ impl Stream {
         self.removed_sorted = self.removed.len();
     }
 
+    /// What was removed of a stretch of closed blocks; [`Stream::sort_removed`] first.
+    pub(crate) fn removed_between(&self, from: u64, to: u64) -> &[(u64, u32)] {
+        let start = self.removed.partition_point(|(removed, _)| *removed < from);
+        let end = self.removed.partition_point(|(removed, _)| *removed <= to);
+        &self.removed[start..end]
+    }
+
+    /// The last sequence before the next one, from this one on, that was removed from a closed block.
+    pub(crate) fn before_removed(&mut self, from: u64) -> u64 {
+        self.sort_removed();
+        let next = self.removed.partition_point(|(removed, _)| *removed < from);
+        self.removed.get(next).map_or(u64::MAX, |(removed, _)| removed.saturating_sub(1))
+    }
+
     /// Nothing is named any more.
     fn forget_removed(&mut self) {
         self.removed = Vec::new();

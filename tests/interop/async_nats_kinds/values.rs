@@ -183,7 +183,8 @@ async fn values_live_for_a_time() -> Result<()> {
         let second = Duration::from_secs(1);
         let bucket = context.create_key_value(kv::Config { limit_markers: Some(second), ..named("L") }).await?;
         let mut watch = bucket.watch_all().await?;
-        assert_eq!(bucket.create_with_ttl("short", "x".into(), second).await?, 1);
+        // Long enough that the others come before it ends.
+        assert_eq!(bucket.create_with_ttl("short", "x".into(), 3 * second).await?, 1);
         bucket.put("long", "y".into()).await?;
         bucket.put("purged", "z".into()).await?;
         bucket.purge_with_ttl("purged", second).await?;

@@ -259,10 +259,12 @@ impl JetStream {
     /// The consumer's records are written with the next commit.
     pub(crate) fn list_dirty(&mut self, id: ConsumerId, now: Now) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
-        if consumer.dirty {
-            self.place_consumer_anew(id);
+        // It may have to do with lower messages now than the stream takes it to.
+        if consumer.dirty
+            && let Some(stream) = self.streams.get_mut(&consumer.stream).filter(|stream| stream.audience.is_crowd())
+        {
+            stream.audience.place_below(id, consumer.lowest());
         }
-        let Some(consumer) = self.consumers.get_mut(&id) else { return };
         // What a source or mirror is sent leaves when it is on disk that it was: numbers are never given twice.
         self.sync |= consumer.dirty && consumer.is_stored() && consumer.config.is_source();
         if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {

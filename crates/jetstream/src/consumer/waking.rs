@@ -29,16 +29,16 @@ impl JetStream {
             }
             return;
         }
-        self.wake_all(id, &state, shrunk.then_some(purged));
+        self.wake_all(id, state.last, shrunk.then_some((state.first, purged)));
     }
 
-    /// `purged`: messages left it, and was that a purge?
-    fn wake_all(&mut self, id: StreamId, state: &StreamState, purged: Option<bool>) {
+    /// `shrunk`: messages left it; where it begins now, and was that a purge?
+    fn wake_all(&mut self, id: StreamId, last: Sequence, shrunk: Option<(Sequence, bool)>) {
         let Some(stream) = self.streams.get(&id) else { return };
         for id in stream.consumers.values() {
             let Some(consumer) = self.consumers.get_mut(id) else { continue };
-            if let Some(is_purged) = purged {
-                consumer.move_to_first(state.first, is_purged);
+            if let Some((first, is_purged)) = shrunk {
+                consumer.move_to_first(first, is_purged);
                 if consumer.dirty && consumer.is_stored() && !consumer.delivering.listed {
                     consumer.delivering.listed = true;
                     self.dirty.push(*id);
@@ -46,7 +46,7 @@ impl JetStream {
             }
             if !consumer.delivering.ready
                 && !consumer.delivering.waiting.is_empty()
-                && !consumer.passes_to(stream, state.last)
+                && !consumer.passes_to(stream, last)
             {
                 consumer.delivering.ready = true;
                 self.ready.push(*id);
@@ -67,8 +67,7 @@ impl JetStream {
             self.serve_soon(id);
         }
         if is_for_all {
-            let state = StreamState { last, ..StreamState::default() };
-            self.wake_all(id, &state, None);
+            self.wake_all(id, last, None);
         }
     }
 
@@ -193,16 +192,6 @@ impl JetStream {
             && let Some(stream) = self.streams.get(&consumer.stream)
         {
             consumer.passes_to(stream, store.state(stream.id).last);
-        }
-    }
-
-    /// Should it have to do with lower messages than the stream takes it to?
-    pub(crate) fn place_consumer_anew(&mut self, id: ConsumerId) {
-        if let Some(consumer) = self.consumers.get(&id)
-            && let Some(stream) = self.streams.get_mut(&consumer.stream)
-            && stream.audience.is_crowd()
-        {
-            stream.audience.place_below(id, consumer.lowest());
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::stream::{Among, Incoming, Removal, Stream, Verdict};
 
 /// Messages looked at in a step.
 const LOOKED_AT: usize = 256;
+/// A marker is stored and rolls up its subject: as much as to look at so many messages.
+const MARKED: usize = 8;
 const NANOS: u64 = 1_000_000_000;
 
 /// How far a stream has aged.
@@ -62,17 +64,21 @@ impl JetStream {
             return Ok(false);
         }
         let mut buffer = MessageBuffer::default();
+        let mut looked_at = 0;
         for (ends, sequence) in message_ttl::first(turn.store, id, LOOKED_AT)? {
-            if ends > turn.now.age {
+            if ends > turn.now.age || looked_at >= LOOKED_AT {
                 break;
             }
             buffer.clear();
             let is_whole = undamaged(turn.store, id, sequence, &mut buffer)?;
-            match buffer.get(0).filter(|_| is_whole) {
+            looked_at += match buffer.get(0).filter(|_| is_whole) {
                 Some(message) => self.expire(turn, id, &message)?,
                 // Gone already, or nobody knows what it was.
-                None => _ = turn.store.remove(id, sequence, false)?,
-            }
+                None => {
+                    turn.store.remove(id, sequence, false)?;
+                    1
+                }
+            };
             turn.store.delete_record(&message_ttl::key(id, ends, sequence))?;
         }
         let next = message_ttl::first(turn.store, id, 1)?.first().map(|(ends, _)| *ends);
@@ -94,31 +100,43 @@ impl JetStream {
         turn.store.sequences(id, aging.cursor, LOOKED_AT, &mut found)?;
         let mut buffer = MessageBuffer::default();
         aging.next = None;
+        let mut looked_at = 0;
         for sequence in &found {
+            if looked_at >= LOOKED_AT {
+                break;
+            }
             buffer.clear();
             let is_whole = undamaged(turn.store, id, *sequence, &mut buffer)?;
-            match buffer.get(0).filter(|_| is_whole) {
+            looked_at += match buffer.get(0).filter(|_| is_whole) {
                 Some(message) if message.age.0 + max_age > turn.now.age.0 => {
                     aging.next = Some(AgeMillis(message.age.0 + max_age));
                     break;
                 }
-                Some(message) if never_ends(message.headers) => {}
+                Some(message) if never_ends(message.headers) => 1,
                 Some(message) => self.expire(turn, id, &message)?,
                 // Nobody knows what it was.
-                None => _ = turn.store.remove(id, *sequence, false)?,
-            }
+                None => {
+                    turn.store.remove(id, *sequence, false)?;
+                    1
+                }
+            };
             aging.cursor = sequence.next();
         }
-        let more = aging.next.is_none() && found.len() == LOOKED_AT;
+        let more = aging.next.is_none() && looked_at >= LOOKED_AT;
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.aging = aging;
         }
         Ok(more)
     }
 
-    /// A message's time is over: it goes, and leaves a marker if it was its subject's last and there is room for it.
-    fn expire(&mut self, turn: &mut Context<'_>, id: StreamId, message: &StoredMessage<'_>) -> Result<(), StoreError> {
-        let Some(stream) = self.streams.get(&id) else { return Ok(()) };
+    /// A message's time is over: it goes, and leaves a marker if it was its subject's last and there is room for it. Answers what that was worth.
+    fn expire(
+        &mut self,
+        turn: &mut Context<'_>,
+        id: StreamId,
+        message: &StoredMessage<'_>,
+    ) -> Result<usize, StoreError> {
+        let Some(stream) = self.streams.get(&id) else { return Ok(1) };
         let is_last = turn.store.subject_state(id, message.subject).is_some_and(|state| state.messages == 1);
         let has_marker = stream.leaves_markers() && is_last && !is_marker(message.headers);
         let block = marker(stream.config.subject_delete_marker_ttl_ns);
@@ -130,7 +148,7 @@ impl JetStream {
                 _ => {
                     // What it has rolled up was over.
                     self.removed.iter_mut().skip(before).for_each(|removal| removal.cause = Cause::Age);
-                    return Ok(());
+                    return Ok(MARKED);
                 }
             }
         } else {
@@ -145,8 +163,9 @@ impl JetStream {
         if refused {
             // The place of its message may be what it needs.
             self.append_own(turn, id, &marker)?;
+            return Ok(MARKED);
         }
-        Ok(())
+        Ok(1)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::command::{Answer, Event};
 use crate::forwarded::ledger::Cause;
 use crate::identity::{Sequence, StreamId};
 use crate::jetstream::{Context, JetStream};
-use crate::store::{FrontLimits, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::stream::requests::Answered;
 use crate::stream::{Among, Removal};
 
@@ -46,20 +46,7 @@ impl Purging {
     /// Removes the oldest that are meant; `true` when that was all.
     fn step(&mut self, store: &mut dyn Store, removed: &mut Vec<Removal>) -> Result<bool, StoreError> {
         let limit = self.left.min(STEP);
-        let all = self.filter.as_str() == ">";
-        let (evicted, more) = if all {
-            let front = FrontLimits {
-                max_messages: u64::MAX,
-                max_bytes: u64::MAX,
-                stored_before: None,
-                below: self.below,
-                limit,
-            };
-            let evicted = store.evict(self.stream, &front)?;
-            (evicted, evicted.messages == limit)
-        } else {
-            store.purge(self.stream, &self.filter, Some(self.below), 0, limit)?
-        };
+        let (evicted, more) = store.purge(self.stream, &self.filter, Some(self.below), 0, limit)?;
         self.left -= evicted.messages.min(self.left);
         self.count += evicted.messages;
         if evicted.messages > 0 {

@@ -162,15 +162,15 @@ impl JetStream {
         }
         let mut released = std::mem::take(&mut self.released);
         released.sort_unstable();
+        // Whoever is done with it matches it: who else needs it is the same for all of them.
+        released.dedup_by_key(|(stream, sequence, _)| (*stream, *sequence));
         let mut run: Option<(StreamId, Sequence, Sequence)> = None;
         for (stream, sequence, by) in released.drain(..) {
             if self.is_needed(turn.store, stream, sequence, by)? || self.owe(turn, stream, sequence) {
                 continue;
             }
             match &mut run {
-                Some((of, _, last)) if *of == stream && (last.next() == sequence || *last == sequence) => {
-                    *last = sequence;
-                }
+                Some((of, _, last)) if *of == stream && last.next() == sequence => *last = sequence,
                 _ => {
                     let before = run.replace((stream, sequence, sequence));
                     self.remove_run(turn, before)?;

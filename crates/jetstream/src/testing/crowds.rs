@@ -9,6 +9,7 @@ use crate::config::{AckPolicy, ConsumerConfig, DeliverPolicy, Push, Retention, S
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::testing::credits;
 use crate::{JetStream, Limits};
 use subject::Filter;
 
@@ -172,10 +173,7 @@ impl World {
             self.got.entry(name.clone()).or_default().push((subject, place.to_owned()));
             self.open.entry(name).or_default().push(reply.to_vec());
         }
-        let mut credit = Batch::default();
-        for delivery in &deliveries.entries {
-            credit.commands.extend(delivery.from.map(|to| Command::Credit { to, bytes: delivery.cost() }));
-        }
+        let credit = credits(&deliveries);
         if !credit.commands.is_empty() {
             self.one_turn(&credit);
         }

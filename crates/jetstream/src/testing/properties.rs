@@ -15,6 +15,7 @@ use crate::config::{ConsumerConfig, Retention, StreamConfig};
 use crate::identity::{AgeMillis, ConsumerId, Now, Sequence, StreamId, Timestamp};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::testing::credits;
 use crate::{JetStream, Limits};
 use subject::Filter;
 
@@ -141,10 +142,7 @@ impl World {
             self.commits = self.store.commits();
             self.durable = self.seen.clone();
         }
-        let mut credit = Batch::default();
-        for delivery in &deliveries.entries {
-            credit.commands.extend(delivery.from.map(|to| Command::Credit { to, bytes: delivery.cost() }));
-        }
+        let credit = credits(&deliveries);
         if !credit.commands.is_empty() {
             self.turn(&credit);
         }
