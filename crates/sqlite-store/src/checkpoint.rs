@@ -24,7 +24,7 @@ pub(crate) const REMOVALS: usize = 32_768;
 /// Named messages after which summaries are corrected.
 const CORRECTED_AT: usize = REMOVALS / 2;
 /// Summaries corrected with a commit: some milliseconds.
-const CORRECTED: usize = 64;
+const CORRECTED: usize = 32;
 /// The same where so much has come together that it must not become more.
 const CORRECTED_CROWDED: usize = 512;
 /// Messages in a row that notes what summaries still name.

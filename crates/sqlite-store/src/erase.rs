@@ -31,7 +31,7 @@ const MOST_EFFORT: u64 = 1024;
 /// Messages so near to each other are likely to share a page.
 const NEAR: u64 = 16;
 /// The effort of one that lies apart.
-const APART: u64 = 16;
+const APART: u64 = 32;
 /// Messages of one subject that a purge takes from the lists of its oldest, if there are any.
 const LISTED: u64 = MOST_EFFORT / APART;
 /// Looking through the summaries of so many messages is as much as removing one.
