@@ -21,6 +21,21 @@ fn compare(both: &mut Both, asked: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
+/// Both have so many messages in a stream, and say the same of it.
+fn filled(both: &mut Both, name: &str, messages: u64) -> Result<()> {
+    let (info, since) = (format!("STREAM.INFO.{name}"), Instant::now());
+    let filled = format!(r#""messages":{messages},"#);
+    // Differences last only until both have everything.
+    while !both.api(&info, "").is_ok_and(|info| info.contains(&filled)) {
+        if since.elapsed() > LIMIT {
+            both.api(&info, "")?;
+        }
+        ensure!(since.elapsed() < LIMIT, "{name} is not filled");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 fn origins(both: &mut Both) -> Result<()> {
     both.api("STREAM.CREATE.S", r#"{"name":"S","subjects":["s.>"],"allow_direct":true,"max_msg_size":1000}"#)?;
     both.api("STREAM.CREATE.T", r#"{"name":"T","subjects":["t.>"]}"#)?;
@@ -96,10 +111,17 @@ fn configurations_and_updates_of_origins() -> Result<()> {
                 "STREAM.CREATE.A",
                 r#"{"name":"A","subjects":["a"],"sources":[{"name":"S","opt_start_seq":5,"filter_subject":"s.1"}]}"#,
             ),
+        ],
+    )?;
+    filled(&mut both, "A", 4)?;
+    compare(
+        &mut both,
+        &[
             ("STREAM.UPDATE.S", r#"{"name":"S","subjects":["s.>"],"sources":[{"name":"A"}]}"#),
-            ("STREAM.UPDATE.S", r#"{"name":"S","subjects":["s.>"],"max_msg_size":1000,"sources":[{"name":"M"}]}"#),
             ("STREAM.UPDATE.A", r#"{"name":"A","subjects":["a"]}"#),
             ("STREAM.UPDATE.A", r#"{"name":"A","subjects":[]}"#),
+            // From here on messages go round.
+            ("STREAM.UPDATE.S", r#"{"name":"S","subjects":["s.>"],"max_msg_size":1000,"sources":[{"name":"M"}]}"#),
         ],
     )
 }
@@ -127,16 +149,7 @@ fn contents_of_mirrors_and_sources() -> Result<()> {
     ];
     for (name, config, messages) in streams {
         both.api(&format!("STREAM.CREATE.{name}"), config).ok();
-        let since = Instant::now();
-        let filled = format!(r#""messages":{messages},"#);
-        // Differences last only until both have everything.
-        while !both.api(&format!("STREAM.INFO.{name}"), "").is_ok_and(|info| info.contains(&filled)) {
-            if since.elapsed() > LIMIT {
-                both.api(&format!("STREAM.INFO.{name}"), "")?;
-            }
-            ensure!(since.elapsed() < LIMIT, "{name} is not filled");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        filled(&mut both, name, messages)?;
         // What is shown of a mirror's filter before it was first asked for differs; nothing else does.
         for sequence in 1..=20 {
             // A source's header ends with the identity of the stream, which is another one.

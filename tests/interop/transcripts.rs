@@ -1,6 +1,8 @@
 //! Transcripts of somebody at the `nats` command line, against the gateway and against stock nats-server: the same output, apart from moments and
 //! addresses.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, anyhow, ensure};
 use harness::peers::{self, Peer};
 use harness::program::Finished;
@@ -30,6 +32,8 @@ const NOT_COMPARED: [&str; 12] = [
     "perf_data",
 ];
 
+/// How long the two may differ where they are given time.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// What the command line says when it gave up by itself.
 const CANCELED: &str = "nats: error: context canceled";
 
@@ -56,18 +60,25 @@ impl Both {
         self.transcript(&std::fs::read_to_string(&path).with_context(|| path.display().to_string())?)
     }
 
-    /// Types the lines one after the other. `!`: it must fail. `~`: what it prints is not compared, only that both succeed. FOLDER is a folder of
-    /// each; what is in quotes is one word; what follows ` <<< ` is on standard input.
+    /// Types the lines one after the other. `!`: it must fail. `~`: what it prints is not compared, only that both succeed. `=`: it is typed
+    /// again until both print the same, as what a mirror or a source brings may take some seconds. FOLDER is a folder of each; what is in quotes is one word; what follows ` <<< ` is on standard input.
     pub(crate) fn transcript(&self, lines: &str) -> Result<()> {
         let mut differences = Vec::new();
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let command = line.trim_start_matches(['!', '~']);
-            let [ours, stock] = self.each(|side| self.type_line(side, command))?;
-            let succeeds = !line.starts_with('!');
-            if stock.status.success() != succeeds {
-                differences.push(format!("{line}: stock says {}{}", stock.stdout, stock.stderr));
-            }
-            let (ours, stock) = (self.normal(&ours, 0), self.normal(&stock, 1));
+            let command = line.trim_start_matches(['!', '~', '=']);
+            let since = Instant::now();
+            let (ours, stock) = loop {
+                let [ours, stock] = self.each(|side| self.type_line(side, command))?;
+                let succeeds = !line.starts_with('!');
+                if stock.status.success() != succeeds {
+                    differences.push(format!("{line}: stock says {}{}", stock.stdout, stock.stderr));
+                }
+                let (ours, stock) = (self.normal(&ours, 0), self.normal(&stock, 1));
+                if ours == stock || !line.starts_with('=') || since.elapsed() > PATIENCE {
+                    break (ours, stock);
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            };
             let alike = if line.trim_start_matches('!').starts_with('~') { ours.0 == stock.0 } else { ours == stock };
             if !alike {
                 differences.push(format!(

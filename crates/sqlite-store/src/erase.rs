@@ -156,7 +156,10 @@ impl SqliteStore {
                 && let Some(oldest) = self.oldest_of(id, only, now as usize)?
             {
                 self.remove_listed(id, only, oldest, &mut evicted)?;
-                return Ok((evicted, due > evicted.messages));
+                // Where nothing is found of what is listed, the summaries are gone through to their end.
+                if evicted.messages > 0 {
+                    return Ok((evicted, due > evicted.messages));
+                }
             }
         }
         let Some(stream) = self.streams.get_mut(&id) else { return Ok((evicted, false)) };

@@ -136,3 +136,32 @@ fn a_purge_of_messages_that_lie_apart_takes_smaller_steps() {
     assert!((16..=32).contains(&largest), "{largest} at once");
     assert_eq!(store.state(STREAM).messages, 40_000 - 4_950 - 300);
 }
+
+/// A summary may name a row that is not there any more.
+#[test]
+fn a_purge_of_one_subject_ends_when_a_row_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(folder.path());
+    store.create_stream(STREAM, Sequence(1), b"stream").unwrap();
+    for sequence in 1..=4_000 {
+        append(&mut store, sequence, if sequence <= 5 { "s.rare" } else { "s.often" }, 10).unwrap();
+    }
+    store.commit().unwrap();
+    drop(store);
+    let file = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
+    assert_eq!(file.execute(&format!("DELETE FROM m{} WHERE seq IN (2, 5)", STREAM.0), []).unwrap(), 2);
+    drop(file);
+    let (mut store, _) = open(folder.path());
+    let filter = Filter::parse("s.rare").unwrap();
+    let mut steps = (0..10).map(|_| {
+        let (evicted, more) = store.purge(STREAM, &filter, None, 0, 2).unwrap();
+        store.commit().unwrap();
+        (evicted.messages, more)
+    });
+    let mut messages = 0;
+    assert!(steps.any(|(evicted, more)| {
+        messages += evicted;
+        !more
+    }));
+    assert_eq!(messages, 3);
+}
