@@ -94,6 +94,8 @@ impl Run {
     fn verify(self) -> Result<()> {
         let Run { cluster, publishers: [events, jobs] } = self;
         let (events, jobs) = (events.stop()?, jobs.stop()?);
+        // Whichever node is read from: one that was restarted just now may be behind.
+        cluster.wait("every node has all", || cluster.is_whole("EV"))?;
         let read = |server: &harness::Server, name: &str| load::read_stream(server.address("nats"), "$JS.API", name);
         for (name, published) in [("AGG", events), ("MIR", events), ("DONE", jobs)] {
             cluster.wait(&format!("{name} has everything"), || {

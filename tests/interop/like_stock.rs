@@ -1,5 +1,7 @@
 //! The same requests to the gateway and to the stock server: their answers are equal, apart from times and what names the server.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, bail, ensure};
 use harness::peers::{self, Peer};
 use harness::{Gateway, RawNats, Server, StockHub};
@@ -16,6 +18,9 @@ server_name: same
 listen: "127.0.0.1:<nats>"
 jetstream { store_dir: "<dir>/store", max_file_store: 256MB }
 "#;
+
+/// How long a moment may be.
+const MOMENT: Duration = Duration::from_secs(20);
 
 /// A client of each.
 pub(crate) struct Both {
@@ -45,6 +50,17 @@ impl Both {
 
     pub(crate) fn api(&mut self, operation: &str, body: &str) -> Result<String> {
         self.ask(&format!("$JS.API.{operation}"), body)
+    }
+
+    /// The same of what becomes equal in a moment: a mirror is shown as active when something was heard of its origin.
+    pub(crate) fn api_in_a_moment(&mut self, operation: &str, body: &str) -> Result<String> {
+        let since = Instant::now();
+        loop {
+            match self.api(operation, body) {
+                Err(_) if since.elapsed() < MOMENT => std::thread::sleep(Duration::from_millis(20)),
+                last => return last,
+            }
+        }
     }
 
     /// The same with a message whose headers differ in their last sixteen bytes.
